@@ -28,7 +28,7 @@ from preflight_proxy.core.shapes.paths import API
 from preflight_proxy.evidence.foreign_keys import ForeignKeys
 from preflight_proxy.evidence.unknowns import UnknownCalls
 from preflight_proxy.gates.portable import ForwarderListener
-from preflight_proxy.gates.services import EgressRules
+from preflight_proxy.gates.ports import EgressRules
 from preflight_proxy.ledger.events import Events
 from preflight_proxy.ledger.files import BudgetFiles, CostLog
 from preflight_proxy.ledger.quarantine_file import QuarantineFile

@@ -7,7 +7,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from preflight_proxy.gates.services import Streams
+from preflight_proxy.gates.ports import Streams
 from preflight_proxy.server.acceptor import Acceptor
 
 Place = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

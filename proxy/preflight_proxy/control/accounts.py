@@ -18,8 +18,7 @@ from preflight_proxy.core.ledger.commands import Freeze, OpenAccount, SetLimit, 
 from preflight_proxy.core.ledger.rows import CLOSED
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.gates.portable import ForwarderListener, PortableGate
-from preflight_proxy.gates.ports import GatePorts
-from preflight_proxy.gates.services import EgressRules
+from preflight_proxy.gates.ports import EgressRules, GatePorts
 from preflight_proxy.gates.shared import GateState, Namespaces, SharedGate
 from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.server.listeners import Handler, Listeners
@@ -120,30 +119,22 @@ class Accounts:
         return GatePorts(spec, self._handler(account_id), self._listeners, self._egress_rules)
 
     async def _open_gate(self, account_id: str, spec: GateSpec, gate_ports: GatePorts) -> None:
+        serve, on_state = gate_ports.serve, partial(self._gate_became, account_id)
         gate: SharedGate | PortableGate
         if spec.portal_pass is not None:
-            on_state = partial(self._gate_became, account_id)
-            gate = self._gates[account_id] = PortableGate(account_id, spec.portal_pass, on_state)
-            await gate.open(self._forwarders, gate_ports, spec.ports)
+            gate = PortableGate(account_id, spec.portal_pass, spec.ports, self._forwarders, serve, on_state)
         else:
-            gate = self._gates[account_id] = self._shared_gate(account_id, spec, gate_ports)
+            assert spec.socket is not None
+            self._namespaces = self._namespaces or Namespaces()
+            gate = SharedGate(account_id, Path(spec.socket), spec.ports, self._namespaces, serve, on_state)
+        self._gates[account_id] = gate
+        try:
+            await gate.open()
+        except BaseException:
+            del self._gates[account_id]
+            raise
         self._ledger.account_state(account_id).traffic = gate_ports.traffic
         self._gate_became(account_id, gate.state)
-
-    def _shared_gate(self, account_id: str, spec: GateSpec, gate_ports: GatePorts) -> SharedGate:
-        assert spec.socket is not None
-        if self._namespaces is None:
-            self._namespaces = Namespaces()
-        gate = SharedGate(
-            account_id,
-            Path(spec.socket),
-            spec.ports,
-            self._namespaces,
-            gate_ports.serve,
-            partial(self._gate_became, account_id),
-        )
-        gate.open()
-        return gate
 
     def _gate_became(self, account_id: str, state: GateState) -> None:
         self._ledger.account_state(account_id).gate = state.value

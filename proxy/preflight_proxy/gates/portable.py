@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import structlog
@@ -24,7 +24,6 @@ import structlog
 from preflight_proxy.base.gate_handshake import authenticate, listen_for_forwarders
 from preflight_proxy.core.gate_proof import pass_id
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.gates.ports import GatePorts
 from preflight_proxy.gates.shared import GateState
 from preflight_proxy.server.acceptor import Acceptor, stop_all
 
@@ -51,6 +50,9 @@ class PortableGate:
     Args:
         account: The account that every request through it belongs to.
         trial_pass: The secret that the trial's forwarder proves to know.
+        ports: The gate's ports.
+        forwarders: Accepts and authenticates the trial's forwarder.
+        serve: Starts serving ports without listeners; returns the acceptor of each.
         on_state: Called after each change of `state`.
         silent_s_max: See `SILENT_S_MAX`.
     """
@@ -59,6 +61,9 @@ class PortableGate:
         self,
         account: str,
         trial_pass: Secret,
+        ports: Sequence[int],
+        forwarders: ForwarderListener,
+        serve: Callable[[Mapping[int, None]], Awaitable[Mapping[int, Acceptor]]],
         on_state: Callable[[GateState], None],
         *,
         silent_s_max: float = SILENT_S_MAX,
@@ -66,16 +71,15 @@ class PortableGate:
         self.account = account
         self.trial_pass = trial_pass
         self.state = GateState.WAITING
+        self._ports, self._forwarders, self._serve_ports = ports, forwarders, serve
         self._on_state = on_state
         self._silent_s_max = silent_s_max
         self._acceptors: Mapping[int, Acceptor] = {}
-        self._forwarders: ForwarderListener | None = None
 
-    async def open(self, forwarders: ForwarderListener, gate_ports: GatePorts, ports: Sequence[int]) -> None:
+    async def open(self) -> None:
         """Serve the forwarder that knows this gate's pass."""
-        self._acceptors = await gate_ports.serve(dict.fromkeys(ports))
-        self._forwarders = forwarders
-        forwarders.register(self)
+        self._acceptors = await self._serve_ports(dict.fromkeys(self._ports))
+        self._forwarders.register(self)
 
     async def serve(self, connection: socket.socket, port: int, proof: bytes) -> None:
         """Send the proxy's proof and serve an authenticated connection, until another counts it or it ends.
@@ -134,8 +138,7 @@ class PortableGate:
 
     async def close(self) -> None:
         """Refuse new connections, those that have proved the pass included, and end what is served."""
-        if self._forwarders is not None:
-            self._forwarders.unregister(self)
+        self._forwarders.unregister(self)
         acceptors, self._acceptors = self._acceptors, {}
         await stop_all(acceptors.values())
 

@@ -51,23 +51,27 @@ class HandoverRefusedError(OperatingError):
 
 
 class Namespaces:
-    """The network namespaces in use: ours, and one for each trial."""
+    """The network namespaces in use: ours, and one for each trial.
+
+    Raises:
+        HandoverRefusedError: The kernel has no cookies (before Linux 5.14, or not Linux).
+    """
 
     def __init__(self) -> None:
         self._own = netns_cookie()
+        if self._own is None:
+            raise HandoverRefusedError("this kernel cannot tell network namespaces apart (Linux 5.14 is needed)")
         self._taken: dict[str, int] = {}
 
     def claim(self, account: str, cookies: Sequence[int | None]) -> None:
         """Record that `account`'s gate lives in the one namespace that `cookies` name.
 
         Raises:
-            HandoverRefusedError: The kernel has no cookies; or they differ, are ours or another trial's, or changed since the
-                last hand-over.
+            HandoverRefusedError: The cookies differ, are ours or another trial's, or changed since the last hand-over; or there
+                is none.
         """
         first = cookies[0]
-        if first is None:
-            raise HandoverRefusedError("this kernel cannot tell network namespaces apart (Linux 5.14 is needed)")
-        if any(cookie != first for cookie in cookies):
+        if first is None or any(cookie != first for cookie in cookies):
             raise HandoverRefusedError("the listeners come from more than one network namespace")
         if first == self._own:
             raise HandoverRefusedError("the listeners are in the proxy's own network namespace")
@@ -135,7 +139,7 @@ class SharedGate:
         self._acceptors: Mapping[int, Acceptor] = {}
         self._server: socket.socket | None = None
 
-    def open(self) -> None:
+    async def open(self) -> None:
         """Make the unix socket and wait for the gate in the background.
 
         Raises:
@@ -175,7 +179,9 @@ class SharedGate:
                     _log.warning("gate.dropped", account=self.account, why=str(exc) or type(exc).__name__)
                     continue
                 self._become(GateState.READY)
-                await self._until_closed(connection)
+                with contextlib.suppress(OSError):
+                    while await asyncio.get_running_loop().sock_recv(connection, 16):
+                        pass
             server.close()
             self._become(GateState.LOST)
             return
@@ -216,11 +222,6 @@ class SharedGate:
             for sock in listeners:
                 sock.close()
             raise
-
-    async def _until_closed(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while await asyncio.get_running_loop().sock_recv(connection, 16):
-                pass
 
     def _become(self, state: GateState) -> None:
         if state is not self.state:

@@ -32,7 +32,7 @@ from preflight_proxy.core.gate_proof import NONCE_CHARS
 from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.gates.portable import ForwarderListener
-from preflight_proxy.gates.services import EgressRules
+from preflight_proxy.gates.ports import EgressRules
 from preflight_proxy.ledger.account_state import Traffic
 from tests.agent_preflight.docker.conftest import BASE, MakeSandbox, MakeSpec, read_all
 from tests.support.docker_program import ENGINE, output

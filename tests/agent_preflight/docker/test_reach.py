@@ -26,7 +26,7 @@ from preflight_proxy.app import RunningProxy, running
 from preflight_proxy.base.control_messages import GateSpec, TlsSpec
 from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.gates.services import EgressRules
+from preflight_proxy.gates.ports import EgressRules
 from tests.agent_preflight.docker.conftest import BASE, MakeSandbox, MakeSpec, read_all
 from tests.support.docker_program import ENGINE
 from tests.support.proxy_world import MODEL, quick_config

@@ -27,8 +27,7 @@ from preflight_proxy.gates.portable import (
     PortableGate,
     UnauthenticatedConnections,
 )
-from preflight_proxy.gates.ports import GatePorts
-from preflight_proxy.gates.services import Streams
+from preflight_proxy.gates.ports import GatePorts, Streams
 from preflight_proxy.gates.shared import GateState
 from preflight_proxy.server.listeners import Listeners
 from tests.support.control_world import Controlled, controlled
@@ -252,9 +251,11 @@ async def alone() -> AsyncIterator[tuple[PortableGate, tuple[str, int], asyncio.
     """A gate without a proxy: the gate, the address for its forwarder, and the states that it goes through."""
     states: asyncio.Queue[GateState] = asyncio.Queue()
     forwarders, trial_pass = ForwarderListener(), pass_of("a")
-    gate = PortableGate("a", Secret(trial_pass), states.put_nowait, silent_s_max=1.0)
     gate_ports = GatePorts(GateSpec(None, (PORT,), portal_pass=Secret(trial_pass)), no_handler, Listeners())
-    await gate.open(forwarders, gate_ports, [PORT])
+    gate = PortableGate(
+        "a", Secret(trial_pass), [PORT], forwarders, gate_ports.serve, states.put_nowait, silent_s_max=1.0
+    )
+    await gate.open()
     yield gate, forwarders.listen("127.0.0.1", 0), states
     await gate.close()
     await forwarders.close()

@@ -42,7 +42,7 @@ class Proxy:
     states: asyncio.Queue[tuple[str, GateState]] = field(default_factory=asyncio.Queue)
     gates: list[SharedGate] = field(default_factory=list)
 
-    def gate(self, account: str = "a", ports: Sequence[int] = PORTS, handover_s_max: float = 30.0) -> SharedGate:
+    async def gate(self, account: str = "a", ports: Sequence[int] = PORTS, handover_s_max: float = 30.0) -> SharedGate:
         """An open gate whose answers name its account."""
 
         async def handle(_request: web.BaseRequest) -> web.StreamResponse:
@@ -57,7 +57,7 @@ class Proxy:
             lambda state: self.states.put_nowait((account, state)),
             handover_s_max=handover_s_max,
         )
-        gate.open()
+        await gate.open()
         self.gates.append(gate)
         return gate
 
@@ -136,7 +136,7 @@ def test_listeners_of_another_namespace_are_served_and_their_loss_is_reported(ru
         before = set(inherited_fds())
         with Namespace() as inside:
             async with proxy(tmp_path) as ours:
-                gate = ours.gate()
+                gate = await ours.gate()
                 assert gate.state is GateState.WAITING
                 with hand_over(gate.path, filenos([inside.listener(port) for port in PORTS])) as connection:
                     assert await hears(connection) == TAKEN
@@ -156,7 +156,7 @@ def test_a_second_proxy_serves_calls_that_came_while_there_was_none(run: Run, tm
         with Namespace() as inside:
             fds = filenos([inside.listener(port) for port in PORTS])
             async with proxy(tmp_path) as first:
-                gate = first.gate()
+                gate = await first.gate()
                 with hand_over(gate.path, fds) as connection:
                     await first.becomes(GateState.READY)
                     assert await hears(connection) == TAKEN
@@ -167,7 +167,7 @@ def test_a_second_proxy_serves_calls_that_came_while_there_was_none(run: Run, tm
                 await asyncio.sleep(0.01)
                 assert not waiting.done()
                 async with proxy(tmp_path) as second:
-                    second.gate()
+                    await second.gate()
                     with hand_over(gate.path, fds) as connection:
                         await second.becomes(GateState.READY)
                         assert await waiting == b"a"
@@ -183,7 +183,7 @@ def test_closing_ends_every_copy_of_the_listeners(run: Run, tmp_path: Path) -> N
         with Namespace() as inside:
             copies = [inside.listener(port) for port in PORTS]
             async with proxy(tmp_path) as ours:
-                gate = ours.gate()
+                gate = await ours.gate()
                 with hand_over(gate.path, filenos(copies)) as connection:
                     await ours.becomes(GateState.READY)
                     await gate.close()
@@ -196,7 +196,7 @@ def test_closing_ends_every_copy_of_the_listeners(run: Run, tmp_path: Path) -> N
                     copy.close()
                 assert not gate.path.exists()
                 assert ours.states.empty()
-                ours.gate("next")  # the namespace is free again
+                await ours.gate("next")  # the namespace is free again
                 with hand_over(tmp_path / "next.sock", filenos([inside.listener(port) for port in PORTS])):
                     await ours.becomes(GateState.READY, "next")
 
@@ -205,13 +205,13 @@ def test_closing_ends_every_copy_of_the_listeners(run: Run, tmp_path: Path) -> N
 
 async def test_the_sockets_mode_lets_a_gate_of_another_user_in(tmp_path: Path) -> None:
     async with proxy(tmp_path) as ours:
-        assert stat.S_IMODE(ours.gate().path.stat().st_mode) == 0o666
+        assert stat.S_IMODE((await ours.gate()).path.stat().st_mode) == 0o666
 
 
 async def test_a_gate_that_hands_over_nothing_may_connect_again(tmp_path: Path) -> None:
     with Namespace() as inside:
         async with proxy(tmp_path) as ours:
-            gate = ours.gate()
+            gate = await ours.gate()
             with structlog.testing.capture_logs() as logs:
                 with socket.socket(socket.AF_UNIX) as probe:
                     probe.connect(str(gate.path))
@@ -223,7 +223,7 @@ async def test_a_gate_that_hands_over_nothing_may_connect_again(tmp_path: Path) 
 async def test_a_slow_gate_is_dropped_and_may_connect_again(tmp_path: Path) -> None:
     with Namespace() as inside:
         async with proxy(tmp_path) as ours:
-            gate = ours.gate(handover_s_max=0.05)
+            gate = await ours.gate(handover_s_max=0.05)
             with socket.socket(socket.AF_UNIX) as slow:
                 slow.connect(str(gate.path))
                 slow.setblocking(False)
@@ -238,7 +238,7 @@ async def test_a_gate_that_is_gone_before_the_answer_leaves_nothing_served(tmp_p
     with Namespace() as inside:
         fds = filenos([inside.listener(port) for port in PORTS])
         async with proxy(tmp_path) as ours:
-            gate = ours.gate()
+            gate = await ours.gate()
             before = open_fds()
             with hand_over(gate.path, fds):
                 pass
@@ -252,7 +252,7 @@ async def test_a_gate_that_is_gone_before_the_answer_leaves_nothing_served(tmp_p
 async def test_while_one_gate_is_served_no_other_is(tmp_path: Path) -> None:
     with Namespace() as inside, Namespace() as other:
         async with proxy(tmp_path) as ours:
-            gate = ours.gate()
+            gate = await ours.gate()
             with hand_over(gate.path, filenos([inside.listener(port) for port in PORTS])):
                 await ours.becomes(GateState.READY)
                 with hand_over(gate.path, filenos([other.listener(port) for port in PORTS])) as second:
@@ -326,7 +326,7 @@ async def test_a_hand_over_that_is_not_exactly_what_was_asked_for_is_refused_for
     why, make = WRONG[name]
     with Namespace() as inside:
         async with proxy(tmp_path) as ours:
-            gate = ours.gate()
+            gate = await ours.gate()
             handed = filenos(make(inside))
             await refused(ours, gate, handed, why)
             assert ours.states.empty()
@@ -349,24 +349,24 @@ async def test_what_is_no_socket_is_refused(tmp_path: Path) -> None:
     with Namespace() as inside:
         async with proxy(tmp_path) as ours:
             fd = os.open(tmp_path, os.O_RDONLY)
-            await refused(ours, ours.gate(), [_first(inside).fileno(), fd], "no socket")
+            await refused(ours, await ours.gate(), [_first(inside).fileno(), fd], "no socket")
             os.close(fd)
 
 
 async def test_our_own_namespace_is_refused(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as own:
         async with proxy(tmp_path) as ours:
-            gate = ours.gate(ports=[own.getsockname()[1]])
+            gate = await ours.gate(ports=[own.getsockname()[1]])
             await refused(ours, gate, [own.fileno()], "own network namespace")
 
 
 async def test_another_trials_namespace_is_refused(tmp_path: Path) -> None:
     with Namespace() as inside:
         async with proxy(tmp_path) as ours:
-            first = ours.gate("a", ports=PORTS[:1])
+            first = await ours.gate("a", ports=PORTS[:1])
             with hand_over(first.path, [_first(inside).fileno()]):
                 await ours.becomes(GateState.READY)
-                second = ours.gate("b", ports=PORTS[1:])
+                second = await ours.gate("b", ports=PORTS[1:])
                 await refused(ours, second, [inside.listener(PORTS[1]).fileno()], "another trial's")
                 assert await ask(inside, PORTS[0]) == b"a"
             await ours.becomes(GateState.LOST)
@@ -376,7 +376,7 @@ async def test_two_namespaces_in_one_hand_over_are_refused(tmp_path: Path) -> No
     with Namespace() as inside, Namespace() as other:
         async with proxy(tmp_path) as ours:
             fds = filenos([inside.listener(PORTS[0]), other.listener(PORTS[1])])
-            await refused(ours, ours.gate(), fds, "more than one")
+            await refused(ours, await ours.gate(), fds, "more than one")
 
 
 def test_a_namespace_that_changed_is_refused() -> None:
@@ -393,8 +393,8 @@ async def test_a_socket_that_cannot_be_made_is_an_error_that_says_where(tmp_path
     before = open_fds()
     ours = Proxy(tmp_path / "nowhere")
     with pytest.raises(OperatingError, match="nowhere"):
-        ours.gate()
+        await ours.gate()
     ours = Proxy(tmp_path / ("long" * 40))
     with pytest.raises(OperatingError):
-        ours.gate()
+        await ours.gate()
     assert open_fds() == before
