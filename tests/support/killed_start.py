@@ -16,11 +16,11 @@ from typing import Any
 
 from preflight_proxy.base.clock import SystemClock
 from preflight_proxy.core.ledger.commands import OpenAccount, Post, Reserve
-from preflight_proxy.ledger import disk_reserve, file, files, lock, store
+from preflight_proxy.ledger import disk_reserve, file, files, store
 from preflight_proxy.ledger.files import CostLog
 from preflight_proxy.ledger.store import Store
 
-OURS = {module.__file__ for module in (store, file, lock, disk_reserve, files)}
+OURS = {module.__file__ for module in (store, file, disk_reserve, files)}
 """Modules that touch the folder."""
 
 

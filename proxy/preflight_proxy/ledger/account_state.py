@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 import msgspec
@@ -86,12 +86,7 @@ class Traffic:
 
     def document(self) -> dict[str, int]:
         """Return the figures as JSON-ready data."""
-        return {
-            "connections": self.connections,
-            "refused": self.refused,
-            "sent_bytes": self.sent_bytes,
-            "received_bytes": self.received_bytes,
-        }
+        return asdict(self)
 
 
 @dataclass(slots=True)

@@ -27,13 +27,6 @@ class DeadLedger:
     def __init__(self, folder: Path, clocks: EvidenceTimes, clock: Clock | None = None) -> None:
         self._folder, self._clocks = folder, clocks
         self._store = Store(folder / "ledger.sqlite3", durability="power", clock=clock or SystemClock())
-        self._last_s: dict[str, float] = {}
-        try:
-            for entry in self._store.entries():
-                self._last_s[entry.account] = entry.at_s
-        except BaseException:
-            self._store.close()
-            raise
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -51,7 +44,9 @@ class DeadLedger:
     def loose_ends(self) -> list[UnsettledAccount]:
         """The accounts of which something is open, those first that can be settled first."""
         found = (
-            unsettled_account(account, self._store.pending(account.id), self._last_s.get(account.id, 0.0), self._clocks)
+            unsettled_account(
+                account, self._store.pending(account.id), self._store.last_entry_s(account.id), self._clocks
+            )
             for account in self._store.book.accounts.values()
         )
         return sorted((loose for loose in found if loose is not None), key=lambda loose: loose.known_at_s)

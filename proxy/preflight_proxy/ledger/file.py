@@ -1,8 +1,13 @@
-"""The ledger's file (M21): its writing connection, what a start checks, and the thread that keeps its write-ahead log short."""
+"""The ledger's file (M21): its lock, its writing connection, what a start checks, and the thread that keeps its log short.
+
+SQLite locks parts of the file by fcntl. The system drops all these locks of a process once the process closes any descriptor of
+that file (fcntl(2)). So nothing in a process that has a ledger open may open and close the file, except SQLite, which knows this.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import sqlite3
 import sys
@@ -13,8 +18,8 @@ from typing import Literal
 
 import structlog
 
-from preflight_proxy.core.errors import LedgerError
-from preflight_proxy.ledger import migrations, schema
+from preflight_proxy.core.errors import LedgerError, LedgerInUseError
+from preflight_proxy.ledger import schema
 
 Durability = Literal["process", "power"]
 
@@ -35,7 +40,118 @@ MACOS_BOOT_ID = b"kern.bootsessionuuid"
 COSTS = "costs.jsonl"
 """Lies beside every ledger. If the ledger is missing, this file shows that there was one."""
 
+NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs"})
+"""File systems where Linux makes flock from fcntl locks over the whole file, which shut SQLite out. Source: flock(2), 2026-10."""
+MOUNTS = Path("/proc/self/mountinfo")
+
+
 _log = structlog.get_logger("preflight_proxy.ledger.store")
+
+Identity = tuple[int, int] | None
+"""Device and inode of a file; None for a missing file."""
+
+_locked: set[Identity] = set()
+"""The ledgers that this process has locked: to open one again and close it would drop SQLite's locks."""
+
+
+class LedgerLock:
+    """The lock of one ledger. Taken before SQLite opens the file, released after SQLite has closed it, at the latest by the exit.
+
+    The file is made, empty and its owner's alone, where there is none.
+
+    Args:
+        path: The ledger.
+
+    Raises:
+        LedgerInUseError: Another proxy has it.
+        LedgerError: It cannot be opened or locked, or has a second name.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            _refuse_network(path)
+            if _identity(path) in _locked:
+                raise _in_use(path)
+            self._descriptor = _open(path)
+        except OSError as exc:
+            raise LedgerError(f"the ledger {path} cannot be opened: {exc}") from exc
+        try:
+            _lock(self._descriptor, path)
+            if path.stat().st_nlink > 1:
+                raise LedgerError(
+                    f"the ledger {path} has a second name (a hard link), by which its last commits could be lost. "
+                    "Remove the other name, and start again. Copy a ledger instead of linking it"
+                )
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+        self._identity = _identity(path)
+        _locked.add(self._identity)
+
+    def release(self) -> None:
+        """Release the lock. SQLite must have closed the file. Call it once."""
+        _locked.remove(self._identity)
+        os.close(self._descriptor)
+
+
+def _open(path: Path) -> int:
+    """Open what is locked, which no one can delete: the ledger itself, or on macOS its folder.
+
+    There flock and SQLite's locks exclude one another, even within a process (flock(2): "modern BSDs").
+    """
+    if sys.platform == "darwin":
+        path.touch(mode=0o600)
+        return os.open(path.resolve().parent, os.O_RDONLY | os.O_CLOEXEC)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        raise _in_use(path) from exc
+    except OSError as exc:
+        raise LedgerError(
+            f"the ledger {path} cannot be locked: {exc}. Nothing is sent. Name a folder on a local disk"
+        ) from exc
+
+
+def _in_use(path: Path) -> LedgerInUseError:
+    return LedgerInUseError(f"the ledger {path} is in use by another proxy: end that one, or name another folder")
+
+
+def _refuse_network(path: Path) -> None:
+    """Refuse a file system where the lock would shut SQLite out.
+
+    Raises:
+        LedgerError: The path lies on such a one.
+        OSError: The folder cannot be looked at.
+    """
+    try:
+        mounts = MOUNTS.read_text(errors="replace")
+    except OSError:
+        return  # no Linux
+    kind = filesystem_of(path.resolve().parent.stat().st_dev, mounts)
+    if kind in NETWORK:
+        raise LedgerError(
+            f"the ledger {path} lies on a network file system ({kind}), where neither its lock nor SQLite's log holds. "
+            "Nothing is sent. Name a folder on a local disk"
+        )
+
+
+def filesystem_of(device: int, mounts: str) -> str:
+    """Return the type of the file system with this device number; empty if it is not listed.
+
+    Args:
+        device: `st_dev` of a file on it.
+        mounts: The content of /proc/self/mountinfo, whose form is that of proc_pid_mountinfo(5).
+    """
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in mounts.splitlines():
+        fields, _, rest = line.partition(" - ")
+        if fields.split()[2:3] == [wanted]:
+            return rest.split(" ", 1)[0]
+    return ""
 
 
 def connect(path: Path, durability: Durability) -> sqlite3.Connection:
@@ -49,7 +165,7 @@ def connect(path: Path, durability: Durability) -> sqlite3.Connection:
     except sqlite3.Error as exc:
         raise LedgerError(f"the ledger {path} cannot be opened: {exc}") from exc
     try:
-        migrations.check_own(connection)
+        schema.check_own(connection)
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
@@ -60,7 +176,7 @@ def connect(path: Path, durability: Durability) -> sqlite3.Connection:
         connection.execute(f"PRAGMA fullfsync = {int(durability == 'power')}")
         connection.execute("PRAGMA checkpoint_fullfsync = 1")
         connection.execute("PRAGMA foreign_keys = ON")
-        migrations.migrate(connection)
+        schema.migrate(connection)
     except BaseException as exc:
         connection.close()
         if isinstance(exc, sqlite3.Error | ValueError):
@@ -114,9 +230,6 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-Identity = tuple[int, int] | None
 
 
 def identities(path: Path) -> tuple[Identity, ...]:

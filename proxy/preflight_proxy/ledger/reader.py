@@ -11,7 +11,7 @@ from pathlib import Path
 
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.rows import Account, Entry, QuarantinedEndpoint, Reservation
-from preflight_proxy.ledger import migrations, schema
+from preflight_proxy.ledger import schema
 
 READER_BUSY_S = 5.0
 """How long a reader waits while a writer that crashed is being recovered from."""
@@ -79,8 +79,8 @@ def _reader(path: Path) -> sqlite3.Connection:
     try:
         uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if frozen else ''}"
         connection = sqlite3.connect(uri, uri=True, timeout=READER_BUSY_S, isolation_level=None)
-        version = migrations.schema_version(connection)
-        if not 1 <= version <= len(migrations.MIGRATIONS):
+        version = schema.schema_version(connection)
+        if not 1 <= version <= len(schema.MIGRATIONS):
             connection.close()
             other = "a newer version of this program" if version else "another program, or holds nothing yet"
             raise LedgerError(f"the ledger {path} was written by {other}")

@@ -1,12 +1,20 @@
-"""How the rows of ledger.sqlite3 become values, and values rows."""
+"""The tables of ledger.sqlite3, version by version, and their rows as values.
+
+Migrations are numbered and only ever added to. What the ledger promises, the tables enforce once more: amounts are not negative, an
+entry is never changed, a reservation ends once.
+"""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from enum import Enum
+from operator import attrgetter
 
+from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.rows import (
+    OPENROUTER,
     Account,
     Entry,
     EntryKind,
@@ -17,6 +25,111 @@ from preflight_proxy.core.ledger.rows import (
 )
 from preflight_proxy.core.refusals.outcomes import outcomes_text, read_outcomes
 
+_FIRST = (
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE accounts (
+        id TEXT PRIMARY KEY,
+        run TEXT NOT NULL,
+        limit_pusd INTEGER NOT NULL CHECK (limit_pusd >= 0),
+        posted_pusd INTEGER NOT NULL CHECK (posted_pusd >= 0),
+        pending_pusd INTEGER NOT NULL CHECK (pending_pusd >= 0),
+        assumed_pusd INTEGER NOT NULL CHECK (assumed_pusd >= 0),
+        recovered_pusd INTEGER NOT NULL CHECK (recovered_pusd >= 0),
+        overrun_pusd INTEGER NOT NULL CHECK (overrun_pusd >= 0),
+        frozen_reason TEXT,
+        usage_unread INTEGER NOT NULL,
+        models TEXT,
+        token_hash TEXT NOT NULL UNIQUE,
+        key_hash TEXT NOT NULL,
+        key_is_own INTEGER NOT NULL,
+        key_usage_base_pusd INTEGER,
+        budget_file TEXT,
+        budget_mode TEXT NOT NULL,
+        calls INTEGER NOT NULL,
+        refused INTEGER NOT NULL
+    )""",
+    """CREATE TABLE reservations (
+        id TEXT PRIMARY KEY,
+        account TEXT NOT NULL REFERENCES accounts (id),
+        state TEXT NOT NULL CHECK (state IN ('pending', 'posted', 'voided')),
+        reserved_pusd INTEGER NOT NULL CHECK (reserved_pusd >= 0),
+        posted_pusd INTEGER NOT NULL CHECK (posted_pusd >= 0),
+        api TEXT NOT NULL,
+        model TEXT NOT NULL,
+        tags TEXT NOT NULL,
+        bound INTEGER NOT NULL,
+        streamed INTEGER NOT NULL,
+        created_at_s REAL NOT NULL,
+        generation_id TEXT,
+        tag TEXT,
+        unknown_since_s REAL,
+        assumed INTEGER NOT NULL,
+        digest TEXT NOT NULL
+    )""",
+    "CREATE INDEX reservations_generation ON reservations (generation_id) WHERE generation_id IS NOT NULL",
+    """CREATE TABLE entries (
+        entry_id INTEGER PRIMARY KEY,
+        reservation_id TEXT REFERENCES reservations (id),
+        account TEXT NOT NULL REFERENCES accounts (id),
+        kind TEXT NOT NULL,
+        cost_pusd INTEGER NOT NULL,
+        at_s REAL NOT NULL,
+        line TEXT NOT NULL
+    )""",
+    """CREATE TABLE quarantine (
+        model TEXT NOT NULL, tag TEXT NOT NULL, reason TEXT NOT NULL, at_s REAL NOT NULL, PRIMARY KEY (model, tag)
+    ) WITHOUT ROWID""",
+    """CREATE TRIGGER reservations_end_once BEFORE UPDATE ON reservations
+        WHEN old.state <> 'pending' AND NOT (old.assumed AND new.state = 'posted' AND NOT new.assumed)
+        BEGIN SELECT RAISE(ABORT, 'a reservation ends once'); END""",
+    """CREATE TRIGGER entries_stay_as_they_are BEFORE UPDATE ON entries
+        BEGIN SELECT RAISE(ABORT, 'entries are append-only'); END""",
+    """CREATE TRIGGER entries_stay BEFORE DELETE ON entries
+        BEGIN SELECT RAISE(ABORT, 'entries are append-only'); END""",
+)
+
+_GENERATIONS = (
+    """CREATE TRIGGER generations_are_one_calls BEFORE INSERT ON reservations
+        WHEN new.generation_id IS NOT NULL
+            AND EXISTS (SELECT 1 FROM reservations WHERE generation_id = new.generation_id)
+        BEGIN SELECT RAISE(ABORT, 'a generation belongs to one call'); END""",
+    """CREATE TRIGGER generations_stay_one_calls BEFORE UPDATE ON reservations
+        WHEN new.generation_id IS NOT NULL AND new.generation_id IS NOT old.generation_id
+            AND EXISTS (SELECT 1 FROM reservations WHERE generation_id = new.generation_id AND id <> new.id)
+        BEGIN SELECT RAISE(ABORT, 'a generation belongs to one call'); END""",
+)
+"""No unique index: a ledger of an earlier version may hold an id twice."""
+
+_QUARANTINE_BY_UPSTREAM = (
+    "ALTER TABLE quarantine RENAME TO quarantine_before",
+    """CREATE TABLE quarantine (
+        model TEXT NOT NULL, tag TEXT NOT NULL, reason TEXT NOT NULL, at_s REAL NOT NULL, upstream TEXT NOT NULL,
+        PRIMARY KEY (upstream, model, tag)
+    ) WITHOUT ROWID""",
+    f"INSERT INTO quarantine SELECT model, tag, reason, at_s, '{OPENROUTER}' FROM quarantine_before",  # noqa: S608
+    "DROP TABLE quarantine_before",
+)
+
+_KEY_BASES = (
+    """CREATE TABLE key_bases (
+        id INTEGER PRIMARY KEY,
+        upstream TEXT NOT NULL,
+        key_hash TEXT NOT NULL,
+        usage_pusd INTEGER NOT NULL CHECK (usage_pusd >= 0),
+        byok_pusd INTEGER NOT NULL CHECK (byok_pusd >= 0),
+        at_s REAL NOT NULL,
+        lost TEXT
+    )""",
+    """CREATE TRIGGER key_bases_stay_as_they_are
+        BEFORE UPDATE OF id, upstream, key_hash, usage_pusd, byok_pusd, at_s ON key_bases
+        BEGIN SELECT RAISE(ABORT, 'a base is read once'); END""",
+    "ALTER TABLE reservations ADD COLUMN key_base INTEGER REFERENCES key_bases (id)",
+    "CREATE INDEX reservations_key_base ON reservations (key_base) WHERE key_base IS NOT NULL",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _GENERATIONS, _QUARANTINE_BY_UPSTREAM, _KEY_BASES)
+"""Statements by version: the first takes an empty file to version 1."""
+
 ACCOUNT_COLUMNS = (
     "id, run, limit_pusd, posted_pusd, pending_pusd, assumed_pusd, recovered_pusd, overrun_pusd, frozen_reason, usage_unread,"
     " models, token_hash, key_hash, key_is_own, key_usage_base_pusd, budget_file, budget_mode, calls, refused"
@@ -25,31 +138,30 @@ RESERVATION_COLUMNS = (
     "id, account, state, reserved_pusd, posted_pusd, api, model, tags, bound, streamed, created_at_s, generation_id, tag,"
     " unknown_since_s, assumed, digest, key_base"
 )
+RESERVATION_CHANGES = "state, posted_pusd, generation_id, tag, unknown_since_s, assumed"
+"""All that may change after the reservation was made."""
 OUTCOMES_PREFIX = "outcomes "
 """Of the names in `meta` under which an account's outcomes are kept."""
 ENTRY_COLUMNS = "entry_id, reservation_id, account, kind, cost_pusd, at_s, line"
+QUARANTINE_COLUMNS = "model, tag, reason, at_s, upstream"
+KEY_BASE_COLUMNS = "id, upstream, key_hash, usage_pusd, byok_pusd, at_s, lost"
+
+
+def _insert(table: str, columns: str) -> str:
+    return f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(columns.split()))})"  # noqa: S608
 
 
 def _upsert(table: str, columns: str, key: str) -> str:
-    names = columns.split(", ")
-    values = ", ".join("?" * len(names))
-    updates = ", ".join(f"{name} = excluded.{name}" for name in names if name not in key.split(", "))
-    return f"INSERT INTO {table} ({columns}) VALUES ({values}) ON CONFLICT ({key}) DO UPDATE SET {updates}"  # noqa: S608
+    updates = (f"{name} = excluded.{name}" for name in columns.split(", ") if name not in key.split(", "))
+    return f"{_insert(table, columns)} ON CONFLICT ({key}) DO UPDATE SET {', '.join(updates)}"
 
 
 PUT_ACCOUNT = _upsert("accounts", ACCOUNT_COLUMNS, "id")
-ADD_RESERVATION = f"INSERT INTO reservations ({RESERVATION_COLUMNS}) VALUES ({', '.join('?' * 17)})"  # noqa: S608
-SET_RESERVATION = (
-    "UPDATE reservations SET state = ?, posted_pusd = ?, generation_id = ?, tag = ?, unknown_since_s = ?, assumed = ?"
-    " WHERE id = ?"
-)
-ADD_ENTRY = f"INSERT INTO entries ({ENTRY_COLUMNS}) VALUES ({', '.join('?' * 7)})"  # noqa: S608
-QUARANTINE_COLUMNS = "model, tag, reason, at_s, upstream"
+ADD_RESERVATION = _insert("reservations", RESERVATION_COLUMNS)
+SET_RESERVATION = f"UPDATE reservations SET {RESERVATION_CHANGES.replace(',', ' = ?,')} = ? WHERE id = ?"  # noqa: S608
+ADD_ENTRY = _insert("entries", ENTRY_COLUMNS)
 PUT_QUARANTINE = _upsert("quarantine", QUARANTINE_COLUMNS, "upstream, model, tag")
-PUT_KEY_BASE = (
-    "INSERT INTO key_bases (id, upstream, key_hash, usage_pusd, byok_pusd, at_s, lost) VALUES (?, ?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT (id) DO UPDATE SET lost = excluded.lost"
-)
+PUT_KEY_BASE = f"{_insert('key_bases', KEY_BASE_COLUMNS)} ON CONFLICT (id) DO UPDATE SET lost = excluded.lost"
 PUT_META = _upsert("meta", "name, value", "name")
 FLOOR, SKIPPED = "entry_id_floor", "entry_ids_skipped"
 """In meta: entry ids up to this one are used up, and so many of them are of entries that were lost with the machine's power."""
@@ -74,88 +186,33 @@ def next_entry_id(connection: sqlite3.Connection) -> int:
     return int(last_id) + 1
 
 
-def account_row(account: Account) -> Sequence[object]:
-    """The values of `PUT_ACCOUNT`."""
-    return (
-        account.id,
-        account.run,
-        account.limit_pusd,
-        account.posted_pusd,
-        account.pending_pusd,
-        account.assumed_pusd,
-        account.recovered_pusd,
-        account.overrun_pusd,
-        account.frozen_reason,
-        account.usage_unread,
-        None if account.models is None else json.dumps(account.models),
-        account.token_hash,
-        account.key_hash,
-        account.key_is_own,
-        account.key_usage_base_pusd,
-        account.budget_file,
-        account.budget_mode,
-        account.calls,
-        account.refused,
-    )
+def _row_of(columns: str) -> Callable[[object], tuple[object, ...]]:
+    """Return a function that makes the row of a value: enums as their value, tuples as JSON."""
+    fields = attrgetter(*columns.split(", "))
+    return lambda value: tuple(map(_cell, fields(value)))
+
+
+def _cell(value: object) -> object:
+    match value:
+        case Enum():
+            return value.value
+        case tuple():
+            return json.dumps(value)
+        case _:
+            return value
+
+
+account_row = _row_of(ACCOUNT_COLUMNS)
+reservation_row = _row_of(RESERVATION_COLUMNS)
+reservation_update = _row_of(f"{RESERVATION_CHANGES}, id")
+entry_row = _row_of(ENTRY_COLUMNS)
+key_base_row = _row_of(KEY_BASE_COLUMNS)
+"""The values of `PUT_ACCOUNT`, `ADD_RESERVATION`, `SET_RESERVATION`, `ADD_ENTRY` and `PUT_KEY_BASE`."""
 
 
 def outcomes_row(account: Account) -> Sequence[object]:
     """The values of `PUT_META` for what became of an account's calls: kept in `meta`, because no decision needs it."""
     return OUTCOMES_PREFIX + account.id, outcomes_text(account.outcomes)
-
-
-def reservation_row(reservation: Reservation) -> Sequence[object]:
-    """The values of `ADD_RESERVATION`."""
-    return (
-        reservation.id,
-        reservation.account,
-        reservation.state.value,
-        reservation.reserved_pusd,
-        reservation.posted_pusd,
-        reservation.api,
-        reservation.model,
-        json.dumps(reservation.tags),
-        reservation.bound,
-        reservation.streamed,
-        reservation.created_at_s,
-        reservation.generation_id,
-        reservation.tag,
-        reservation.unknown_since_s,
-        reservation.assumed,
-        reservation.digest,
-        reservation.key_base,
-    )
-
-
-def reservation_update(reservation: Reservation) -> Sequence[object]:
-    """The values of `SET_RESERVATION`: all that may change after the reservation was made."""
-    return (
-        reservation.state.value,
-        reservation.posted_pusd,
-        reservation.generation_id,
-        reservation.tag,
-        reservation.unknown_since_s,
-        reservation.assumed,
-        reservation.id,
-    )
-
-
-def entry_row(entry: Entry) -> Sequence[object]:
-    """The values of `ADD_ENTRY`."""
-    return (
-        entry.entry_id,
-        entry.reservation_id,
-        entry.account,
-        entry.kind.value,
-        entry.cost_pusd,
-        entry.at_s,
-        entry.line,
-    )
-
-
-def key_base_row(base: KeyBase) -> Sequence[object]:
-    """The values of `PUT_KEY_BASE`."""
-    return (base.id, base.upstream, base.key_hash, base.usage_pusd, base.byok_pusd, base.at_s, base.lost)
 
 
 def read_accounts(connection: sqlite3.Connection) -> list[Account]:
@@ -200,8 +257,7 @@ def read_quarantine(connection: sqlite3.Connection) -> list[QuarantinedEndpoint]
 
 def read_key_bases(connection: sqlite3.Connection) -> list[KeyBase]:
     """What foreign keys had used before the first call with them (M13), oldest first."""
-    sql = "SELECT id, upstream, key_hash, usage_pusd, byok_pusd, at_s, lost FROM key_bases ORDER BY id"
-    return [KeyBase(*row) for row in connection.execute(sql)]
+    return [KeyBase(*row) for row in connection.execute(f"SELECT {KEY_BASE_COLUMNS} FROM key_bases ORDER BY id")]  # noqa: S608
 
 
 def read_key_posted_pusd(connection: sqlite3.Connection) -> dict[int, int]:
@@ -218,3 +274,42 @@ def _known(connection: sqlite3.Connection, table: str, columns: str) -> str:
     """Those of the columns that the table has: readers take a ledger as an earlier version left it; new columns come last."""
     known = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))}
     return ", ".join(name for name in columns.split(", ") if name in known)
+
+
+def check_own(connection: sqlite3.Connection) -> None:
+    """Accept an empty file, and one that holds our tables; nothing is changed.
+
+    Raises:
+        ValueError: It holds the tables of something else.
+        sqlite3.Error: The file cannot be read.
+    """
+    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    if names and not names >= {"meta", "accounts"}:
+        raise ValueError("it holds the tables of another program, and was left as it is")
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the tables to the newest version, in one transaction.
+
+    Raises:
+        LedgerError: A newer version of this program wrote the file.
+        sqlite3.Error: The file cannot be read or written, or holds something else.
+    """
+    version = schema_version(connection)
+    if version > len(MIGRATIONS):
+        raise LedgerError(
+            f"the ledger has schema {version}; this program knows up to {len(MIGRATIONS)}: use a newer one"
+        )
+    connection.execute("BEGIN IMMEDIATE")
+    for statements in MIGRATIONS[version:]:
+        for statement in statements:
+            connection.execute(statement)
+    connection.execute(PUT_META, ("schema_version", str(len(MIGRATIONS))))
+    connection.execute("COMMIT")
+
+
+def schema_version(connection: sqlite3.Connection) -> int:
+    """The version of the tables; 0 for an empty file."""
+    if connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'meta'").fetchone()[0] == 0:
+        return 0
+    return int(read_meta(connection).get("schema_version", "0"))

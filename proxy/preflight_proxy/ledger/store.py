@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import astuple, replace
 from pathlib import Path
 
@@ -24,18 +25,8 @@ from preflight_proxy.core.ledger.transition import transition
 from preflight_proxy.core.refusals.refusals import Refusal
 from preflight_proxy.ledger import file, schema
 from preflight_proxy.ledger.disk_reserve import DiskReserve
-from preflight_proxy.ledger.file import (
-    COSTS,
-    Checkpointer,
-    Durability,
-    connect,
-    identities,
-    leave_trace,
-    note_start,
-    refuse_lost,
-)
+from preflight_proxy.ledger.file import COSTS, Durability
 from preflight_proxy.ledger.files import last_listed
-from preflight_proxy.ledger.lock import LedgerLock
 from preflight_proxy.ledger.reader import entries_of
 
 PLACE_LOOK_S = 1.0
@@ -81,28 +72,25 @@ class Store:
         self._uncounted: set[str] = set()
         self._closed = self.poisoned = False
         self.on_poisoned: Callable[[str], None] = lambda _why: None
-        refuse_lost(path)
-        self._lock = LedgerLock(path)
-        try:
-            self._connection = connect(path, durability)
-        except BaseException:
-            self._lock.release()
-            raise
-        try:
-            boot_id = file.boot_id() if boot_id is None else boot_id
-            self.boot_changed = note_start(self._connection, boot_id, durability, last_listed(path.with_name(COSTS)))
-            self.book = _load(self._connection, upstream)
-            self._outcomes = {account.id: account.outcomes for account in self.book.accounts.values()}
-            leave_trace(path, self._connection)
-            self._place = identities(path)
-            self._space = DiskReserve(path.with_name(path.name + "-space"))
-            self._checkpointer = Checkpointer(path)
-        except BaseException as exc:
-            self._connection.close()
-            self._lock.release()
-            if isinstance(exc, sqlite3.Error | ValueError | OSError):
+        file.refuse_lost(path)
+        with ExitStack() as undo:
+            self._lock = file.LedgerLock(path)
+            undo.callback(self._lock.release)
+            self._connection = file.connect(path, durability)
+            undo.callback(self._connection.close)
+            try:
+                boot_id = file.boot_id() if boot_id is None else boot_id
+                listed_id = last_listed(path.with_name(COSTS))
+                self.boot_changed = file.note_start(self._connection, boot_id, durability, listed_id)
+                self.book = _load(self._connection, upstream)
+                self._outcomes = {account.id: account.outcomes for account in self.book.accounts.values()}
+                file.leave_trace(path, self._connection)
+                self._place = file.identities(path)
+                self._space = DiskReserve(path.with_name(path.name + "-space"))
+                self._checkpointer = file.Checkpointer(path)
+            except (sqlite3.Error, ValueError, OSError) as exc:
                 raise LedgerError(f"the ledger {path} cannot be used: {exc}") from exc
-            raise
+            undo.pop_all()
 
     def commit(self, command: Command) -> Change | Refusal:
         """Make one transition durable, then apply it to the state in memory.
@@ -216,7 +204,7 @@ class Store:
 
     def is_in_place(self) -> bool:
         """Whether the names of the ledger and of SQLite's files beside it still lead to those that are open. Any thread may ask."""
-        return identities(self._path) == self._place
+        return file.identities(self._path) == self._place
 
     async def watch_place(self, every_s: float = PLACE_LOOK_S) -> None:
         """Poison the store once its file is gone from its place; returns then, or when it is poisoned for another reason.

@@ -43,34 +43,25 @@ class WaitingCalls:
         False when `until_s` (monotonic) passes first, or the queue is full. A cancelled waiter leaves the queue at once (M12).
         What `attempt` raises is raised here, whoever woke it.
         """
-        done = asyncio.Event()
-        raised: list[Exception] = []
+        decided: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
         def try_now() -> bool:
             try:
-                decided = attempt()
+                if attempt():
+                    decided.set_result(True)
             except Exception as exc:  # for this waiter, not for the call whose commit woke it
-                raised.append(exc)
-                decided = True
-            if decided:
-                done.set()
-            return decided
+                decided.set_exception(exc)
+            return decided.done()
 
         if not self._queue.join(account_id, waiter, needed_pusd, self._clock.monotonic_s()):
             return False
         self._attempts[waiter] = try_now
         try:
-            while not done.is_set() and (left_s := until_s - self._clock.monotonic_s()) > 0:
-                try:
-                    async with asyncio.timeout(
-                        min(left_s, WAITING_LOOK_S)
-                    ):  # `wait_for` of Python 3.11 can lose a cancellation
-                        await done.wait()
-                except TimeoutError:
+            while not decided.done() and (left_s := until_s - self._clock.monotonic_s()) > 0:
+                await asyncio.wait([decided], timeout=min(left_s, WAITING_LOOK_S))
+                if not decided.done():
                     self.wake(account_id)
-            if raised:
-                raise raised[0]
-            return done.is_set()
+            return decided.done() and decided.result()
         finally:
             self._leave(account_id, waiter)
             self.wake(account_id)

@@ -10,8 +10,8 @@ import pytest
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Quarantine
 from preflight_proxy.ledger import schema
-from preflight_proxy.ledger.migrations import MIGRATIONS
 from preflight_proxy.ledger.reader import ENTRIES_PER_READ, read_entries, read_snapshot
+from preflight_proxy.ledger.schema import MIGRATIONS
 from tests.preflight_proxy.ledger.test_schema import ACCOUNT, ENTRY, HELD
 from tests.support.ledger_on_disk import call, open_account, open_store, reserve
 
