@@ -138,7 +138,7 @@ def show(
     from preflight_proxy.core.errors import ConfigError
 
     folder, (name,) = folder_of(ctx, data), names_of([account])
-    known = [each.name for each in proxy_status(folder).accounts]
+    known = [each.id for each in proxy_status(folder).accounts]
     token = read_tokens(folder).get(name) if name in known else None
     if token is None:
         raise ConfigError(f"There is no account {name!r} in {folder}. There is: {', '.join(known) or 'none'}.")
@@ -155,14 +155,14 @@ def list_(
 
     Example: agent-preflight proxy account list --data ./proxy-data
     """
-    from agent_preflight.operate.proxy_status import proxy_status, show_accounts
+    from agent_preflight.operate.proxy_status import account_document, proxy_status, show_accounts
 
     found = proxy_status(folder_of(ctx, data)).accounts
     if not as_json:
         show_accounts(found)
         return
     for each in found:
-        emit_json(json.dumps(each.document()))
+        emit_json(json.dumps(account_document(each)))
 
 
 def _change(folder: Path, names: Iterable[str], change: Callable[[ControlClient, str], Awaitable[Balance]]) -> None:
@@ -217,10 +217,9 @@ def names_of(names: list[str]) -> list[str]:
 def _tell(balance: Balance) -> None:
     from agent_preflight.base.console import say
     from agent_preflight.base.usd import dollars
-    from agent_preflight.operate.proxy_status import of_balance
+    from agent_preflight.operate.proxy_status import state_of
 
-    state = of_balance(balance).state
-    left = dollars(balance.available_pusd)
+    state, left = state_of(balance), dollars(balance.available_pusd)
     say(
         f"{balance.id}: limit {dollars(balance.limit_pusd)}, {dollars(balance.posted_pusd)} spent, {left} available, {state}"
     )

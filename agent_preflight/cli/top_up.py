@@ -11,7 +11,7 @@ from agent_preflight.cli.group import complain
 from agent_preflight.cli.options import LiveRunId, RunsDir, complete_raises
 
 if TYPE_CHECKING:
-    from agent_preflight.operate.live_changes import TopUpResult
+    from preflight_proxy.base.control_messages import Balance
 
 
 def top_up(
@@ -54,19 +54,20 @@ def top_up(
     for alias, _ in wanted:
         check_alias(plan, alias)
     for alias, more_pusd in wanted:
-        _tell(alias, asyncio.run(raise_limit(plan, alias, more_pusd, environment.admin_key, environment.base_url)))
+        balance = asyncio.run(raise_limit(plan, alias, more_pusd, environment.admin_key, environment.base_url))
+        _tell(balance, more_pusd)
 
 
-def _tell(alias: str, done: TopUpResult) -> None:
+def _tell(balance: Balance, more_pusd: int) -> None:
     """Print what was done."""
     from agent_preflight.base.console import say
     from agent_preflight.base.usd import dollars
 
-    amounts = (done.before_pusd, done.balance.limit_pusd, done.balance.available_pusd)
+    amounts = (balance.limit_pusd - more_pusd, balance.limit_pusd, balance.available_pusd)
     before, after, left = map(dollars, amounts)
-    say(f"{alias}: budget {before} -> {after}, {left} available now")
-    if done.balance.frozen is not None:
-        complain(f"{alias} is frozen ({done.balance.frozen}): no call is admitted, whatever its budget.")
+    say(f"{balance.id}: budget {before} -> {after}, {left} available now")
+    if balance.frozen is not None:
+        complain(f"{balance.id} is frozen ({balance.frozen}): no call is admitted, whatever its budget.")
 
 
 def _named(text: str) -> tuple[str, int]:

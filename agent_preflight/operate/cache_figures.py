@@ -1,7 +1,8 @@
 """Sums the cache figures in the cost lines of a run, by trial, model, conversation and reason of a miss. Pure."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -54,16 +55,7 @@ class CacheSums:
 
     def to_json(self) -> dict[str, Any]:
         """Return the sums for machines; `saved_usd` as exact decimal text."""
-        return {
-            "calls": self.calls,
-            "hits": self.hits,
-            "prompt_tokens": self.prompt_tokens,
-            "cached_tokens": self.cached_tokens,
-            "cache_write_tokens": self.cache_write_tokens,
-            "hit_rate": round(self.hit_rate, 4),
-            "saved_usd": format(self.saved_usd, "f"),
-            "unpriced": self.unpriced,
-        }
+        return {**asdict(self), "saved_usd": format(self.saved_usd, "f"), "hit_rate": round(self.hit_rate, 4)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,30 +112,27 @@ class CacheView:
 
 
 def cache_view(lines: Iterable[Line]) -> CacheView | None:
-    """Return what the lines tell of caching; None if no call among them has counted its prompt."""
+    """Return the cache figures of cost lines; None if no call among them has prompt tokens."""
     counted = [line for line in lines if number(line.get("prompt_tokens")) > 0]
     if not counted:
         return None
     missed = [line for line in counted if line.get("cache_miss")]
     return CacheView(
         total=_sums(counted),
-        accounts=_grouped(counted, lambda line: (_text(line, "account"),)),
-        models=_grouped(counted, lambda line: (_text(line, "model"),)),
-        conversations=_grouped(
-            counted, lambda line: (_text(line, "account"), _text(line, "conversation"), _text(line, "model"))
-        ),
-        misses=_grouped(
-            missed, lambda line: (_text(line, "account"), _text(line, "conversation"), _text(line, "cache_miss"))
-        ),
+        accounts=_grouped(counted, "account"),
+        models=_grouped(counted, "model"),
+        conversations=_grouped(counted, "account", "conversation", "model"),
+        misses=_grouped(missed, "account", "conversation", "cache_miss"),
     )
 
 
-def _grouped(lines: Sequence[Line], key: Callable[[Line], Any]) -> dict[Any, CacheSums]:
-    groups: dict[Any, list[Line]] = {}
+def _grouped(lines: Sequence[Line], *names: str) -> dict[Any, CacheSums]:
+    """Return the sums of lines that have the same text in these fields, by these texts; the most prompt tokens first."""
+    groups: dict[tuple[str, ...], list[Line]] = defaultdict(list)
     for line in lines:
-        groups.setdefault(key(line), []).append(line)
-    summed = {name: _sums(group) for name, group in groups.items()}
-    return dict(sorted(summed.items(), key=lambda item: -item[1].prompt_tokens))
+        groups[tuple(str(line.get(name) or "") for name in names)].append(line)
+    sums = {texts: _sums(group) for texts, group in groups.items()}
+    return dict(sorted(sums.items(), key=lambda item: -item[1].prompt_tokens))
 
 
 def _sums(lines: Sequence[Line]) -> CacheSums:
@@ -164,12 +153,8 @@ def _sums(lines: Sequence[Line]) -> CacheSums:
 
 
 def _saved_pusd(text: object) -> int | None:
-    """A line's saving; None if it is missing or cannot be read."""
+    """Return a line's saving; None if it is missing or cannot be read."""
     try:
         return pusd(text) if isinstance(text, str) else None
     except InvalidOperation:
         return None
-
-
-def _text(line: Line, name: str) -> str:
-    return str(line.get(name) or "")

@@ -12,14 +12,13 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import read_json_object
 from agent_preflight.base.usd import pusd, usd
 from agent_preflight.openrouter.http import Key
-from agent_preflight.openrouter.subkeys import list_keys, set_key_limit
+from agent_preflight.openrouter.subkeys import KeyInfo, list_keys, set_key_limit
 from agent_preflight.runs.choice import named_run
 from agent_preflight.runs.control_file import CONTROL_FILE, read_control
 from agent_preflight.runs.plan import KEY_HEADROOM_PUSD
@@ -35,19 +34,6 @@ NO_ADMIN_KEY = (
     "A top-up needs the management key: set OR_ADMIN_KEY to it. It raises the limit of the trial's key at OpenRouter, which would "
     "else refuse what the new budget allows. Nothing was changed."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class TopUpResult:
-    """What became of a top-up.
-
-    Attributes:
-        before_pusd: The limit before the top-up.
-        balance: The account with its new limit.
-    """
-
-    before_pusd: int
-    balance: Balance
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +95,8 @@ def find_planned_run(run_id: str, runs_dir: Path) -> PlannedRun:
     return PlannedRun(run_dir, {trial.alias: trial.key_name for trial in trials}, begun_again)
 
 
-async def top_up(
-    plan: PlannedRun, alias: str, more_pusd: int, admin_key: Key | None, base_url: str | None
-) -> TopUpResult:
-    """Raise a live trial's limit, after that of its sub-key, which OpenRouter enforces.
+async def top_up(plan: PlannedRun, alias: str, more_pusd: int, admin_key: Key | None, base_url: str | None) -> Balance:
+    """Raise a live trial's limit, after that of its sub-key, which OpenRouter enforces. Returns the account afterwards.
 
     Both are raised, or none: if the proxy refuses the new limit, the sub-key gets its old one back. Several top-ups at the same
     time add up: the proxy adds, and the sub-key's limit is changed by one process after the other.
@@ -137,21 +121,22 @@ async def top_up(
         if admin_key is None:
             raise ConfigError(NO_ADMIN_KEY)
         alone_pusd = None if alias in plan.begun_again else limit_pusd + KEY_HEADROOM_PUSD
-        raised = await asyncio.to_thread(_raise_key, admin_key, plan.key_names[alias], more_pusd, alone_pusd, base_url)
+        key = await asyncio.to_thread(_raise_key, admin_key, plan.key_names[alias], more_pusd, alone_pusd, base_url)
         try:
-            after = await client.top_up(alias, more_pusd)
+            return await client.top_up(alias, more_pusd)
         except ControlError as exc:
-            is_undone = await asyncio.to_thread(raised.undo)
-            raise OperatingError(
-                f"The budget of {alias} was not raised: {exc}. "
-                + ("Nothing was changed." if is_undone else f"{raised.still_raised} The budget holds all the same.")
-            ) from exc
+            is_undone = await asyncio.to_thread(_set_back, admin_key, key, base_url)
+            change = (
+                "Nothing was changed."
+                if is_undone
+                else f"The limit of its key {key.name!r} at OpenRouter was raised, and could not be set back. The budget holds."
+            )
+            raise OperatingError(f"The budget of {alias} was not raised: {exc}. {change}") from exc
         except ControlUnreachableError as exc:
             raise OperatingError(
                 f"The proxy's answer was lost, so the budget of {alias} may be raised or not. Look at it with "
                 f"`agent-preflight status {plan.run_dir.name}` before you add anything again."
             ) from exc
-        return TopUpResult(after.limit_pusd - more_pusd, after)
 
 
 @asynccontextmanager
@@ -186,32 +171,13 @@ async def _balance(client: ControlClient, alias: str) -> Balance:
         raise
 
 
-@dataclass(frozen=True, slots=True)
-class _KeyRaise:
-    """A sub-key whose limit was raised.
-
-    Attributes:
-        before_usd: Its limit before; None if it has no limit, which was not changed.
-    """
-
-    admin_key: Key
-    name: str
-    hash: str
-    before_usd: Decimal | None
-    base_url: str | None
-
-    def undo(self) -> bool:
-        """Set the old limit again. Returns True only if that was verified."""
-        return self.before_usd is None or set_key_limit(self.admin_key, self.hash, self.before_usd, self.base_url)
-
-    @property
-    def still_raised(self) -> str:
-        """Say what stays changed when that failed."""
-        return f"The limit of its key {self.name!r} at OpenRouter was raised, and could not be set back."
-
-
-def _raise_key(admin_key: Key, name: str, more_pusd: int, alone_pusd: int | None, base_url: str | None) -> _KeyRaise:
+def _raise_key(admin_key: Key, name: str, more_pusd: int, alone_pusd: int | None, base_url: str | None) -> KeyInfo:
     """Raise the limit of the sub-key of that name: to `alone_pusd` if given, else by `more_pusd`.
+
+    A key without a limit is not changed.
+
+    Returns:
+        The key as it was before.
 
     Raises:
         OperatingError: The new limit could not be verified; the text says whether it may hold.
@@ -222,14 +188,20 @@ def _raise_key(admin_key: Key, name: str, more_pusd: int, alone_pusd: int | None
         raise OperatingError(f"The trial's key at OpenRouter cannot be looked up: {exc}. Nothing was changed.") from exc
     if not keys:
         raise OperatingError(f"OpenRouter lists no key {name!r}, so its limit cannot be raised. Nothing was changed.")
-    raised = _KeyRaise(admin_key, name, keys[0].hash, keys[0].limit_usd, base_url)
-    if raised.before_usd is None:
-        return raised
-    limit_pusd = alone_pusd if alone_pusd is not None else pusd(raised.before_usd) + more_pusd
-    if set_key_limit(admin_key, raised.hash, usd(limit_pusd), base_url):
-        return raised
-    what = "Nothing was changed." if raised.undo() else "It may be raised all the same; the budget was not changed."
-    raise OperatingError(f"OpenRouter did not take the new limit of the trial's key {name!r}. {what}")
+    key = keys[0]
+    if key.limit_usd is None:
+        return key
+    limit_pusd = alone_pusd if alone_pusd is not None else pusd(key.limit_usd) + more_pusd
+    if set_key_limit(admin_key, key.hash, usd(limit_pusd), base_url):
+        return key
+    is_undone = _set_back(admin_key, key, base_url)
+    change = "Nothing was changed." if is_undone else "It may be raised all the same; the budget was not changed."
+    raise OperatingError(f"OpenRouter did not take the new limit of the trial's key {name!r}. {change}")
+
+
+def _set_back(admin_key: Key, key: KeyInfo, base_url: str | None) -> bool:
+    """Give a key its earlier limit again. Returns True only if that was verified."""
+    return key.limit_usd is None or set_key_limit(admin_key, key.hash, key.limit_usd, base_url)
 
 
 async def stop(plan: PlannedRun, alias: str | None) -> None:
@@ -248,7 +220,7 @@ async def stop(plan: PlannedRun, alias: str | None) -> None:
 
 
 async def until_over(plan: PlannedRun, alias: str | None, limit_s: float) -> list[TrialStop] | None:
-    """Wait until a trial, or the whole run, has stops. Returns None if that takes longer than `limit_s`.
+    """Wait until a trial, or the whole run, has ended. Returns None if that takes longer than `limit_s`.
 
     A run removes its control.json as its last step.
     """
@@ -277,13 +249,11 @@ async def _client(run_dir: Path) -> AsyncIterator[ControlClient]:
             f"The run {run_dir.name} is not going on, so there is nothing to change; "
             f"`agent-preflight status {run_dir.name}` shows how it ended."
         )
-    client = ControlClient(control.socket)
     try:
-        yield client
+        async with ControlClient(control.socket) as client:
+            yield client
     except ControlUnreachableError as exc:
         raise ConfigError(
             f"The proxy of {run_dir.name} does not answer: the run is just starting, or it crashed "
             "(then `agent-preflight sweep` removes what it left)."
         ) from exc
-    finally:
-        await client.close()

@@ -11,14 +11,12 @@ from typing import Any, Literal, TypeVar
 from agent_preflight.base.tables import TableColumn, TextTable, duration, money, show
 from agent_preflight.base.usd import exact
 from agent_preflight.sidecar.control_client import ControlClient, ControlUnreachableError
-from preflight_proxy.base.control_messages import Balance
+from preflight_proxy.base.control_messages import Balance, balance_of
 from preflight_proxy.base.data_folder import control_socket, serving_pid
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.account_name import is_kept
-from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.ledger.reader import read_snapshot
 
-State = Literal["open", "frozen", "spent"]
 _T = TypeVar("_T")
 _COLUMNS = (
     TableColumn("account"),
@@ -27,28 +25,22 @@ _COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class AccountStatus:
-    """One account; amounts in pico-USD.
+def state_of(account: Balance) -> Literal["open", "frozen", "spent"]:
+    """Return `frozen` if a person froze the account; `spent` if not even the cheapest call fits; else `open`."""
+    return "frozen" if account.frozen is not None else "spent" if account.spent else "open"
 
-    Attributes:
-        reserved_pusd: Reserved for calls whose cost is not known yet.
-        state: `frozen` by a person; `spent`, if not even the cheapest call fits; else `open`.
-    """
 
-    name: str
-    limit_pusd: int
-    spent_pusd: int
-    reserved_pusd: int
-    available_pusd: int
-    calls: int
-    state: State
-
-    def document(self) -> dict[str, Any]:
-        """Return it for machines; amounts are exact dollars as text."""
-        amounts = ("limit", "spent", "reserved", "available")
-        figures = {f"{name}_usd": exact(getattr(self, f"{name}_pusd")) for name in amounts}
-        return {"account": self.name, **figures, "calls": self.calls, "state": self.state}
+def account_document(account: Balance) -> dict[str, Any]:
+    """Return an account for machines; amounts are exact dollars as text."""
+    return {
+        "account": account.id,
+        "limit_usd": exact(account.limit_pusd),
+        "spent_usd": exact(account.posted_pusd),
+        "reserved_usd": exact(account.pending_pusd),
+        "available_usd": exact(account.available_pusd),
+        "calls": account.calls,
+        "state": state_of(account),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +57,7 @@ class ProxyStatus:
     pid: int | None
     base_url: str | None
     uptime_s: float | None
-    accounts: tuple[AccountStatus, ...]
+    accounts: tuple[Balance, ...]
 
     def document(self) -> dict[str, Any]:
         """Return it for machines."""
@@ -74,7 +66,7 @@ class ProxyStatus:
             "pid": self.pid,
             "base_url": self.base_url,
             "uptime_s": self.uptime_s,
-            "accounts": [account.document() for account in self.accounts],
+            "accounts": list(map(account_document, self.accounts)),
         }
 
 
@@ -94,8 +86,8 @@ def proxy_status(data: Path) -> ProxyStatus:
             f"{data} is no folder of a proxy: it holds no ledger. Name the folder that --data named at its start."
         )
     accounts = [account for account in read_snapshot(ledger).accounts if is_kept(account)]
-    rows = tuple(_status(each, is_spent=each.posted_pusd >= each.limit_pusd) for each in accounts)
-    return ProxyStatus(data, None, None, None, rows)
+    balances = tuple(balance_of(account, spent=account.posted_pusd >= account.limit_pusd) for account in accounts)
+    return ProxyStatus(data, None, None, None, balances)
 
 
 def on_proxy(data: Path, ask: Callable[[ControlClient], Awaitable[_T]]) -> _T:
@@ -113,38 +105,19 @@ def on_proxy(data: Path, ask: Callable[[ControlClient], Awaitable[_T]]) -> _T:
         )
 
     async def call() -> _T:
-        client = ControlClient(control_socket(data))
         try:
-            return await ask(client)
+            async with ControlClient(control_socket(data)) as client:
+                return await ask(client)
         except ControlUnreachableError as exc:
-            exc.add_note(f"What was changed before is told by: agent-preflight proxy account list --data {data}")
+            exc.add_note(f"See what was changed before: agent-preflight proxy account list --data {data}")
             raise
-        finally:
-            await client.close()
 
     return asyncio.run(call())
 
 
 async def _of_proxy(data: Path, client: ControlClient) -> ProxyStatus:
     health, balances = await client.health(), await client.accounts()
-    return ProxyStatus(data, health.pid, health.base_url, health.uptime_s, tuple(map(of_balance, balances)))
-
-
-def of_balance(balance: Balance) -> AccountStatus:
-    """Return an account from what its proxy answered."""
-    return _status(balance, is_spent=balance.spent)
-
-
-def _status(account: Balance | Account, *, is_spent: bool) -> AccountStatus:
-    return AccountStatus(
-        account.id,
-        account.limit_pusd,
-        account.posted_pusd,
-        account.pending_pusd,
-        account.available_pusd,
-        account.calls,
-        "frozen" if account.frozen is not None else "spent" if is_spent else "open",
-    )
+    return ProxyStatus(data, health.pid, health.base_url, health.uptime_s, balances)
 
 
 def show_status(status: ProxyStatus) -> None:
@@ -158,15 +131,15 @@ def show_status(status: ProxyStatus) -> None:
     show_accounts(status.accounts)
 
 
-def show_accounts(accounts: Sequence[AccountStatus]) -> None:
+def show_accounts(accounts: Sequence[Balance]) -> None:
     """Print a line for each account."""
     rows = [
         (
-            each.name,
-            *map(money, (each.limit_pusd, each.spent_pusd, each.reserved_pusd, each.available_pusd)),
-            f"{each.calls:,}",
-            each.state,
+            account.id,
+            *map(money, (account.limit_pusd, account.posted_pusd, account.pending_pusd, account.available_pusd)),
+            f"{account.calls:,}",
+            state_of(account),
         )
-        for each in accounts
+        for account in accounts
     ]
     show(TextTable(_COLUMNS, rows) if rows else "no account")

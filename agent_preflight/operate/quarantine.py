@@ -29,23 +29,14 @@ class ClearResult:
     proxies: tuple[Path, ...]
 
 
-def quarantined(path: Path | None = None) -> list[QuarantinedEndpoint]:
-    """Return the endpoints on the user's list, sorted.
-
-    Args:
-        path: The list; the user's own if None.
-    """
-    rows = QuarantineFile(path or user_quarantine_file()).read()
+def quarantined() -> list[QuarantinedEndpoint]:
+    """Return the endpoints on the user's list, sorted."""
+    rows = QuarantineFile(user_quarantine_file()).read()
     return sorted(rows, key=lambda row: (row.upstream, row.model, row.tag))
 
 
 async def clear(
-    model: str,
-    tag: str,
-    runs_dir: Path,
-    data: Path | None = None,
-    path: Path | None = None,
-    upstream: str = OPENROUTER,
+    model: str, tag: str, runs_dir: Path, data: Path | None = None, upstream: str = OPENROUTER
 ) -> ClearResult:
     """Remove an endpoint from the user's list, and from the running proxies of the same upstream.
 
@@ -54,14 +45,13 @@ async def clear(
         tag: The endpoint's tag, as the list shows it.
         runs_dir: Proxies of its live runs are called.
         data: The data folder of a stand-alone proxy that is called too.
-        path: The list; the user's own if None.
         upstream: The API base that has the endpoint, or its origin.
 
     Raises:
         ConfigError: The list cannot be written; it is unchanged.
         OperatingError: A proxy refused.
     """
-    path = path or user_quarantine_file()
+    path = user_quarantine_file()
     try:
         listed = QuarantineFile(path).clear(model, tag, origin(upstream))
     except OSError as exc:
@@ -79,10 +69,8 @@ def _sockets(runs_dir: Path, data: Path | None) -> Iterable[tuple[Path, Path]]:
 
 
 async def _clear_at(socket: Path, model: str, tag: str, upstream: str) -> bool:
-    client = ControlClient(socket)
     try:
-        return await client.clear_quarantine(model, tag, upstream)
+        async with ControlClient(socket) as client:
+            return await client.clear_quarantine(model, tag, upstream)
     except ControlUnreachableError:
         return False
-    finally:
-        await client.close()

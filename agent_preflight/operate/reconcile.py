@@ -10,7 +10,7 @@ What lies outside, by more than the figure's precision, is drift that nothing ex
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -22,25 +22,9 @@ from agent_preflight.base.usd import exact, pusd
 from agent_preflight.openrouter.http import Key
 from agent_preflight.provision import list_keys
 from agent_preflight.runs.costs import LedgerContents, read_ledgers
+from agent_preflight.runs.status import exact_or_none
 from preflight_proxy.core.evidence.evidence import KEY_USAGE_LAG_S
 from preflight_proxy.core.ledger.rows import Account, QuarantinedEndpoint
-
-
-def reconcile(ledgers: Sequence[LedgerContents], figures: Mapping[tuple[Path, str], KeyFigure]) -> Reconciliation:
-    """Compare ledgers with OpenRouter's figures.
-
-    Args:
-        ledgers: The run's.
-        figures: By a ledger's folder and an account of it. Those of keys that other accounts or programs use are ignored.
-    """
-    rows = [
-        _row(account, ledger, figures.get((ledger.folder, account.id)))
-        for ledger in ledgers
-        for account in ledger.accounts
-    ]
-    quarantined = {(each.upstream, each.model, each.tag): each for ledger in ledgers for each in ledger.quarantined}
-    rows.sort(key=lambda row: row.account)
-    return Reconciliation(tuple(rows), tuple(quarantined[key] for key in sorted(quarantined)))
 
 
 def reconcile_folder(data: Path, admin_key: Key | None = None, base_url: str | None = None) -> Reconciliation:
@@ -56,19 +40,17 @@ def reconcile_folder(data: Path, admin_key: Key | None = None, base_url: str | N
     """
     live = {} if admin_key is None else _live_figures(admin_key, base_url)
     ledgers = read_ledgers(data)  # after the figures, so that a call that ends in between is in the ledger
-    figures: dict[tuple[Path, str], KeyFigure] = {}
-    for ledger in ledgers:
-        for account in ledger.accounts:
-            figure = live.get(account.key_hash) or _summary_figure(ledger.folder, account.id)
-            if figure is not None:
-                figures[ledger.folder, account.id] = figure
-    return reconcile(ledgers, figures)
+    rows = [_row(account, ledger, live) for ledger in ledgers for account in ledger.accounts]
+    quarantined = {(each.upstream, each.model, each.tag): each for ledger in ledgers for each in ledger.quarantined}
+    return Reconciliation(
+        tuple(sorted(rows, key=lambda row: row.account)), tuple(quarantined[key] for key in sorted(quarantined))
+    )
 
 
-def _row(account: Account, ledger: LedgerContents, figure: KeyFigure | None) -> ReconciledAccount:
+def _row(account: Account, ledger: LedgerContents, live: Mapping[str, KeyFigure]) -> ReconciledAccount:
+    """Compare an account with its key's figure. That of a key which other accounts or programs use is ignored."""
     entries = [entry for entry in ledger.entries if entry.account == account.id]
-    if not account.key_is_own:
-        figure = None
+    figure = live.get(account.key_hash) or _summary_figure(ledger.folder, account.id) if account.key_is_own else None
     since_s = None if figure is None else figure.read_at_s - KEY_USAGE_LAG_S
     return ReconciledAccount(
         account=account.id,
@@ -118,6 +100,10 @@ def _figure_in(summary: Mapping[str, Any]) -> KeyFigure | None:
 TOLERANCE_PUSD = pusd("0.000001")
 """OpenRouter rounds its figure for a key at about this."""
 EXIT_DRIFT, EXIT_OVERRUN = 3, 4
+AMOUNTS = ("posted", "upstream", "drift", "unexplained", "pending", "assumed", "overrun")
+"""Those of an account that machines get."""
+SUMMED = ("posted_pusd", "entries_pusd", "pending_pusd", "assumed_pusd", "overrun_pusd", "recent_pusd")
+"""Those of an account that the total has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,19 +178,8 @@ class ReconciledAccount:
 
     def to_json(self) -> dict[str, Any]:
         """Return the row for machines; amounts are exact decimal text."""
-        drift_pusd, upstream_pusd = self.drift_pusd, self.upstream_pusd
-        return {
-            "account": self.account,
-            "posted_usd": exact(self.posted_pusd),
-            "upstream_usd": None if upstream_pusd is None else exact(upstream_pusd),
-            "drift_usd": None if drift_pusd is None else exact(drift_pusd),
-            "unexplained_usd": exact(self.unexplained_pusd),
-            "pending_usd": exact(self.pending_pusd),
-            "assumed_usd": exact(self.assumed_pusd),
-            "overrun_usd": exact(self.overrun_pusd),
-            "source": self.source,
-            "verdict": self.verdict,
-        }
+        amounts = {f"{name}_usd": exact_or_none(getattr(self, f"{name}_pusd")) for name in AMOUNTS}
+        return {"account": self.account, **amounts, "source": self.source, "verdict": self.verdict}
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,16 +193,9 @@ class Reconciliation:
     def total(self) -> ReconciledAccount:
         """The sum of all accounts. It has OpenRouter's figure only if each account has one."""
         figures = [row.upstream_pusd for row in self.rows if row.upstream_pusd is not None]
-        return ReconciledAccount(
-            account="TOTAL",
-            posted_pusd=sum(row.posted_pusd for row in self.rows),
-            entries_pusd=sum(row.entries_pusd for row in self.rows),
-            pending_pusd=sum(row.pending_pusd for row in self.rows),
-            assumed_pusd=sum(row.assumed_pusd for row in self.rows),
-            overrun_pusd=sum(row.overrun_pusd for row in self.rows),
-            upstream_pusd=sum(figures) if self.rows and len(figures) == len(self.rows) else None,
-            recent_pusd=sum(row.recent_pusd for row in self.rows),
-        )
+        sums = {name: sum(getattr(row, name) for row in self.rows) for name in SUMMED}
+        upstream_pusd = sum(figures) if self.rows and len(figures) == len(self.rows) else None
+        return ReconciledAccount("TOTAL", upstream_pusd=upstream_pusd, source="", **sums)
 
     @property
     def exit_code(self) -> int:

@@ -45,7 +45,8 @@ from agent_preflight.runs.plan import TrialPlan, policy_for_trial
 from agent_preflight.runs.plan_file import plan_document
 from agent_preflight.runs.request import Finished, RunRequest
 from agent_preflight.runs.trial_state import Ender, EndReason
-from agent_preflight.sidecar import STOP_S_MAX, Sidecar, SidecarSettings
+from agent_preflight.sidecar import STOP_S_MAX, Sidecar
+from preflight_proxy.base.config import Config
 from preflight_proxy.base.control_messages import LedgerEvent
 from preflight_proxy.base.tasks import Tasks
 
@@ -167,15 +168,14 @@ class _FieldRun:
 
     def _new_sidecar(self) -> Sidecar:
         request, folder = self.request, self.folder
-        settings = SidecarSettings(
-            data=folder.path,
+        config = Config(
+            data=str(folder.path),
             upstream=self._base_url,
             run=self.run_id,
-            short_dir=folder.short_dir,
             listen="127.0.0.1:0" if request.settings.sandbox == "process" else None,
             byok=request.settings.byok,
         )
-        return Sidecar(settings, self._on_ledger_event, self._on_dead_proxy, request.say)
+        return Sidecar(config, folder.short_dir, self._on_ledger_event, self._on_dead_proxy, request.say)
 
     async def _run_due(
         self, due: Sequence[TrialPlan], policies: Mapping[str, EjectPolicy], preparing: asyncio.Task[SandboxSetup]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -64,7 +64,7 @@ _M = TypeVar("_M", bound=ControlMessage)
 
 
 class ControlClient:
-    """Talks to one proxy's control socket. Made within a running event loop; closed with `close`."""
+    """Talks to one proxy's control socket. It needs a running event loop, and is closed at the end of its context."""
 
     def __init__(self, socket: Path) -> None:
         self._session = aiohttp.ClientSession(
@@ -72,6 +72,14 @@ class ControlClient:
             timeout=aiohttp.ClientTimeout(total=CONTROL_CALL_S_MAX),
             read_bufsize=EVENT_BYTES_MAX,
         )
+
+    async def __aenter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """Close every connection."""
+        await self.close()
 
     async def open(self, account_id: str, spec: AccountSpec) -> Balance:
         """Open an account, or bring an open one to this state.

@@ -11,11 +11,11 @@ import contextlib
 import os
 from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from agent_preflight.sandboxes.interface import Step
 from agent_preflight.sidecar.child import SidecarError, own_process, until_ready
@@ -39,52 +39,35 @@ T = TypeVar("T")
 OnEvent = Callable[[LedgerEvent], None]
 
 
-@dataclass(frozen=True, slots=True)
-class SidecarSettings:
-    """The settings of a run's proxy.
-
-    Attributes:
-        data: Folder of the ledger, the cost log and proxy.log.
-        upstream: OpenRouter's API base.
-        run: The run's id.
-        short_dir: A private directory with a short path, for its sockets.
-        listen: `HOST:PORT` of its TCP listener, None for none; port 0 is any.
-        byok: Calls may run on provider keys of the user's own (M16).
-        grace_s: How long the control connection may be gone before the run's accounts freeze.
-    """
-
-    data: Path
-    upstream: str
-    run: str
-    short_dir: Path
-    listen: str | None
-    byok: bool = False
-    grace_s: float = 10.0
-
-
 class Sidecar:
     """One run's proxy.
 
     Args:
-        settings: See there.
+        config: The settings of the proxy. Its control socket and its ready file are added here.
+        short_dir: A private directory with a short path, for its sockets.
         on_event: Called for each event of the ledger, on the loop.
         on_dead: Called once if the proxy cannot be had any more, with the reason.
         log: Takes a line for a person.
 
     Attributes:
+        base_url: The API base of its TCP listener; None if it has none, or before the start.
         served: It became ready at some time; before that there is no account, and no call is let through.
         not_opened: Accounts whose opening the proxy answered with an error.
     """
 
     def __init__(
-        self, settings: SidecarSettings, on_event: OnEvent, on_dead: Callable[[str], None], log: Callable[[str], None]
+        self,
+        config: Config,
+        short_dir: Path,
+        on_event: OnEvent,
+        on_dead: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
-        self._settings = settings
+        self._control, self._ready_file = short_dir / CONTROL_SOCKET, short_dir / "ready.json"
+        self._config = replace(config, control=str(self._control), ready_file=str(self._ready_file))
         self._on_event = on_event
         self._on_dead = on_dead
         self._log = log
-        self._listen = settings.listen
-        self.portal: str | None = None
         self._accounts: dict[str, AccountSpec] = {}
         self.not_opened: set[str] = set()
         self._process: Process | None = None
@@ -96,6 +79,11 @@ class Sidecar:
         self._started = asyncio.Event()
         self.served = False
         self.base_url: str | None = None
+
+    @property
+    def portal(self) -> str | None:
+        """Where forwarders of portable gates connect, as `HOST:PORT`; None if it has no such address."""
+        return self._config.portal
 
     @property
     def pid(self) -> int | None:
@@ -112,7 +100,8 @@ class Sidecar:
             SidecarError: It did not become ready; says what it last said.
         """
         self._client = ControlClient(self._control)
-        self.portal = None if portal_host is None else f"{portal_host}:0"
+        if portal_host is not None:
+            self._config = replace(self._config, portal=f"{portal_host}:0")
         try:
             await self._launch()
             self.served = True
@@ -174,42 +163,23 @@ class Sidecar:
             return "unverified"
         return "ok"
 
-    @property
-    def _control(self) -> Path:
-        return self._settings.short_dir / CONTROL_SOCKET
-
-    @property
-    def _ready_file(self) -> Path:
-        return self._settings.short_dir / "ready.json"
-
     async def _launch(self) -> None:
         self._ready_file.unlink(missing_ok=True)
-        settings = self._settings
-        config = Config(
-            data=str(settings.data),
-            listen=self._listen,
-            portal=self.portal,
-            upstream=settings.upstream,
-            control=str(self._control),
-            ready_file=str(self._ready_file),
-            run=settings.run,
-            byok=settings.byok,
-            grace_s=settings.grace_s,
-        )
-        with _open_log(settings.data / "proxy.log") as log:
-            self._process = await own_process("preflight_proxy", config=msgspec.json.encode(config), stderr=log)
+        with _open_log(self._config.data_dir / "proxy.log") as log:
+            self._process = await own_process("preflight_proxy", config=msgspec.json.encode(self._config), stderr=log)
         try:
             ready = await until_ready(self._process, self._ready_file)
         except SidecarError as exc:
             raise SidecarError(f"{exc}: {self._last_words()}") from exc
+        # Agents and forwarders have these addresses, so a restarted proxy must listen there again.
+        self._config = replace(self._config, portal=ready.get("portal"))
         self.base_url = ready.get("base_url")
-        self.portal = ready.get("portal")  # forwarders connect here, so a restarted proxy must listen here again
-        if self.base_url is not None:  # agents call this address, so a restarted proxy must listen here again
-            self._listen = self.base_url.removeprefix("http://").partition("/")[0]
+        if self.base_url is not None:
+            self._config = replace(self._config, listen=self.base_url.removeprefix("http://").partition("/")[0])
 
     def _last_words(self) -> str:
         with contextlib.suppress(OSError):
-            lines = (self._settings.data / "proxy.log").read_text(errors="replace").splitlines()
+            lines = (self._config.data_dir / "proxy.log").read_text(errors="replace").splitlines()
             return (lines[-1] if lines else "its log is empty")[:500]
         return "it has no log"
 
@@ -228,7 +198,7 @@ class Sidecar:
                 await self._launch()
                 for account_id, spec in list(self._accounts.items()):
                     # A person may have topped it up.
-                    await self.open(account_id, msgspec.structs.replace(spec, keep_limit=True))
+                    await self.open(account_id, replace(spec, keep_limit=True))
             except OperatingError as exc:
                 self._log(f"the proxy could not be started again: {exc}")
         self._dead = f"the proxy ended {RESTARTS_MAX + 1} times; the last time it said: {self._last_words()}"
@@ -239,7 +209,7 @@ class Sidecar:
         assert self._client is not None
         while self._dead is None:
             with contextlib.suppress(OperatingError):
-                async for event in self._client.follow(self._settings.run, self._cursor):
+                async for event in self._client.follow(self._config.run or "", self._cursor):
                     self._cursor = max(self._cursor, event.seq)
                     if event.type != "heartbeat":
                         self._on_event(event)

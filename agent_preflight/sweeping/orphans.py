@@ -50,16 +50,14 @@ async def end_orphan(socket: Path, settle_s: float, *, dry_run: bool) -> OrphanP
         settle_s: How long to wait until it knows.
         dry_run: Only look.
     """
-    client = ControlClient(socket)
     try:
-        pid = (await client.health()).pid
-        return OrphanProxy(str(pid), gone=True) if dry_run else await _end(client, pid, settle_s)
+        async with ControlClient(socket) as client:
+            pid = (await client.health()).pid
+            return OrphanProxy(str(pid), gone=True) if dry_run else await _end(client, pid, settle_s)
     except ControlUnreachableError:
         return None
     except (OperatingError, ProcessLookupError) as exc:
         return OrphanProxy(str(socket), gone=False, note=str(exc))
-    finally:
-        await client.close()
 
 
 async def _end(client: ControlClient, pid: int, settle_s: float) -> OrphanProxy:
@@ -68,7 +66,7 @@ async def _end(client: ControlClient, pid: int, settle_s: float) -> OrphanProxy:
         note = f"still finding out what ${usd(pending_pusd):f} of calls cost; sweep again in a few minutes"
         return OrphanProxy(str(pid), gone=False, note=note)
     os.kill(pid, signal.SIGTERM)
-    return OrphanProxy(str(pid), gone=await _until_silent(client), note="")
+    return OrphanProxy(str(pid), gone=await _until_silent(client))
 
 
 async def _settle(client: ControlClient, settle_s: float) -> int:

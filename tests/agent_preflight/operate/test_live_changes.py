@@ -14,7 +14,6 @@ import pytest
 
 from agent_preflight.operate.live_changes import (
     PlannedRun,
-    TopUpResult,
     TrialStop,
     check_alias,
     find_planned_run,
@@ -25,6 +24,7 @@ from agent_preflight.operate.live_changes import (
 from agent_preflight.runs.control_file import read_control
 from agent_preflight.runs.folder import RunFolder, open_named
 from agent_preflight.sidecar.control_client import ControlClient
+from preflight_proxy.base.control_messages import Balance
 from preflight_proxy.core.errors import ConfigError, OperatingError
 from tests.agent_preflight.conftest import Script, ScriptedServer, Seen
 from tests.support.live_field import LiveField
@@ -65,13 +65,13 @@ def test_an_end_is_verified_only_if_every_step_was() -> None:
     assert not TrialStop("a", {"preflight": {"cleanup": {"kill": "ok", "sub_key": "unverified"}}}).verified
 
 
-def test_the_summary_of_an_attempt_that_was_cut_off_is_not_the_end_of_the_one_that_goes_on() -> None:
+def test_the_summary_of_an_interrupted_attempt_is_not_the_end_of_the_current_one() -> None:
     assert not TrialStop("a", None).is_latest
     for ended_by, latest in {"interrupted": False, "lost": False, "stopped": True, "agent": True}.items():
         assert TrialStop("a", {"preflight": {"ended_by": ended_by}}).is_latest is latest
 
 
-def test_only_a_stop_before_anything_was_made_is_one_before_the_beginning() -> None:
+def test_a_trial_that_was_stopped_before_anything_was_made_never_began() -> None:
     assert not TrialStop("a", None).never_began
     assert TrialStop("a", {"preflight": {"ended_by": "stopped", "cleanup": {}}}).never_began
     assert not TrialStop("a", {"preflight": {"ended_by": "stopped", "cleanup": {"sub_key": "ok"}}}).never_began
@@ -79,7 +79,7 @@ def test_only_a_stop_before_anything_was_made_is_one_before_the_beginning() -> N
 
 
 @pytest.mark.wire
-async def test_a_proxy_that_does_not_answer_yet_is_said_so(tmp_path: Path) -> None:
+async def test_a_proxy_that_does_not_answer_yet_is_an_error(tmp_path: Path) -> None:
     with begun(tmp_path):
         plan = find_planned_run("r", tmp_path)
         with pytest.raises(ConfigError, match="does not answer"):
@@ -91,7 +91,7 @@ async def test_a_proxy_that_does_not_answer_yet_is_said_so(tmp_path: Path) -> No
 
 
 @pytest.mark.wire
-def test_a_limit_that_was_raised_holds_over_a_restart_of_the_proxy(trials: Field, tmp_path: Path) -> None:
+def test_a_raised_limit_survives_a_restart_of_the_proxy(trials: Field, tmp_path: Path) -> None:
     flag = tmp_path / "go"
     source = f"""
         call(); say('ready')
@@ -116,9 +116,8 @@ def test_a_limit_that_was_raised_holds_over_a_restart_of_the_proxy(trials: Field
 async def _kill_proxy(run_dir: Path) -> None:
     control = read_control(run_dir)
     assert control is not None
-    client = ControlClient(control.socket)
-    os.kill((await client.health()).pid, signal.SIGKILL)
-    await client.close()
+    async with ControlClient(control.socket) as client:
+        os.kill((await client.health()).pid, signal.SIGKILL)
 
 
 class KeysApi:
@@ -173,7 +172,7 @@ ADDS = b'{"id": "a", "limit_usd": "1.1"}'
 POST = "POST /accounts/a/top-up"
 
 
-async def topped_up(tmp_path: Path, base_url: str) -> TopUpResult:
+async def topped_up(tmp_path: Path, base_url: str) -> Balance:
     return await top_up(find_planned_run("r", tmp_path), "a", TEN_CENTS_PUSD, "adm", base_url)
 
 
@@ -182,7 +181,7 @@ async def test_the_key_is_raised_before_the_budget(tmp_path: Path, serve: Serve)
     api = KeysApi()
     async with proxy_that(tmp_path, ADDS) as asked:
         done = await topped_up(tmp_path, serve(api).base_url)
-    assert (done.before_pusd, done.balance.limit_pusd) == (10**12, 11 * 10**11)
+    assert done.limit_pusd == 11 * 10**11
     assert (api.asked, asked[-1]) == ([Decimal("1.11")], POST)
 
 
@@ -223,10 +222,10 @@ async def test_a_key_that_could_not_be_set_back_is_named(tmp_path: Path, serve: 
 
 
 @pytest.mark.wire
-async def test_a_key_without_a_limit_is_given_none(tmp_path: Path, serve: Serve) -> None:
+async def test_a_key_without_a_limit_is_not_given_one(tmp_path: Path, serve: Serve) -> None:
     api = KeysApi(limit=None)
     async with proxy_that(tmp_path, ADDS):
-        assert (await topped_up(tmp_path, serve(api).base_url)).balance.limit_pusd == 11 * 10**11
+        assert (await topped_up(tmp_path, serve(api).base_url)).limit_pusd == 11 * 10**11
     async with proxy_that(tmp_path, REFUSES):
         with pytest.raises(OperatingError, match="Nothing was changed"):
             await topped_up(tmp_path, serve(api).base_url)
@@ -234,7 +233,7 @@ async def test_a_key_without_a_limit_is_given_none(tmp_path: Path, serve: Serve)
 
 
 @pytest.mark.wire
-async def test_an_addition_whose_answer_is_lost_is_sent_once_and_told_as_unknown(tmp_path: Path, serve: Serve) -> None:
+async def test_a_top_up_whose_answer_is_lost_is_sent_once_and_reported_as_unknown(tmp_path: Path, serve: Serve) -> None:
     """Sent again it might count twice; a person looks first. The key stays raised, for a budget that may be."""
     api = KeysApi()
     async with proxy_that(tmp_path, None) as asked:

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from agent_preflight.operate.proxy_status import (
-    AccountStatus,
     ProxyStatus,
-    of_balance,
+    account_document,
     on_proxy,
     proxy_status,
     show_status,
+    state_of,
 )
 from agent_preflight.sidecar.control_client import ControlClient, ControlUnreachableError
 from preflight_proxy.base.clock import SystemClock
@@ -27,8 +27,15 @@ from tests.support.cases import each
 
 USD = 10**12
 ROWS = (
-    AccountStatus("alice", 5 * USD, USD // 4, USD // 100, 474 * USD // 100, 12, "open"),
-    AccountStatus("b" * 64, 1_000_000 * USD, 0, 0, 1_000_000 * USD, 1_234_567, "frozen"),
+    Balance(
+        id="alice",
+        limit_pusd=5 * USD,
+        posted_pusd=USD // 4,
+        pending_pusd=USD // 100,
+        available_pusd=474 * USD // 100,
+        calls=12,
+    ),
+    Balance(id="b" * 64, limit_pusd=1_000_000 * USD, available_pusd=1_000_000 * USD, calls=1_234_567, frozen="by hand"),
 )
 
 
@@ -45,16 +52,16 @@ def ledger(data: Path) -> None:
     store.close()
 
 
-def test_without_a_proxy_the_ledger_tells_all_but_removed_accounts(tmp_path: Path) -> None:
+def test_without_a_proxy_the_ledger_shows_all_accounts_but_removed_ones(tmp_path: Path) -> None:
     ledger(tmp_path)
     found = proxy_status(tmp_path)
     assert (found.pid, found.base_url, found.uptime_s) == (None, None, None)
-    assert [(each.name, each.state, each.calls) for each in found.accounts] == [
+    assert [(each.id, state_of(each), each.calls) for each in found.accounts] == [
         ("open", "open", 0),
         ("frozen", "frozen", 0),
         ("spent", "spent", 1),
     ]
-    assert found.accounts[0].document() == {
+    assert account_document(found.accounts[0]) == {
         "account": "open",
         "limit_usd": "1",
         "spent_usd": "0",
@@ -66,7 +73,7 @@ def test_without_a_proxy_the_ledger_tells_all_but_removed_accounts(tmp_path: Pat
     assert json.loads(json.dumps(found.document()))["running"] is False
 
 
-def test_a_folder_that_no_proxy_ever_had_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_a_ledger_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no ledger"):
         proxy_status(tmp_path / "nowhere")
     assert list(tmp_path.iterdir()) == []
@@ -74,14 +81,14 @@ def test_a_folder_that_no_proxy_ever_had_is_named(tmp_path: Path) -> None:
 
 def test_a_change_without_a_proxy_says_how_to_start_one(tmp_path: Path) -> None:
     async def ask(_client: object) -> None:
-        raise AssertionError("nobody is there to be asked")
+        raise AssertionError("there is no proxy to call")
 
     with pytest.raises(ConfigError, match=r"so nothing was changed\. Start it: agent-preflight proxy --data"):
         on_proxy(tmp_path, ask)
 
 
 @pytest.mark.wire
-def test_a_proxy_that_dies_before_it_has_answered_leaves_a_hint_where_to_look(tmp_path: Path) -> None:
+def test_a_lost_answer_has_a_note_that_names_the_command_to_look_with(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dying:
         dying.bind(str(tmp_path / "control.sock"))
         dying.listen()
@@ -93,12 +100,12 @@ def test_a_proxy_that_dies_before_it_has_answered_leaves_a_hint_where_to_look(tm
         with pytest.raises(ControlUnreachableError) as raised:
             on_proxy(tmp_path, ask)
     assert raised.value.__notes__ == [
-        f"What was changed before is told by: agent-preflight proxy account list --data {tmp_path}"
+        f"See what was changed before: agent-preflight proxy account list --data {tmp_path}"
     ]
 
 
 @pytest.mark.wire
-def test_a_socket_that_a_killed_proxy_left_is_no_proxy(tmp_path: Path) -> None:
+def test_the_socket_of_a_killed_proxy_is_not_a_running_proxy(tmp_path: Path) -> None:
     ledger(tmp_path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as left:
         left.bind(str(tmp_path / "control.sock"))
@@ -115,7 +122,7 @@ def test_a_socket_that_a_killed_proxy_left_is_no_proxy(tmp_path: Path) -> None:
     ],
 )
 def test_a_freeze_is_reported_before_a_spent_budget(balance: Balance, state: str) -> None:
-    assert of_balance(balance).state == state
+    assert state_of(balance) == state
 
 
 def test_the_table_fits_eighty_columns_and_figures_are_whole(capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,14 +136,16 @@ def test_the_table_fits_eighty_columns_and_figures_are_whole(capsys: pytest.Capt
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(5.9, "up 5.9s"), (65, "up 1m05s"), (90000, "up 1d")])
-def test_how_long_it_has_served_is_said(seconds: float, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_status_says_how_long_the_proxy_has_served(
+    seconds: float, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     show_status(ProxyStatus(Path("data"), 7, None, seconds, ()))
     said = capsys.readouterr().out
     assert said.splitlines()[0] == f"running  on a unix socket  process 7  {text}"
     assert said.endswith("no account\n")
 
 
-def test_a_proxy_that_does_not_run_is_said_not_to(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_status_of_a_stopped_proxy_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     show_status(ProxyStatus(Path("data\x1b[31m"), None, None, None, ROWS[:1]))
     said = capsys.readouterr().out
     assert said.startswith("not running  data\n")

@@ -13,10 +13,8 @@ from agent_preflight.operate.reconcile import (
     TOLERANCE_PUSD,
     ReconciledAccount,
     Reconciliation,
-    reconcile,
     reconcile_folder,
 )
-from agent_preflight.runs.costs import LedgerContents
 from openrouter_sim import Simulator
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.commands import Quarantine
@@ -47,7 +45,7 @@ def summary(folder: Path, usage_usd: str | None, later_s: float = 3600.0) -> Non
 
 
 @pytest.mark.parametrize(("usage_usd", "exit_code"), [("0.01", 0), ("0.0100009", 0), ("0.010002", 3), ("0.009", 3)])
-def test_the_end_of_a_trial_is_compared_with_its_ledger(tmp_path: Path, usage_usd: str, exit_code: int) -> None:
+def test_a_ledger_is_compared_with_the_figure_in_the_summary(tmp_path: Path, usage_usd: str, exit_code: int) -> None:
     with_ledger = ledger(tmp_path)
     summary(tmp_path, usage_usd)
     found = reconcile_folder(tmp_path)
@@ -58,7 +56,7 @@ def test_the_end_of_a_trial_is_compared_with_its_ledger(tmp_path: Path, usage_us
     assert found.exit_code == exit_code
 
 
-def test_what_was_posted_within_the_lag_may_be_missing_from_the_figure(tmp_path: Path) -> None:
+def test_costs_posted_within_the_lag_may_be_missing_from_the_figure(tmp_path: Path) -> None:
     ledger(tmp_path).close()
     summary(tmp_path, "0", later_s=0.0)
     found = reconcile_folder(tmp_path)
@@ -66,7 +64,7 @@ def test_what_was_posted_within_the_lag_may_be_missing_from_the_figure(tmp_path:
     assert "lag" in found.rows[0].verdict
 
 
-def test_what_the_key_had_spent_before_does_not_count(tmp_path: Path) -> None:
+def test_what_the_key_had_used_before_the_account_does_not_count(tmp_path: Path) -> None:
     ledger(tmp_path, base_pusd=5 * CENT).close()
     summary(tmp_path, "0.06")
     assert reconcile_folder(tmp_path).rows[0].drift_pusd == 0
@@ -112,10 +110,14 @@ def test_a_key_that_still_exists_is_read_live_while_the_proxy_runs(tmp_path: Pat
 
 
 def test_an_endpoint_that_two_upstreams_have_is_listed_for_each(tmp_path: Path) -> None:
-    real = QuarantinedEndpoint("m/x", "t", "dear", 1.0)
-    simulated = replace(real, upstream="http://127.0.0.1:9")
-    ledgers = [LedgerContents(tmp_path, (), (), (row,)) for row in (real, simulated, real)]
-    assert reconcile(ledgers, {}).quarantined == (simulated, real)
+    upstreams = ("https://openrouter.ai", "http://127.0.0.1:9", "https://openrouter.ai")
+    for number, upstream in enumerate(upstreams):
+        (tmp_path / str(number)).mkdir()
+        store = open_store(tmp_path / str(number), upstream=upstream)
+        store.commit(Quarantine("m/x", "t", "dear"))
+        store.close()
+    quarantined = reconcile_folder(tmp_path).quarantined
+    assert [endpoint.upstream for endpoint in quarantined] == ["http://127.0.0.1:9", "https://openrouter.ai"]
 
 
 def row(upstream_pusd: int | None = CENT, *, account: str = "a", **more: int) -> ReconciledAccount:
@@ -146,7 +148,7 @@ def test_more_than_that_is_drift_to_either_side(off_pusd: int) -> None:
         row(0, assumed_pusd=CENT // 2, recent_pusd=CENT // 2),
     ],
 )
-def test_what_is_pending_assumed_or_too_new_explains_as_much_as_it_is(found: ReconciledAccount) -> None:
+def test_pending_assumed_and_recent_amounts_explain_a_difference_up_to_their_sum(found: ReconciledAccount) -> None:
     assert found.upstream_pusd is not None
     assert found.balances
     assert found.drift_pusd == found.upstream_pusd - CENT
@@ -155,12 +157,12 @@ def test_what_is_pending_assumed_or_too_new_explains_as_much_as_it_is(found: Rec
     assert not replace(found, upstream_pusd=found.upstream_pusd + beyond_pusd).balances
 
 
-def test_what_is_pending_does_not_explain_a_bill_below_the_ledger() -> None:
+def test_a_pending_amount_does_not_explain_a_bill_below_the_ledger() -> None:
     assert not row(0, pending_pusd=CENT).balances
     assert not row(2 * CENT, assumed_pusd=CENT, recent_pusd=CENT).balances
 
 
-def test_without_a_figure_nothing_is_said_and_nothing_is_wrong() -> None:
+def test_an_account_without_a_figure_balances() -> None:
     found = row(None)
     assert (found.drift_pusd, found.unexplained_pusd, found.balances) == (None, 0, True)
     assert found.verdict.startswith("no figure")
@@ -190,7 +192,7 @@ def test_the_total_has_a_figure_only_if_every_account_has() -> None:
     assert Reconciliation(()).total.upstream_pusd is None
 
 
-def test_machines_get_exact_amounts() -> None:
+def test_the_json_has_exact_amounts() -> None:
     found = Reconciliation((row(CENT + 1),), (QuarantinedEndpoint("m/x", "tag", "overrun", 0.0),)).to_json()
     (account,) = found["accounts"]
     assert (account["posted_usd"], account["upstream_usd"]) == ("0.01", "0.010000000001")

@@ -299,9 +299,8 @@ def test_an_agent_whom_an_operator_cut_off_has_not_spent_its_budget(trials: Fiel
     async def freeze(run_dir: Path) -> None:
         control = read_control(run_dir)
         assert control is not None
-        client = ControlClient(control.socket)
-        await client.freeze("a", "by hand")
-        await client.close()
+        async with ControlClient(control.socket) as client:
+            await client.freeze("a", "by hand")
 
     with LiveField(trials, {"a": source}) as live:
         asyncio.run(freeze(live.run_dir))

@@ -1,4 +1,4 @@
-"""The runner's side of the control socket: what it sends, what it reads."""
+"""The client of the control socket, with a real proxy."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,19 +16,16 @@ from tests.support.control_world import RUN, Controlled, controlled
 
 
 @pytest.mark.wire
-async def test_nobody_on_the_socket_is_an_error_that_can_be_told_from_a_refusal(tmp_path: Path) -> None:
-    client = ControlClient(tmp_path / "none.sock")
-    try:
+async def test_a_socket_without_a_proxy_is_an_error_of_its_own(tmp_path: Path) -> None:
+    async with ControlClient(tmp_path / "none.sock") as client:
         with pytest.raises(ControlUnreachableError):
             await client.balance("a")
         with pytest.raises(ControlUnreachableError):
             async for _ in client.follow("run", 0):
                 pass
-    finally:
-        await client.close()
 
 
-# Before a real proxy
+# With a real proxy
 
 
 @pytest.fixture
@@ -39,9 +36,8 @@ async def world(tmp_path: Path) -> AsyncIterator[Controlled]:
 
 @pytest.fixture
 async def client(world: Controlled) -> AsyncIterator[ControlClient]:
-    made = ControlClient(world.data / "c.sock")
-    yield made
-    await made.close()
+    async with ControlClient(world.data / "c.sock") as client:
+        yield client
 
 
 async def an_account(world: Controlled, name: str) -> AccountSpec:
@@ -53,7 +49,7 @@ async def an_account(world: Controlled, name: str) -> AccountSpec:
 
 
 @pytest.mark.wire
-async def test_an_account_goes_through_its_life(world: Controlled, client: ControlClient) -> None:
+async def test_each_call_changes_the_account_and_returns_it(world: Controlled, client: ControlClient) -> None:
     name = "a/b ü"  # an alias is no path, and may need quoting
     spec = await an_account(world, name)
     opened = await client.open(name, spec)
@@ -73,9 +69,7 @@ async def test_an_account_goes_through_its_life(world: Controlled, client: Contr
 
 
 @pytest.mark.wire
-async def test_a_refusal_has_its_status_and_its_code_and_is_no_silence(
-    world: Controlled, client: ControlClient
-) -> None:
+async def test_a_refusal_has_the_status_and_the_code_of_the_proxy(world: Controlled, client: ControlClient) -> None:
     with pytest.raises(ControlError) as refused:
         await client.balance("nobody")
     assert (refused.value.status, refused.value.code) == (404, "unknown_account")
@@ -89,9 +83,7 @@ async def test_a_refusal_has_its_status_and_its_code_and_is_no_silence(
 
 
 @pytest.mark.wire
-async def test_events_come_in_order_and_can_be_asked_for_again_from_a_cursor(
-    world: Controlled, client: ControlClient
-) -> None:
+async def test_events_come_in_order_and_again_from_a_cursor(world: Controlled, client: ControlClient) -> None:
     await client.open("a", await an_account(world, "a"))
     async with aclosing(client.follow(RUN, 0)) as events:
         await client.freeze("a", "enough")

@@ -1,4 +1,4 @@
-"""The proxy as the runner keeps it."""
+"""The runner starts the proxy, starts it again when it dies, and gives it its accounts back."""
 
 import asyncio
 import os
@@ -14,8 +14,9 @@ import pytest
 
 from agent_preflight.provision import create_sub_key
 from agent_preflight.runs.folder import RunFolder, open_new
-from agent_preflight.sidecar import Sidecar, SidecarError, SidecarSettings
+from agent_preflight.sidecar import Sidecar, SidecarError
 from openrouter_sim import Simulator
+from preflight_proxy.base.config import Config
 from preflight_proxy.base.control_messages import AccountSpec, LedgerEvent
 from preflight_proxy.core.secret import Secret
 
@@ -25,8 +26,8 @@ TOKEN = "pf-" + "t" * 43
 
 
 @dataclass
-class Kept:
-    """A sidecar with one open account, and what it told."""
+class KeptProxy:
+    """A sidecar with one open account, and what it reported."""
 
     sidecar: Sidecar
     folder: RunFolder
@@ -43,65 +44,67 @@ class Kept:
 
 
 @asynccontextmanager
-async def kept(simulator: Simulator, tmp_path: Path) -> AsyncIterator[Kept]:
+async def sidecar_with_account(simulator: Simulator, tmp_path: Path) -> AsyncIterator[KeptProxy]:
     """Start a proxy with an account `a`."""
     key = await asyncio.to_thread(create_sub_key, simulator.admin_key, "k", Decimal("1.01"), "2099-01-01T00:00:00Z")
     with open_new(tmp_path / "runs", "r") as folder:
-        told = Kept(None, folder)  # type: ignore[arg-type]  # filled in the next line
-        settings = SidecarSettings(folder.path, simulator.base_url, "r", folder.short_dir, "127.0.0.1:0")
-        told.sidecar = Sidecar(settings, told.events.append, told.dead.append, told.lines.append)
+        kept = KeptProxy(None, folder)  # type: ignore[arg-type]  # filled in the next line
+        config = Config(data=str(folder.path), upstream=simulator.base_url, run="r", listen="127.0.0.1:0")
+        kept.sidecar = Sidecar(config, folder.short_dir, kept.events.append, kept.dead.append, kept.lines.append)
         try:
-            await told.sidecar.start()
+            await kept.sidecar.start()
             spec = AccountSpec(run="r", limit_pusd=10**12, token=Secret(TOKEN), key=key.key, key_is_own=True)
-            await told.sidecar.open("a", spec)
-            yield told
+            await kept.sidecar.open("a", spec)
+            yield kept
         finally:
-            await told.sidecar.stop()
+            await kept.sidecar.stop()
 
 
-async def test_a_call_through_the_proxy_is_heard_of_and_counted(simulator: Simulator, tmp_path: Path) -> None:
-    async with kept(simulator, tmp_path) as told:
-        assert await told.call() == 200
-        balance = await told.sidecar.balance("a")
+async def test_a_call_through_the_proxy_is_reported_and_counted(simulator: Simulator, tmp_path: Path) -> None:
+    async with sidecar_with_account(simulator, tmp_path) as kept:
+        assert await kept.call() == 200
+        balance = await kept.sidecar.balance("a")
         assert (balance.calls, balance.pending_pusd) == (1, 0)
         assert balance.posted_pusd > 0
         async with asyncio.timeout(60):
-            while "settled" not in [event.type for event in told.events]:
+            while "settled" not in [event.type for event in kept.events]:
                 await asyncio.sleep(0.01)
 
 
-async def test_a_frozen_account_admits_nothing_and_a_closed_one_is_forgotten(
+async def test_a_frozen_account_admits_no_call_and_a_closed_one_is_unknown(
     simulator: Simulator, tmp_path: Path
 ) -> None:
-    async with kept(simulator, tmp_path) as told:
-        assert (await told.sidecar.freeze("a", "enough")).frozen == "enough"
-        assert await told.call() == 402
-        await told.sidecar.close("a")
-        assert await told.call() == 401
+    async with sidecar_with_account(simulator, tmp_path) as kept:
+        assert (await kept.sidecar.freeze("a", "enough")).frozen == "enough"
+        assert await kept.call() == 402
+        await kept.sidecar.close("a")
+        assert await kept.call() == 401
 
 
-async def test_a_killed_proxy_comes_back_at_its_address_with_its_accounts(simulator: Simulator, tmp_path: Path) -> None:
-    async with kept(simulator, tmp_path) as told:
-        base_url, pid = told.sidecar.base_url, told.sidecar.pid
-        assert await told.call() == 200
+async def test_a_killed_proxy_is_started_again_at_its_address_with_its_accounts(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    async with sidecar_with_account(simulator, tmp_path) as kept:
+        base_url, pid = kept.sidecar.base_url, kept.sidecar.pid
+        assert await kept.call() == 200
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         async with asyncio.timeout(60):
-            while told.sidecar.pid == pid:
+            while kept.sidecar.pid == pid:
                 await asyncio.sleep(0.01)
-        balance = await told.sidecar.balance("a")  # waits until the new one answers
-        assert (balance.calls, told.sidecar.base_url) == (1, base_url)
+        balance = await kept.sidecar.balance("a")  # waits until the new one answers
+        assert (balance.calls, kept.sidecar.base_url) == (1, base_url)
         async with asyncio.timeout(60):
-            while await told.call() != 200:
+            while await kept.call() != 200:
                 await asyncio.sleep(0.05)
-        assert any("starting it again" in line for line in told.lines)
-        assert told.dead == []
+        assert any("starting it again" in line for line in kept.lines)
+        assert kept.dead == []
 
 
 async def test_a_proxy_that_cannot_start_says_why(simulator: Simulator, tmp_path: Path) -> None:
     with open_new(tmp_path / "runs", "r") as folder:
-        settings = SidecarSettings(folder.path, "ftp://nowhere", "r", folder.short_dir, None)
-        sidecar = Sidecar(settings, lambda event: None, lambda reason: None, lambda line: None)
+        config = Config(data=str(folder.path), upstream="ftp://nowhere", run="r")
+        sidecar = Sidecar(config, folder.short_dir, lambda event: None, lambda reason: None, lambda line: None)
         with pytest.raises(SidecarError, match="upstream"):
             await sidecar.start()
         await sidecar.stop()

@@ -54,9 +54,8 @@ async def crash_both(trials: Field) -> Path:
     run_dir = crash(trials, {"a": CALLING})
     control = read_control(run_dir)
     assert control is not None
-    client = ControlClient(control.socket)
-    os.kill((await client.health()).pid, signal.SIGKILL)
-    await client.close()
+    async with ControlClient(control.socket) as client:
+        os.kill((await client.health()).pid, signal.SIGKILL)
     assert read_snapshot(run_dir / "ledger.sqlite3").pending
     return run_dir
 
