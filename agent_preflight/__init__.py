@@ -12,43 +12,55 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent_preflight.artifacts import latest_run, render_prompt, summarize_run
-    from agent_preflight.budget import BudgetTracker
-    from agent_preflight.caching import (
-        ANTHROPIC_MIN_CACHE_TOKENS,
-        CacheMetrics,
-        PromptBuilder,
-        detect_provider,
-        format_cache_report,
-        min_cache_tokens,
-        stable_system_prompt,
-    )
-    from agent_preflight.docker import build_image, image_exists, remove_container
-    from agent_preflight.eject import (
-        BudgetExceededEject,
-        BudgetFractionEject,
-        CompositeEject,
-        EjectPolicy,
-        IdleTimeoutEject,
-        ProgressEject,
-        StallEject,
-        default_eject_policies,
-    )
-    from agent_preflight.events import EventLogger
-    from agent_preflight.health import InfraCheck, docker_health, env_vars, git_version, http_health
-    from agent_preflight.models import BudgetStatus, CacheStats, EjectDecision, InfraResult, RunResult
-    from agent_preflight.preflight import PreflightError, preflight
-    from agent_preflight.provision import (
-        delete_key,
-        get_account_balance,
-        get_available_models,
-        get_available_models_or_empty,
-        get_usage,
-        provision_key,
-        provision_key_full,
-    )
-    from agent_preflight.runner import arun_multi, run_container, run_multi, run_single
-    from agent_preflight.status import print_status_table, status_main, summarise_model
+    from agent_preflight.artifacts import latest_run as latest_run
+    from agent_preflight.artifacts import render_prompt as render_prompt
+    from agent_preflight.artifacts import summarize_run as summarize_run
+    from agent_preflight.budget import BudgetTracker as BudgetTracker
+    from agent_preflight.caching import ANTHROPIC_MIN_CACHE_TOKENS as ANTHROPIC_MIN_CACHE_TOKENS
+    from agent_preflight.caching import CacheMetrics as CacheMetrics
+    from agent_preflight.caching import PromptBuilder as PromptBuilder
+    from agent_preflight.caching import detect_provider as detect_provider
+    from agent_preflight.caching import format_cache_report as format_cache_report
+    from agent_preflight.caching import min_cache_tokens as min_cache_tokens
+    from agent_preflight.caching import stable_system_prompt as stable_system_prompt
+    from agent_preflight.docker import build_image as build_image
+    from agent_preflight.docker import image_exists as image_exists
+    from agent_preflight.docker import remove_container as remove_container
+    from agent_preflight.eject import BudgetExceededEject as BudgetExceededEject
+    from agent_preflight.eject import BudgetFractionEject as BudgetFractionEject
+    from agent_preflight.eject import CompositeEject as CompositeEject
+    from agent_preflight.eject import EjectPolicy as EjectPolicy
+    from agent_preflight.eject import IdleTimeoutEject as IdleTimeoutEject
+    from agent_preflight.eject import ProgressEject as ProgressEject
+    from agent_preflight.eject import StallEject as StallEject
+    from agent_preflight.eject import default_eject_policies as default_eject_policies
+    from agent_preflight.events import EventLogger as EventLogger
+    from agent_preflight.health import InfraCheck as InfraCheck
+    from agent_preflight.health import docker_health as docker_health
+    from agent_preflight.health import env_vars as env_vars
+    from agent_preflight.health import git_version as git_version
+    from agent_preflight.health import http_health as http_health
+    from agent_preflight.models import BudgetStatus as BudgetStatus
+    from agent_preflight.models import CacheStats as CacheStats
+    from agent_preflight.models import EjectDecision as EjectDecision
+    from agent_preflight.models import InfraResult as InfraResult
+    from agent_preflight.models import RunResult as RunResult
+    from agent_preflight.preflight import PreflightError as PreflightError
+    from agent_preflight.preflight import preflight as preflight
+    from agent_preflight.provision import delete_key as delete_key
+    from agent_preflight.provision import get_account_balance as get_account_balance
+    from agent_preflight.provision import get_available_models as get_available_models
+    from agent_preflight.provision import get_available_models_or_empty as get_available_models_or_empty
+    from agent_preflight.provision import get_usage as get_usage
+    from agent_preflight.provision import provision_key as provision_key
+    from agent_preflight.provision import provision_key_full as provision_key_full
+    from agent_preflight.runner import arun_multi as arun_multi
+    from agent_preflight.runner import run_container as run_container
+    from agent_preflight.runner import run_multi as run_multi
+    from agent_preflight.runner import run_single as run_single
+    from agent_preflight.status import print_status_table as print_status_table
+    from agent_preflight.status import status_main as status_main
+    from agent_preflight.status import summarise_model as summarise_model
 
 __version__ = "0.1.0"
 
@@ -96,59 +108,9 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 _NEVER_KEPT = frozenset({"get_account_balance", "get_available_models", "get_usage", "provision_key"})
-"""Names that scripts replace by assigning to the package: an attribute of that name is always a replacement."""
+"""Scripts replace these functions by assigning to the package, so an attribute of such a name is always a replacement."""
 
-__all__ = [
-    "ANTHROPIC_MIN_CACHE_TOKENS",
-    "BudgetExceededEject",
-    "BudgetFractionEject",
-    "BudgetStatus",
-    "BudgetTracker",
-    "CacheMetrics",
-    "CacheStats",
-    "CompositeEject",
-    "EjectDecision",
-    "EjectPolicy",
-    "EventLogger",
-    "IdleTimeoutEject",
-    "InfraCheck",
-    "InfraResult",
-    "PreflightError",
-    "ProgressEject",
-    "PromptBuilder",
-    "RunResult",
-    "StallEject",
-    "arun_multi",
-    "build_image",
-    "default_eject_policies",
-    "delete_key",
-    "detect_provider",
-    "docker_health",
-    "env_vars",
-    "format_cache_report",
-    "get_account_balance",
-    "get_available_models",
-    "get_available_models_or_empty",
-    "get_usage",
-    "git_version",
-    "http_health",
-    "image_exists",
-    "latest_run",
-    "min_cache_tokens",
-    "preflight",
-    "print_status_table",
-    "provision_key",
-    "provision_key_full",
-    "remove_container",
-    "render_prompt",
-    "run_container",
-    "run_multi",
-    "run_single",
-    "stable_system_prompt",
-    "status_main",
-    "summarise_model",
-    "summarize_run",
-]
+__all__ = sorted(_HOME_OF)
 
 
 def __getattr__(name: str) -> object:
@@ -166,7 +128,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """This package: it refuses the import system's habit of setting each submodule as an attribute, for one name."""
+    """This package. The import system sets each imported submodule as an attribute; for `preflight` this class ignores it."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if name == "preflight" and isinstance(value, ModuleType):

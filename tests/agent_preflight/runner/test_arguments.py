@@ -102,7 +102,7 @@ def test_the_checks_are_told_each_models_own_budget_the_smallest_where_it_runs_t
         None,
         5,
     )
-    assert inputs_of(request(models=models, budget_usd="0.5")).budgets == {}
+    assert inputs_of(request(models=models, budget_usd="0.5")).budgets == {"m/m": 0.5, "x/y": 0.5}
 
 
 def test_the_checks_tell_what_they_find_where_the_run_tells_it() -> None:
