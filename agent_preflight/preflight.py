@@ -12,7 +12,7 @@ from agent_preflight.base.console import say
 from agent_preflight.base.usd import Dollars, float_usd
 from agent_preflight.checks.custom import CustomCheck
 from agent_preflight.checks.inputs import Inputs, Params, unique
-from agent_preflight.checks.line import CheckLine
+from agent_preflight.checks.report import CheckLine
 from agent_preflight.checks.suite import BUILT_IN, PreflightError, check_all, run_checks
 from agent_preflight.health import InfraCheck
 from agent_preflight.runner.api import run_container

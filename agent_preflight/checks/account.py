@@ -1,61 +1,84 @@
-"""Whether the account has money, and enough for this run."""
+"""Whether the account has money, enough for this run, and an inference key that works."""
 
 from agent_preflight import provision
 from agent_preflight.base.usd import dollars, pusd
 from agent_preflight.checks.inputs import Facts, Inputs
-from agent_preflight.checks.line import CheckLine, counted, failed, passed, warned
-from agent_preflight.openrouter import reachable
+from agent_preflight.checks.report import CheckLine, counted, failed, passed, warned
+from agent_preflight.openrouter import http
 from agent_preflight.openrouter.patch_points import is_replaced
-from agent_preflight.openrouter.reachable import UNREACHABLE
+from agent_preflight.openrouter.reachable import UNREACHABLE, refusal_of, why_unread
+
+BALANCE, BUDGETS, KEY = "Account balance", "Provisioning budget", "Inference key"
 
 BALANCE_USD_MIN = 0.10
-"""Below this no run is worth starting."""
+"""A run needs more than this."""
+
+TIMEOUT_S = 10.0
+_SET_KEY = "Set OPENROUTER_API_KEY to an inference key: https://openrouter.ai/settings/keys. Nothing was spent."
 
 
 def check_balance(inputs: Inputs, facts: Facts) -> list[CheckLine]:
     """Check that the account has more than `BALANCE_USD_MIN`."""
-    name, balance = "Account balance", facts.balance()
+    balance = facts.balance()
     if balance.available is None:
-        return [failed(name, *_why_not(inputs, facts))]
+        return [failed(BALANCE, *_why_unknown(inputs, facts))]
     detail = f"${balance.available:.2f} available (${balance.purchased:.2f} purchased, ${balance.used:.2f} used)"
     if balance.available > BALANCE_USD_MIN:
-        return [passed(name, detail)]
-    return [failed(name, detail, f"Account balance too low (${balance.available:.2f})")]
+        return [passed(BALANCE, detail)]
+    return [failed(BALANCE, detail, f"Account balance too low (${balance.available:.2f})")]
 
 
-def _why_not(inputs: Inputs, facts: Facts) -> tuple[str, str]:
-    """Why the balance is not known: for its line, and for the list of failures."""
+def _why_unknown(inputs: Inputs, facts: Facts) -> tuple[str, str]:
+    """Return why the balance is not known: for its line, and for the list of failures."""
+    detail, failure = "could not fetch", "Could not fetch account balance"
     if is_replaced(provision.get_account_balance):
-        return "could not fetch", "Could not fetch account balance"
+        return detail, failure
     if trouble := facts.trouble():
         return UNREACHABLE, trouble
-    refused = reachable.refusal("/credits", inputs.admin_key, inputs.base_url)
-    if refused.startswith(("401", "403")):
-        return "the management key is refused", (
-            f"OpenRouter refuses the management key ({refused}). Set OR_ADMIN_KEY to a management key: "
-            "https://openrouter.ai/settings/management-keys. Nothing was spent."
-        )
-    return "could not fetch", f"Could not fetch account balance: {refused}. Try again. Nothing was spent."
+    answer = http.get("/credits", inputs.admin_key, timeout_s=TIMEOUT_S, base_url=inputs.base_url)
+    return detail, f"{failure}: {why_unread(answer, inputs.admin_key, inputs.base_url)}. Nothing was spent."
 
 
 def check_math(inputs: Inputs, facts: Facts) -> list[CheckLine]:
     """Check that the balance covers the budget of every model."""
-    name, balance = "Provisioning budget", facts.balance().available
+    balance = facts.balance().available
     needed_pusd, sum_text = _needed(inputs)
-    needed = dollars(needed_pusd)
     if balance is None:
-        return [warned(name, f"{sum_text} (balance unknown)")]
+        return [warned(BUDGETS, f"{sum_text} (balance unknown)")]
     if pusd(balance) >= needed_pusd:
-        return [passed(name, f"{sum_text} (OK: balance ${balance:.2f})")]
-    failure = f"Insufficient balance: need {needed}, have ${balance:.2f}"
-    return [failed(name, f"{sum_text} (INSUFFICIENT: balance ${balance:.2f})", failure)]
+        return [passed(BUDGETS, f"{sum_text} (OK: balance ${balance:.2f})")]
+    failure = f"Insufficient balance: need {dollars(needed_pusd)}, have ${balance:.2f}"
+    return [failed(BUDGETS, f"{sum_text} (INSUFFICIENT: balance ${balance:.2f})", failure)]
 
 
 def _needed(inputs: Inputs) -> tuple[int, str]:
-    """Return what all budgets come to, in pico-USD, and how a person reckons it."""
-    each_pusd = [pusd(inputs.budget_of(model)) for model in inputs.models]
-    count = counted(len(each_pusd), "model")
-    if inputs.budget_sum is None and len(set(each_pusd)) == 1:
-        return sum(each_pusd), f"{count} x {dollars(each_pusd[0])} = {dollars(sum(each_pusd))}"
-    needed_pusd = sum(each_pusd) if inputs.budget_sum is None else pusd(inputs.budget_sum)
+    """Return the sum of all budgets in pico-USD, and the sum as text."""
+    budgets_pusd = [pusd(inputs.budget_of(model)) for model in inputs.models]
+    count = counted(len(budgets_pusd), "model")
+    if inputs.budget_sum is None and len(set(budgets_pusd)) == 1:
+        return sum(budgets_pusd), f"{count} x {dollars(budgets_pusd[0])} = {dollars(sum(budgets_pusd))}"
+    needed_pusd = sum(budgets_pusd) if inputs.budget_sum is None else pusd(inputs.budget_sum)
     return needed_pusd, f"{count}, {dollars(needed_pusd)} together"
+
+
+def check_api_key(inputs: Inputs, facts: Facts) -> list[CheckLine]:
+    """Check that OpenRouter accepts the inference key, by what it reports of the key. Spends nothing.
+
+    Source: openrouter.ai/docs/api-reference/limits, `GET /key`, read 2026-11.
+    """
+    if not inputs.or_key.strip():
+        return [failed(KEY, "is missing", f"The inference key is missing. {_SET_KEY}")]
+    answer = http.get("/key", inputs.or_key, timeout_s=TIMEOUT_S, base_url=inputs.base_url)
+    if answer is not None and answer.status in (401, 403):
+        refusal = refusal_of(answer)
+        return [failed(KEY, f"refused ({refusal})", f"OpenRouter refuses the inference key ({refusal}). {_SET_KEY}")]
+    if answer is None or not isinstance(answer.data, dict):
+        trouble = facts.trouble()
+        return [failed(KEY, UNREACHABLE, trouble) if trouble else warned(KEY, "OpenRouter reports nothing about it")]
+    if answer.data.get("is_management_key") or answer.data.get("is_provisioning_key"):
+        failure = f"OPENROUTER_API_KEY is a management key, which cannot make calls. {_SET_KEY}"
+        return [failed(KEY, "is a management key", failure)]
+    left = http.amount(answer.data.get("limit_remaining"))
+    if left is not None and left <= 0:
+        return [warned(KEY, "works, but its own limit is used up")]
+    return [passed(KEY, "works")]

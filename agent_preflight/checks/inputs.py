@@ -1,4 +1,4 @@
-"""What the checks are told, and what they learn from OpenRouter: each thing asked for at most once."""
+"""The options of the checks, and what they read from OpenRouter: each thing at most once."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from agent_preflight.checks.custom import CustomCheck
 from agent_preflight.health import InfraCheck
 from agent_preflight.models import RunResult
 from agent_preflight.openrouter import reachable
-from agent_preflight.openrouter.patch_points import in_force, is_replaced
+from agent_preflight.openrouter.patch_points import read
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ class Inputs:
 
     Attributes:
         models: Without repetitions.
-        run_trial: `run_container`. Whoever makes the inputs hands it in, because the runner stands above the checks.
+        run_trial: `run_container`. The caller passes it, because the checks cannot import the runner.
     """
 
     admin_key: str = field(repr=False)
@@ -70,7 +70,7 @@ class AccountBalance:
 
 
 class CachedAnswer(Generic[T]):
-    """Asks for something when it is first needed; whoever comes meanwhile waits for that answer."""
+    """Reads something when it is first needed. Threads that need it at the same time wait for one answer."""
 
     def __init__(self, ask: Callable[[], T]) -> None:
         self._ask = ask
@@ -78,7 +78,7 @@ class CachedAnswer(Generic[T]):
         self._answers: list[T] = []
 
     def __call__(self) -> T:
-        """Return the answer; raise what asking raised, and ask again next time."""
+        """Return the answer. If the read raises, so does this, and the next call reads again."""
         with self._lock:
             if not self._answers:
                 self._answers.append(self._ask())
@@ -86,13 +86,13 @@ class CachedAnswer(Generic[T]):
 
 
 class Facts:
-    """What OpenRouter knows, fetched when a check first asks."""
+    """What OpenRouter reports, read when a check first needs it."""
 
     def __init__(self, inputs: Inputs) -> None:
         self.trouble = CachedAnswer(lambda: reachable.trouble(inputs.or_key or None, inputs.base_url))
         self.balance = CachedAnswer(lambda: _balance(inputs))
         self.models: CachedAnswer[dict[str, dict[str, Any]] | None] = CachedAnswer(
-            lambda: _ask(provision.get_available_models, inputs.or_key, inputs)
+            lambda: read(provision.get_available_models, inputs.or_key, inputs.base_url)
         )
 
 
@@ -102,16 +102,11 @@ def unique(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _balance(inputs: Inputs) -> AccountBalance:
-    """Only a management key may read credits; a script's own function may expect the other."""
-    found = AccountBalance(*_ask(provision.get_account_balance, inputs.admin_key, inputs))
-    if found.available is not None:
-        return found
-    return AccountBalance(*_ask(provision.get_account_balance, inputs.or_key, inputs))
-
-
-def _ask(reader: Callable[..., T], key: str, inputs: Inputs) -> T:
-    """Call a reader of ours, or a script's own, which takes a key and nothing else."""
-    return in_force(reader)(key) if is_replaced(reader) else reader(key, base_url=inputs.base_url)
+    """Read the balance with the management key; with the inference key if that fails, which a script's function may expect."""
+    balance = AccountBalance(*read(provision.get_account_balance, inputs.admin_key, inputs.base_url))
+    if balance.available is not None:
+        return balance
+    return AccountBalance(*read(provision.get_account_balance, inputs.or_key, inputs.base_url))
 
 
 def _as_list(params: str | Sequence[str] | None) -> list[str]:

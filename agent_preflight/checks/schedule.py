@@ -1,11 +1,11 @@
-"""Runs checks side by side, hands out their results in a fixed order, and waits for none for ever."""
+"""Runs checks side by side, yields their results in a fixed order, and limits the time of each."""
 
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from agent_preflight.checks.line import CheckLine
+from agent_preflight.checks.report import CheckLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,10 +13,10 @@ class Job:
     """A check to be run.
 
     Attributes:
-        run: does it; returns its lines.
-        crashed: makes the line of a check that came to no result, from the reason.
-        limit_s: seconds it may take.
-        lane: jobs of one lane run one after another, in order; lanes run side by side.
+        run: Runs the check; returns its lines.
+        crashed: Returns the line of a check without a result, from the reason.
+        limit_s: Seconds it may take.
+        lane: Jobs of one lane run one after another, in order; lanes run side by side.
     """
 
     run: Callable[[], list[CheckLine]]
@@ -37,8 +37,8 @@ class _Slot:
 def run_in_order(jobs: Sequence[Job]) -> Iterator[list[CheckLine]]:
     """Start all lanes and yield each job's lines in the order of the jobs.
 
-    A job that takes too long is a failed one, and so is what stands behind it in its lane; its thread is left to itself
-    (a daemon: it keeps no process alive).
+    A job that takes too long fails, and so do the jobs behind it in its lane. Its thread goes on as a daemon, which does not keep
+    the process alive.
     """
     slots = [_Slot(job) for job in jobs]
     for lane in dict.fromkeys(job.lane for job in jobs):
@@ -55,7 +55,7 @@ def _run_lane(slots: Sequence[_Slot]) -> None:
         slot.started.set()
         try:
             slot.lines = slot.job.run()
-        except BaseException as exc:  # a thread has nobody else to tell
+        except BaseException as exc:  # nobody else sees an exception of this thread
             slot.lines = [slot.job.crashed(str(exc) or type(exc).__name__)]
         slot.done.set()
 

@@ -1,39 +1,36 @@
-"""Runs the checks before a run and prints their report: money, models, keys, caching, images, services.
+"""Runs the checks before a run and prints their report.
 
 All checks that make no test key run, whatever fails. Checks that do not depend on each other run side by side; the report keeps
 its order. Checks that make a test key run last, and only if nothing has failed.
 """
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any
 
-from agent_preflight.base import config
-from agent_preflight.base.console import say
-from agent_preflight.checks import account, bound, caching, custom, images, keys, machine, models, proxy_path, report
-from agent_preflight.checks import estimate as estimates
+from agent_preflight.checks import account, machine, models, proxy_path, smoke
+from agent_preflight.checks.custom import custom_jobs
 from agent_preflight.checks.inputs import Facts, Inputs, unique
-from agent_preflight.checks.line import CheckLine, failed, warned
+from agent_preflight.checks.report import CheckLine, failed, print_report, warned
 from agent_preflight.checks.schedule import Job, run_in_order
 from agent_preflight.openrouter.http import check_way
 from agent_preflight.openrouter.reachable import UNREACHABLE
 
-BUILT_IN = {
-    "balance": (account.check_balance, "Account balance"),
-    "math": (account.check_math, "Provisioning budget"),
-    "models": (models.check_models, "Model availability"),
-    "estimate": (estimates.check_estimate, estimates.NAME),
-    "tool_support": (models.check_tool_support, "Parameter support"),
-    "api_key": (keys.check_api_key, keys.OWN),
-    "docker_image": (images.check_docker_image, "Docker image"),
+BUILT_IN: Mapping[str, tuple[Callable[[Inputs, Facts], list[CheckLine]], str]] = {
+    "balance": (account.check_balance, account.BALANCE),
+    "math": (account.check_math, account.BUDGETS),
+    "models": (models.check_models, models.LIST),
+    "estimate": (models.check_estimate, models.ESTIMATE),
+    "tool_support": (models.check_tool_support, models.PARAMETERS),
+    "api_key": (account.check_api_key, account.KEY),
+    "docker_image": (machine.check_docker_image, "Docker image"),
     "clock": (machine.check_clock, machine.CLOCK),
     "disk": (machine.check_disk, machine.DISK),
     "docker_socket": (machine.check_docker_socket, machine.SOCKET),
-    "key_smoke": (keys.check_key_smoke, keys.NAME),
-    "cache_smoke": (caching.check_cache_smoke, caching.NAME),
-    "bound_smoke": (bound.check_bound_smoke, bound.NAME),
+    "key_smoke": (smoke.check_key_smoke, smoke.KEYS),
+    "cache_smoke": (smoke.check_cache_smoke, smoke.CACHING),
+    "bound_smoke": (smoke.check_bound_smoke, smoke.BOUND),
     "proxy_path": (proxy_path.check_proxy_path, proxy_path.NAME),
 }
 """The built-in checks by name, in the order of the report. Each value is the check and its label in the report."""
@@ -50,9 +47,6 @@ container and makes one call.
 
 LIMIT_S = 120.0
 """The time of a built-in check, in seconds: two calls of 30 s, the making and deleting of a key, the list of models."""
-
-OWN_LIMIT_S = 300.0
-"""The time of a script's own check, in seconds. It may build something."""
 
 
 class PreflightError(RuntimeError):
@@ -73,10 +67,8 @@ class PreflightError(RuntimeError):
     @property
     def below_report(self) -> str:
         """The line to print below a report that lists the failures already."""
-        count = len(self.failures)
-        return (
-            f"Preflight failed: mend the {'problem' if count == 1 else f'{count} problems'} above, then run this again."
-        )
+        problems = "problem" if len(self.failures) == 1 else f"{len(self.failures)} problems"
+        return f"Preflight failed: mend the {problems} above, then run this again."
 
 
 def check_all(inputs: Inputs, *, found: Sequence[CheckLine] = (), raise_on_failure: bool = True) -> list[str]:
@@ -84,7 +76,7 @@ def check_all(inputs: Inputs, *, found: Sequence[CheckLine] = (), raise_on_failu
 
     Args:
         inputs: What to check.
-        found: Lines on this machine that are known already. They stand first in the report, and their failures count.
+        found: Findings on this machine from before. They are the first lines of the report, and their failures count.
         raise_on_failure: Raise if something failed.
 
     Raises:
@@ -92,7 +84,7 @@ def check_all(inputs: Inputs, *, found: Sequence[CheckLine] = (), raise_on_failu
         ConfigError: The environment names an HTTP proxy that cannot be used. Nothing was checked.
     """
     check_way(inputs.base_url)
-    failures = _print_report(run_checks(inputs, found), inputs.log_fn)
+    failures = print_report(run_checks(inputs, found), inputs.log_fn)
     if failures and raise_on_failure:
         raise PreflightError(failures)
     return failures
@@ -103,77 +95,55 @@ def run_checks(inputs: Inputs, found: Sequence[CheckLine] = ()) -> Iterator[Chec
 
     Args:
         inputs: What to check.
-        found: Lines on this machine that are known already. They come first.
+        found: Findings on this machine from before. They come first.
     """
     names, facts, has_failed = _names(inputs), Facts(inputs), False
-    for line in (*found, *_unknown_names(names)):
-        has_failed |= line.ok is False
-        yield line
-    has_image = any(line.name == images.image_name(inputs.docker_image or "") for line in found)
-    free = [name for name in names if name not in MAKE_KEYS and not (name == "docker_image" and has_image)]
-    results = run_in_order([*_jobs(inputs, facts, free), *_own_jobs(inputs, facts, names)])
-    for line in _without_repeats(inputs, facts, chain.from_iterable(results)):
-        has_failed |= line.ok is False
-        yield line
+    known = ", ".join(BUILT_IN)
+    unknown = [
+        warned(f"Unknown check '{name}'", f"not run; known are {known}") for name in names if name not in BUILT_IN
+    ]
     makers = [name for name in names if name in MAKE_KEYS]
-    if has_failed:
-        yield from _not_run([label for name, (_, label) in BUILT_IN.items() if name in makers])
-        return
-    yield from chain.from_iterable(run_in_order(list(_jobs(inputs, facts, makers))))
-
-
-def _names(inputs: Inputs) -> tuple[str, ...]:
-    """Return the names of the checks that run."""
-    if inputs.checks is not None:
-        return (inputs.checks,) if isinstance(inputs.checks, str) else unique(inputs.checks)
-    more = [("tool_support", inputs.required), ("docker_image", inputs.docker_image)]
-    return (*DEFAULT, *(name for name, wanted in more if wanted))
-
-
-def _unknown_names(names: Sequence[str]) -> Iterator[CheckLine]:
-    for name in names:
-        if name not in BUILT_IN:
-            yield warned(f"Unknown check '{name}'", f"not run; known are {', '.join(BUILT_IN)}")
-
-
-def _not_run(labels: Sequence[str]) -> Iterator[CheckLine]:
-    if labels:
+    has_image = any(line.name == machine.image_name(inputs.docker_image or "") for line in found)
+    others = [name for name in names if name not in makers and not (name == "docker_image" and has_image)]
+    own = custom_jobs(inputs.custom_checks, inputs.infra, partial(_context, inputs, facts, names))
+    results = run_in_order([*_jobs(inputs, facts, others), *own])
+    for line in chain(found, unknown, _without_repeats(inputs, facts, chain.from_iterable(results))):
+        has_failed |= line.ok is False
+        yield line
+    if not has_failed:
+        yield from chain.from_iterable(run_in_order(list(_jobs(inputs, facts, makers))))
+    elif labels := [label for name, (_, label) in BUILT_IN.items() if name in makers]:
         why = "it makes a test key" if len(labels) == 1 else "they make test keys"
         yield warned(", ".join(labels), f"not run: {why}, and something else failed")
 
 
-def _without_repeats(inputs: Inputs, facts: Facts, lines: Iterable[CheckLine]) -> Iterator[CheckLine]:
-    """Leave out what an earlier line says: that OpenRouter cannot be reached, and that it has no such model."""
-    known = set[str]()
-    for line in lines:
-        if line.detail == UNREACHABLE:
-            trouble = facts.trouble()
-            if trouble not in known:
-                yield failed("OpenRouter", trouble.partition(". ")[0], trouble)
-            known.add(trouble)
-        elif line.name not in known:
-            yield line
-        if line.ok is False:
-            known |= {estimates.name_of(model) for model in inputs.models if models.name_of(model) == line.name}
+def _names(inputs: Inputs) -> tuple[str, ...]:
+    """Return the names of the checks to run."""
+    if inputs.checks is not None:
+        return (inputs.checks,) if isinstance(inputs.checks, str) else unique(inputs.checks)
+    more = [("tool_support", inputs.required), ("docker_image", inputs.docker_image)]
+    return (*DEFAULT, *(name for name, has_subject in more if has_subject))
 
 
 def _jobs(inputs: Inputs, facts: Facts, names: Sequence[str]) -> Iterator[Job]:
     for name, (check, label) in BUILT_IN.items():
         if name in names:
-            yield Job(partial(check, inputs, facts), partial(_crashed, label), LIMIT_S, lane=name)
+            yield Job(partial(check, inputs, facts), partial(failed, label), LIMIT_S, lane=name)
 
 
-def _own_jobs(inputs: Inputs, facts: Facts, names: Sequence[str]) -> Iterator[Job]:
-    """Yield a script's own checks. They run one after another, as the script would run them."""
-    context = partial(_context, inputs, facts, names)
-    for own in inputs.custom_checks or ():
-        yield Job(partial(custom.run_custom, own, context), partial(custom.crashed_custom, own), OWN_LIMIT_S, "own")
-    for infra in inputs.infra or ():
-        yield Job(partial(custom.run_infra, infra), partial(custom.crashed_infra, infra), OWN_LIMIT_S, "own")
-
-
-def _crashed(label: str, reason: str) -> CheckLine:
-    return failed(label, reason, f"{label}: {reason}")
+def _without_repeats(inputs: Inputs, facts: Facts, lines: Iterable[CheckLine]) -> Iterator[CheckLine]:
+    """Leave out what an earlier line reports: that OpenRouter cannot be reached, and that it has no such model."""
+    reported = set[str]()
+    for line in lines:
+        if line.detail == UNREACHABLE:
+            trouble = facts.trouble()
+            if trouble not in reported:
+                yield failed("OpenRouter", trouble.partition(". ")[0], trouble)
+            reported.add(trouble)
+        elif line.name not in reported:
+            yield line
+        if line.ok is False:
+            reported |= {f"{models.ESTIMATE} {id_}" for id_ in inputs.models if f"{models.MODEL} {id_}" == line.name}
 
 
 def _context(inputs: Inputs, facts: Facts, names: Sequence[str]) -> Mapping[str, Any]:
@@ -190,19 +160,3 @@ def _context(inputs: Inputs, facts: Facts, names: Sequence[str]) -> Mapping[str,
         "balance": facts.balance().available,
         "available_models": facts.models(),
     }
-
-
-def _print_report(lines: Iterator[CheckLine], log_fn: Callable[[str], object]) -> list[str]:
-    """Print the report line by line, and return the failures, each once."""
-    for text in report.head():
-        log_fn(text)
-    colour = log_fn is say and sys.stdout.isatty() and not config.variable("NO_COLOR")
-    failures, warnings = list[str](), 0
-    for line in lines:
-        warnings += line.ok is None and not line.is_skipped
-        log_fn(report.line_text(line, colour=colour))
-        if line.failure and line.failure not in failures:  # one cause may fail several checks
-            failures.append(line.failure)
-    for text in report.foot(failures, warnings=warnings):
-        log_fn(text)
-    return failures

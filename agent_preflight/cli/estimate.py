@@ -13,7 +13,7 @@ from agent_preflight.cli.group import complain, emit_json
 from agent_preflight.cli.options import read_flag
 
 if TYPE_CHECKING:
-    from agent_preflight.estimates.report import Found
+    from agent_preflight.estimates.calls_that_fit import Estimate
     from agent_preflight.options.settings import RunSettings
 
 
@@ -53,20 +53,21 @@ def estimate(
     """
     from agent_preflight.base.tables import show
     from agent_preflight.estimates.calls_that_fit import EXPECT_TOKENS
-    from agent_preflight.estimates.report import is_affordable, report, why_nothing
+    from agent_preflight.estimates.report import report
 
     settings = _settings({"models": model, "budget_usd": budget, "expect_tokens": expect_tokens}, config)
     tokens = EXPECT_TOKENS if settings.expect_tokens is None else settings.expect_tokens
     bound = None if max_tokens is None else _read("expect_tokens", max_tokens, "--max-tokens")
-    found = list(_estimates(settings, tokens, bound))
+    estimates = _estimates(settings, tokens, bound)
     if as_json:
-        for each in found:
+        for each in estimates:
             emit_json(json.dumps(each.to_json()))
-    elif why := why_nothing(found):
-        complain(_unreachable(settings) or f"Nothing was estimated: {why}")
+    elif all(each.why_unread for each in estimates):
+        reasons = "; ".join(dict.fromkeys(each.why_unread for each in estimates))
+        complain(_unreachable(settings) or f"Nothing was estimated: {reasons}")
     else:
-        show(*report(found, tokens))
-    raise typer.Exit(0 if all(map(is_affordable, found)) else 1)
+        show(*report(estimates, tokens))
+    raise typer.Exit(0 if all(each.calls for each in estimates) else 1)
 
 
 def _settings(given: dict[str, Any], config: Path | None) -> RunSettings:
@@ -100,28 +101,17 @@ def _unreachable(settings: RunSettings) -> str:
     return trouble(Environment.read().api_key, settings.openrouter_base_url)
 
 
-def _estimates(settings: RunSettings, tokens: int, bound: int | None) -> list[Found]:
+def _estimates(settings: RunSettings, tokens: int, bound: int | None) -> list[Estimate]:
     """Read the prices of each model, and estimate it for each of its budgets."""
     from agent_preflight.base.config import Environment
     from agent_preflight.base.usd import pusd
-    from agent_preflight.estimates.calls_that_fit import estimate as estimate_model
-    from agent_preflight.estimates.price_list import read_endpoints
-    from agent_preflight.estimates.report import Unread
-    from preflight_proxy.core.errors import UpstreamError
+    from agent_preflight.estimates.price_list import read_estimate
 
-    key, budgets = Environment.read().api_key, settings.budget_usd
-    found: dict[tuple[str, int], Found] = {}
-    for model, alias in settings.pairs:
-        budget_pusd = pusd(budgets[alias] if isinstance(budgets, Mapping) else budgets)
-        try:
-            found[model, budget_pusd] = estimate_model(
-                model,
-                budget_pusd,
-                read_endpoints(model, key, settings.openrouter_base_url),
-                expect_tokens=tokens,
-                max_tokens=bound,
-                byok=settings.byok,
-            )
-        except UpstreamError as exc:
-            found[model, budget_pusd] = Unread(model, budget_pusd, str(exc))
-    return list(found.values())
+    key, base_url, budgets = Environment.read().api_key, settings.openrouter_base_url, settings.budget_usd
+    pairs = [
+        (model, pusd(budgets[alias] if isinstance(budgets, Mapping) else budgets)) for model, alias in settings.pairs
+    ]
+    return [
+        read_estimate(model, budget, key, base_url, expect_tokens=tokens, max_tokens=bound, byok=settings.byok)
+        for model, budget in dict.fromkeys(pairs)
+    ]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent_preflight.checks.line import CheckLine, passed, warned
+from agent_preflight.checks.report import CheckLine, passed, warned
 from agent_preflight.docker.gates import try_portable_gate, try_shared_gate
 from agent_preflight.docker.images import DEFAULT_BASE, ensure_image
 from agent_preflight.engine.client import Engine, on_engine

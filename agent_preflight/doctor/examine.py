@@ -8,9 +8,8 @@ from typing import Any
 
 from agent_preflight.base.config import Environment, child_environment
 from agent_preflight.checks.inputs import Facts, Inputs
-from agent_preflight.checks.line import CheckLine, failed, passed, warned
 from agent_preflight.checks.machine import check_clock, check_disk
-from agent_preflight.checks.report import line_text
+from agent_preflight.checks.report import CheckLine, failed, line_text, passed, warned
 from agent_preflight.doctor.containers import (
     EngineFacts,
     Handshake,

@@ -13,7 +13,7 @@ from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 from agent_preflight import __version__
-from agent_preflight.checks.line import CheckLine, failed, passed, warned
+from agent_preflight.checks.report import CheckLine, failed, passed, warned
 from preflight_proxy.base.gate_handshake import netns_cookie
 
 PYTHON_MIN = (3, 11)

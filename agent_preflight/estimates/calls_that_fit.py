@@ -44,6 +44,7 @@ class Estimate:
         budget_pusd: The budget.
         expect_tokens: Tokens of the stated prompt.
         why_none: Why the proxy refuses the model whatever the budget; empty if it does not.
+        why_unread: Why the prices could not be read; empty if they were. Then nothing below is known.
         prompt_tokens: The most prompt tokens that the quote counts for it.
         bound: Output tokens that a call asks for: as stated, else the most that an endpoint makes by itself.
         floor: Output tokens below which a call is refused, not clamped (M9).
@@ -57,6 +58,7 @@ class Estimate:
     budget_pusd: int
     expect_tokens: int
     why_none: str = ""
+    why_unread: str = ""
     prompt_tokens: int = 0
     bound: int = 0
     floor: int = 0
@@ -75,12 +77,23 @@ class Estimate:
         """A budget that affords `CALLS_WANTED` calls, none of them clamped."""
         return CALLS_WANTED * self.worst_pusd
 
+    @property
+    def why_unknown(self) -> str:
+        """Why there is no worst case: the prices could not be read, or the proxy refuses the model. Else empty."""
+        if self.why_unread:
+            return f"not estimated: {self.why_unread}"
+        return f"every call is refused: {self.why_none}" if self.why_none else ""
+
     def to_json(self) -> dict[str, Any]:
-        """Return the fields for machines: dollars as exact decimal texts, the name of a field ends in `_usd` then."""
-        return {
+        """Return the fields for machines: dollars as exact decimal texts, in fields whose names end in `_usd`."""
+        fields = {
             name.replace("_pusd", "_usd"): usd_text(value) if name.endswith("_pusd") else value
             for name, value in asdict(self).items()
         }
+        why_unread = fields.pop("why_unread")
+        if not why_unread:
+            return fields
+        return {"model": self.model, "budget_usd": fields["budget_usd"], "not_estimated": why_unread}
 
 
 def estimate(
@@ -103,20 +116,20 @@ def estimate(
         byok: Quotes hold the fee for a provider key of the user's own (M16).
     """
     try:
-        made = quote(_call(model, expect_tokens, max_tokens), endpoints)
+        plain = quote(_call(model, expect_tokens, max_tokens), endpoints)
     except (BadRequest, UnquotableError) as exc:
         return Estimate(model, budget_pusd, expect_tokens, why_none=str(exc))
-    made = made.with_byok_fee() if byok else made
-    first, calls = _admitted(made, budget_pusd)
+    price = plain.with_byok_fee() if byok else plain
+    first, calls = _admitted(price, budget_pusd)
     return Estimate(
         model=model,
         budget_pusd=budget_pusd,
         expect_tokens=expect_tokens,
-        prompt_tokens=made.prompt_tokens,
-        bound=made.bound,
-        floor=made.floor,
-        worst_pusd=made.worst_pusd(made.bound),
-        least_pusd=made.cheapest_pusd,
+        prompt_tokens=price.prompt_tokens,
+        bound=price.bound,
+        floor=price.floor,
+        worst_pusd=price.worst_pusd(price.bound),
+        least_pusd=price.cheapest_pusd,
         first_bound=None if first is None else first.bound,
         calls=calls,
     )
@@ -127,16 +140,16 @@ def _call(model: str, expect_tokens: int, max_tokens: int | None) -> Request:
     messages = [{"role": role, "content": ""} for role in ("system", "user")]
     bound = {} if max_tokens is None else {"max_tokens": max_tokens}
     body = json.dumps({"model": model, "messages": messages, **bound})
-    asked = Chat().read(body.encode(), {}, "drop")
-    text_bytes = asked.prompt.ascii_bytes + BYTES_PER_TOKEN * expect_tokens
-    return replace(asked, prompt=replace(asked.prompt, ascii_bytes=text_bytes))
+    request = Chat().read(body.encode(), {}, "drop")
+    text_bytes = request.prompt.ascii_bytes + BYTES_PER_TOKEN * expect_tokens
+    return replace(request, prompt=replace(request.prompt, ascii_bytes=text_bytes))
 
 
-def _admitted(made: Quote, budget_pusd: int) -> tuple[Admission | None, int]:
+def _admitted(price: Quote, budget_pusd: int) -> tuple[Admission | None, int]:
     """Return the first admission and how many there are; each call after the first follows within a minute (M9)."""
     account, first = Account("estimate", "estimate", budget_pusd), None
     for calls in range(CALLS_COUNTED_MAX):
-        decision = admit(account, made, busy=calls > 0, has_unknown=False, waited_s=0)
+        decision = admit(account, price, busy=calls > 0, has_unknown=False, waited_s=0)
         if not isinstance(decision, Admission):
             return first, calls
         first = first or decision
@@ -151,20 +164,18 @@ def rounded_up(amount_pusd: int) -> str:
     return f"${amount.quantize(step, ROUND_CEILING):f}"
 
 
-def calls_text(found: Estimate) -> str:
+def calls_text(estimate: Estimate) -> str:
     """Return the count for a person: `no call`, `1 call`, `12 calls`, `1,000 calls or more`."""
-    if found.calls >= CALLS_COUNTED_MAX:
+    if estimate.calls >= CALLS_COUNTED_MAX:
         return f"{CALLS_COUNTED_MAX:,} calls or more"
-    return {0: "no call", 1: "1 call"}.get(found.calls, f"{found.calls} calls")
+    return {0: "no call", 1: "1 call"}.get(estimate.calls, f"{estimate.calls} calls")
 
 
-def advice(found: Estimate) -> str:
+def advice(estimate: Estimate) -> str:
     """Return what to do about a low count; empty where there is nothing to do."""
-    if found.why_none:
+    if estimate.why_none:
         return "take another model"
-    if not found.is_low:
+    if not estimate.is_low:
         return ""
-    smaller = "" if found.bound <= found.floor else ", or have the agent ask for a smaller max_tokens"
-    return (
-        f"raise the budget to {rounded_up(found.enough_pusd)} for {CALLS_WANTED} calls, take a cheaper model{smaller}"
-    )
+    smaller = "" if estimate.bound <= estimate.floor else ", or have the agent ask for a smaller max_tokens"
+    return f"raise the budget to {rounded_up(estimate.enough_pusd)} for {CALLS_WANTED} calls, take a cheaper model{smaller}"

@@ -1,5 +1,7 @@
 """The price list of one model, as the proxy reads and uses it: endpoints with a price, without the user's quarantined ones.
 
+`read_estimate` reads it and estimates how many calls a budget pays for.
+
 Source: openrouter.ai/docs/guides/overview/models and `GET /models/{author}/{slug}/endpoints`, 2026-10. The list is public.
 """
 
@@ -9,6 +11,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import quote as url_quote
 
+from agent_preflight.estimates.calls_that_fit import Estimate, estimate
 from agent_preflight.openrouter import http
 from agent_preflight.openrouter.http import Key
 from preflight_proxy.base.config import origin, user_quarantine_file
@@ -23,6 +26,27 @@ OTHER_TOKENIZER = "Other"
 """Where the list names none."""
 
 _is_model_name = re.compile(MODEL_NAME, re.ASCII).fullmatch
+
+
+def read_estimate(
+    model: str,
+    budget_pusd: int,
+    key: Key | None,
+    base_url: str | None = None,
+    *,
+    expect_tokens: int,
+    max_tokens: int | None = None,
+    byok: bool = False,
+) -> Estimate:
+    """Read a model's prices and return what a budget pays for; the arguments are those of `read_endpoints` and `estimate`.
+
+    If the prices cannot be read, the estimate's `why_unread` says why.
+    """
+    try:
+        endpoints = read_endpoints(model, key, base_url)
+    except UpstreamError as exc:
+        return Estimate(model, budget_pusd, expect_tokens, why_unread=str(exc))
+    return estimate(model, budget_pusd, endpoints, expect_tokens=expect_tokens, max_tokens=max_tokens, byok=byok)
 
 
 def read_endpoints(model: str, key: Key | None, base_url: str | None = None) -> tuple[Endpoint, ...]:
@@ -40,7 +64,7 @@ def read_endpoints(model: str, key: Key | None, base_url: str | None = None) -> 
     if not _is_model_name(name):
         return ()
     path = f"/models/{url_quote(name, safe='/:@~')}/endpoints"
-    answer = http.get(path, key or http.NO_KEY, timeout_s=TIMEOUT_S, base_url=base_url)
+    answer = http.get(path, key, timeout_s=TIMEOUT_S, base_url=base_url)
     if answer is None:
         raise UpstreamError(f"the prices of {model} cannot be read from {http.resolve_base_url(base_url)}")
     if answer.status in (400, 404):

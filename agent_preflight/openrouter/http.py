@@ -1,4 +1,4 @@
-"""One call to OpenRouter's API: its address, its time limit, and how much of an answer is read.
+"""Calls of OpenRouter's API: the address, the time limit, and how much of an answer is read.
 
 Keys are sent in the Authorization header only. No error raised here quotes a header or an answer's body.
 """
@@ -11,44 +11,34 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
-from enum import Enum
 from typing import Any
 
 import httpx
 
 from agent_preflight.base import config
 from agent_preflight.openrouter.patch_points import default_base_url
-from preflight_proxy.core.environment_proxy import HttpProxy, http_proxy
+from preflight_proxy.core.environment_proxy import http_proxy
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
 
 ANSWER_BYTES_MAX = 64 * 2**20
-"""The list of all models is about 1 MB; an answer beyond this is no answer."""
+"""The list of all models has about 1 MB. A larger answer than this is an error."""
 
 GET_ATTEMPTS = 3
-"""A read is repeated when the network or the server failed: nothing changes by it."""
+"""How often a read is tried if the network or the server fails."""
 
 GET_PAUSE_S = 0.25
 """The pause before a repeated read."""
 
 NO_ANSWER = (httpx.HTTPError, httpx.InvalidURL, ValueError, ConfigError)
-"""What `call` raises: no answer came, or none could be asked for."""
+"""What `call` raises: no answer came, or no request could be sent."""
 
 Key = str | Secret
 
 
-class Public(Enum):
-    """The place of a key where a list is read that OpenRouter shows to everybody."""
-
-    KEY = "none"
-
-
-NO_KEY = Public.KEY
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer, read whole. ``body`` is the JSON value, None where it was no JSON."""
+    """A whole answer. ``body`` is the JSON value; None if the body is not JSON."""
 
     status: int
     body: Any
@@ -60,7 +50,7 @@ class Answer:
 
     @property
     def data(self) -> Any:  # noqa: ANN401 - any JSON value
-        """The member ``data`` of the body, None where there is none."""
+        """The member ``data`` of the body; None if there is none."""
         return self.body.get("data") if isinstance(self.body, Mapping) else None
 
 
@@ -70,14 +60,14 @@ def resolve_base_url(base_url: str | None) -> str:
 
 
 def check_way(base_url: str | None) -> None:
-    """Refuse an address that is none, and an environment whose HTTP proxy for OpenRouter cannot be used.
+    """Check the base URL, and the HTTP proxy that the environment names for it.
 
     Raises:
-        ConfigError: its text says which variable, and what to set.
+        ConfigError: One of them cannot be used. The text names the variable, and says what to set.
     """
     url = resolve_base_url(base_url)
     try:
-        _http_proxy(url)
+        http_proxy(url, config.child_environment())
     except ValueError as exc:
         usual = "usually it is unset, or https://openrouter.ai/api/v1"
         raise ConfigError(f"OPENROUTER_BASE_URL is no address: {url[:80]!r}; {usual}. Nothing was spent.") from exc
@@ -86,7 +76,7 @@ def check_way(base_url: str | None) -> None:
 def call(
     method: str,
     path: str,
-    key: Key | Public,
+    key: Key | None,
     *,
     timeout_s: float,
     base_url: str | None = None,
@@ -96,16 +86,16 @@ def call(
 ) -> Answer:
     """Send one request once and return the answer, whatever its status; its fractions as Decimal, if ``exact``.
 
-    With `NO_KEY` it carries no Authorization: lists of models and prices are public.
+    Without a key it has no Authorization: lists of models and prices are public.
 
     Raises:
-        ValueError: the key holds characters that no header may carry; the text does not show it.
-        ConfigError: the environment names an HTTP proxy that cannot be used.
-        httpx.HTTPError: no answer came, it broke off, or it was larger than `ANSWER_BYTES_MAX`.
+        ValueError: The key has characters that no header may have. The text does not show the key.
+        ConfigError: The environment names an HTTP proxy that cannot be used.
+        httpx.HTTPError: No answer came, it ended early, or it is larger than `ANSWER_BYTES_MAX`.
     """
-    authorization = {} if key is NO_KEY else {"Authorization": f"Bearer {_header_text(key)}"}
-    sent = {**(headers or {}), **authorization}
+    authorization = {} if key is None else {"Authorization": f"Bearer {_header_text(key)}"}
     url = resolve_base_url(base_url) + path
+    sent = {**(headers or {}), **authorization}
     with opened(method, url, headers=sent, json_body=body, timeout_s=timeout_s) as response:
         return Answer(response.status_code, _json(_read(response), exact=exact))
 
@@ -119,39 +109,33 @@ def opened(
     headers: Mapping[str, str] | None = None,
     json_body: Mapping[str, Any] | None = None,
 ) -> Iterator[httpx.Response]:
-    """Send one request by the HTTP proxy that the environment names for it; yields the response, its body unread.
+    """Send one request, by the HTTP proxy that the environment names for it, and yield the response with its body unread.
 
-    No netrc file is read, so no key but the one in ``headers`` leaves.
+    No netrc file is read, so no key is sent but the one in ``headers``.
 
     Raises:
-        ConfigError: the environment names an HTTP proxy that cannot be used.
-        httpx.HTTPError: no answer came.
+        ConfigError: The environment names an HTTP proxy that cannot be used.
+        httpx.HTTPError: No answer came.
     """
-    found = _http_proxy(url)
-    login = found.authorization if found is not None else None
-    sent = {"Proxy-Authorization": login.reveal()} if login is not None else None
-    proxy = httpx.Proxy(found.url, headers=sent) if found is not None else None
+    proxy = None
+    if (found := http_proxy(url, config.child_environment())) is not None:
+        login = found.authorization
+        proxy = httpx.Proxy(found.url, headers={"Proxy-Authorization": login.reveal()} if login is not None else None)
     with httpx.stream(
-        method,
-        url,
-        headers=headers,
-        json=json_body,
-        timeout=timeout_s,
-        verify=_trust(),
-        proxy=proxy,
-        trust_env=False,
+        method, url, headers=headers, json=json_body, timeout=timeout_s, verify=_trust(), proxy=proxy, trust_env=False
     ) as response:
         yield response
 
 
-def _http_proxy(url: str) -> HttpProxy | None:
-    return http_proxy(url, config.child_environment())
-
-
 def get(
-    path: str, key: Key | Public, *, timeout_s: float, base_url: str | None = None, exact: bool = True
+    path: str, key: Key | None, *, timeout_s: float, base_url: str | None = None, exact: bool = True
 ) -> Answer | None:
-    """Read something; None if no answer below 500 came in `GET_ATTEMPTS` attempts. Never raises."""
+    """Read something, in up to `GET_ATTEMPTS` attempts while no answer comes or its status is 500 or more. Never raises.
+
+    Returns:
+        The last answer; None if none came.
+    """
+    answer = None
     for attempt in range(GET_ATTEMPTS):
         if attempt:
             time.sleep(GET_PAUSE_S)
@@ -159,15 +143,17 @@ def get(
             answer = call("GET", path, key, timeout_s=timeout_s, base_url=base_url, exact=exact)
         except (httpx.HTTPError, httpx.InvalidURL):
             continue
-        except Exception:  # a key that is none, certificates that are no file: asking again changes nothing
-            return None
+        except (
+            Exception
+        ):  # a key that no header can carry, a missing file of certificates: a second attempt changes nothing
+            break
         if answer.status < 500:
-            return answer
-    return None
+            break
+    return answer
 
 
 def amount(value: object) -> Decimal | None:
-    """Return a JSON number as exact dollars; None for what is no number or no sum of money."""
+    """Return a JSON number as exact dollars; None if it is no number, not finite, or above a billion."""
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         return None
     exact = Decimal(value)
@@ -175,7 +161,7 @@ def amount(value: object) -> Decimal | None:
 
 
 def _header_text(key: Key) -> str:
-    """The HTTP library would quote a key that it cannot send; blanks around one come from files and variables."""
+    """Return a key without the blanks that files and variables add. The HTTP library would quote a key that it cannot send."""
     text = (key.reveal() if isinstance(key, Secret) else key).strip()
     if not (text.isascii() and text.isprintable()):
         raise ValueError("the key holds characters that no key has")
@@ -184,7 +170,7 @@ def _header_text(key: Key) -> str:
 
 @functools.cache
 def _trust() -> ssl.SSLContext:
-    """Reading the certificates takes some 20 ms: once a process, not once a call."""
+    """Return the system's root certificates. Reading them takes about 20 ms, so they are read once a process."""
     return httpx.create_ssl_context()
 
 

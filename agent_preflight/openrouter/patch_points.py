@@ -16,22 +16,22 @@ R = TypeVar("R")
 
 
 def in_force(function: Callable[P, R]) -> Callable[P, R]:
-    """Return the package's replacement for a function of that name, else the function itself.
+    """Return what a script has assigned to the package under this function's name, else the function itself.
 
-    What is assigned but cannot be called is ignored.
+    An assigned value that cannot be called is ignored.
     """
-    replacement = _replacement(function)
+    replacement = vars(sys.modules["agent_preflight"]).get(getattr(function, "__name__", ""))
     return cast(Callable[P, R], replacement) if callable(replacement) else function
 
 
 def is_replaced(function: Callable[P, R]) -> bool:
-    """Tell whether a script has put another function in this one's place."""
+    """Tell whether a script has replaced this function."""
     return in_force(function) is not function
 
 
-def _replacement(function: Callable[P, R]) -> object:
-    package = sys.modules.get("agent_preflight")
-    return vars(package).get(getattr(function, "__name__", "")) if package else None
+def read(reader: Callable[..., R], key: str, base_url: str | None) -> R:
+    """Call one of our functions that read with a key, or a script's replacement, which takes the key and nothing else."""
+    return in_force(reader)(key) if is_replaced(reader) else reader(key, base_url=base_url)
 
 
 def default_base_url() -> str:

@@ -1,4 +1,4 @@
-"""Why OpenRouter cannot be reached, or why it refuses, in a sentence that names the cause first."""
+"""Why OpenRouter cannot be reached, or refuses: sentences that name the cause and say what to do."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from preflight_proxy.core.errors import ConfigError
 TIMEOUT_S = 10.0
 TEXT_CHARS_MAX = 200
 UNREACHABLE = "not known: OpenRouter cannot be reached"
-"""For each check that needs it; the cause is told once."""
+"""The detail of each check that needs OpenRouter. The report gives the cause once."""
 UNSPENT = " Nothing was spent."
-"""Ends the sentences for what comes before a run."""
+"""The end of messages before a run."""
+KEYS_PAGE = "https://openrouter.ai/settings/management-keys"
 
 
 def trouble(key: Key | None, base_url: str | None = None) -> str:
-    """Ask OpenRouter once for something that costs nothing; return what is wrong, "" if it answers as its API does."""
+    """Call OpenRouter once, without cost, and return what is wrong; "" if it answers as its API does."""
     url = http.resolve_base_url(base_url)
     try:
-        answer = http.call("GET", "/key", key or http.NO_KEY, timeout_s=TIMEOUT_S, base_url=base_url)
+        answer = http.call("GET", "/key", key, timeout_s=TIMEOUT_S, base_url=base_url)
     except http.NO_ANSWER as exc:
         return cannot_reach(url, exc)
     if answer.status >= 500:
@@ -39,16 +40,8 @@ def trouble(key: Key | None, base_url: str | None = None) -> str:
     return ""
 
 
-def refusal(path: str, key: Key, base_url: str | None = None) -> str:
-    """Ask OpenRouter once more for what it did not tell; return the status and its words, or why no answer came."""
-    try:
-        return refusal_of(http.call("GET", path, key, timeout_s=TIMEOUT_S, base_url=base_url))
-    except http.NO_ANSWER as exc:
-        return cause_of(exc)
-
-
 def refusal_of(answer: Answer) -> str:
-    """Return the status of an answer, and what it says for people."""
+    """Return the status of an answer, and its error message."""
     match answer.body:
         case {"error": {"message": str(text)}}:
             return f"{answer.status}: {plain(text[:TEXT_CHARS_MAX])}"
@@ -56,32 +49,32 @@ def refusal_of(answer: Answer) -> str:
 
 
 def why_unread(answer: Answer | None, key: Key, base_url: str | None = None) -> str:
-    """Return why a read failed that may come after money was spent: of that it says nothing, and it has no full stop.
+    """Return why a read failed, without a full stop. It does not say whether money was spent, so it can be used after a run.
 
     Args:
         answer: The answer; None if none came. Then OpenRouter is called once more for the cause.
         key: The key of the read.
-        base_url: The API's base, where not the usual one.
+        base_url: The API's base, if not the usual one.
     """
     if answer is None:
         sentences = trouble(key, base_url) or "OpenRouter gave no answer. Try again."
         return sentences.removesuffix(UNSPENT).removesuffix(".")
     if answer.status in (401, 403):
-        return f"OpenRouter refuses the management key ({refusal_of(answer)}). Set OR_ADMIN_KEY to one of the account"
+        return f"OpenRouter refuses the management key ({refusal_of(answer)}). Set OR_ADMIN_KEY to a management key: {KEYS_PAGE}"
     return f"OpenRouter answers with {refusal_of(answer)}"
 
 
 def cannot_reach(url: str, exc: BaseException) -> str:
-    """Return the sentence for a call to which no answer came."""
+    """Return the message for a call without an answer."""
     if isinstance(exc, ConfigError):
         return f"{exc}{UNSPENT}"
     if isinstance(exc, ValueError):  # a key that no header may carry
-        return f"OpenRouter was not asked: {exc}. Check the keys in the environment.{UNSPENT}"
+        return f"OpenRouter was not called: {exc}. Check the keys in the environment.{UNSPENT}"
     return _sentence(url, cause_of(exc, url))
 
 
 def cause_of(exc: BaseException, url: str = "") -> str:
-    """Return in words why no answer came: the innermost cause that a person can do something about."""
+    """Return in words why no answer came: the innermost cause that is known here."""
     host = urlsplit(url).hostname or "the host"
     for cause in _causes(exc):
         match cause:
@@ -109,7 +102,7 @@ def cause_of(exc: BaseException, url: str = "") -> str:
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:
-    """The innermost first: the operating system's reason stands below those of the libraries."""
+    """Yield the causes of an exception, the innermost first: it is the operating system's."""
     chain: list[BaseException] = []
     cause: BaseException | None = exc
     while cause is not None and cause not in chain:
@@ -123,7 +116,7 @@ def _sentence(url: str, cause: str) -> str:
 
 
 def _shown(url: str) -> str:
-    """A URL without what may be a password in it."""
+    """Return a URL without user name and password."""
     try:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]

@@ -222,9 +222,9 @@ def _delete_leftovers(admin_key: Key, name: str, base_url: str | None, *, keep: 
 
 def _is_gone(admin_key: Key, key_hash: str, base_url: str | None) -> bool:
     answer = http.get(path_of(key_hash), admin_key, timeout_s=TIMEOUT_S, base_url=base_url)
-    if answer is None:
-        return False
-    return answer.status == 404 or (isinstance(answer.data, dict) and answer.data.get("deleted") is True)
+    if answer is None or answer.status == 404:
+        return answer is not None
+    return answer.ok and isinstance(answer.data, dict) and answer.data.get("deleted") is True
 
 
 def _page(admin_key: Key, offset: int, base_url: str | None) -> list[KeyInfo]:

@@ -18,7 +18,7 @@ from agent_preflight.engine.client import Engine
 from agent_preflight.environment.authority import Authority, make_authority
 from agent_preflight.models import RunResult
 from agent_preflight.openrouter.http import resolve_base_url
-from agent_preflight.openrouter.patch_points import in_force, is_replaced
+from agent_preflight.openrouter.patch_points import read
 from agent_preflight.provision import get_account_balance
 from agent_preflight.runner.cleanup import clean_up
 from agent_preflight.runner.drive import run_trial
@@ -281,10 +281,7 @@ class _FieldRun:
             self._credit.refused()
 
     def _balance_usd(self) -> float | None:
-        key = self.request.admin_key
-        if is_replaced(get_account_balance):
-            return in_force(get_account_balance)(key.reveal())[0]
-        return get_account_balance(key, base_url=self._base_url)[0]
+        return read(get_account_balance, self.request.admin_key.reveal(), self._base_url)[0]
 
     def _no_credit(self) -> None:
         _aloud(self.request, self.progress, no_credit(self.progress.rows(), self.request, self.run_id))

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.base.config import Environment, variable
-from agent_preflight.checks.images import image_name
-from agent_preflight.checks.line import CheckLine, failed, warned
+from agent_preflight.checks.machine import image_name
+from agent_preflight.checks.report import CheckLine, failed, warned
 from agent_preflight.docker.agent_files import link_copies
 from agent_preflight.docker.container import Container
 from agent_preflight.docker.container_config import GATE_MOUNT, check_network

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 import agent_preflight
-from agent_preflight.checks.line import failed, passed
 from agent_preflight.checks.proxy_path import NAME, PROBE
+from agent_preflight.checks.report import failed, passed
 from agent_preflight.preflight import PreflightError, preflight
 from openrouter_sim import Simulator
 from preflight_proxy.core.errors import ConfigError

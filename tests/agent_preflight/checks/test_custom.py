@@ -1,10 +1,11 @@
-"""A script's own checks, whatever they do."""
+"""A script's own checks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from agent_preflight.checks.custom import run_custom, run_infra, takes_context
-from agent_preflight.checks.line import CheckLine
+from agent_preflight.checks.custom import CustomCheck, custom_jobs, takes_context
+from agent_preflight.checks.report import CheckLine
+from agent_preflight.checks.schedule import run_in_order
 from agent_preflight.health import InfraCheck
 from agent_preflight.models import InfraResult
 from tests.support.cases import each
@@ -27,7 +28,7 @@ def keyword(*, option: int = 3) -> tuple[str, bool | None, str]:
 
 
 class Checker:
-    """A check that is no function."""
+    """A check that is not a function."""
 
     def __call__(self, context: dict[str, Any]) -> tuple[str, bool | None, str]:
         raise OSError("boom")
@@ -38,37 +39,45 @@ def context() -> Mapping[str, Any]:
 
 
 def no_context() -> Mapping[str, Any]:
-    raise AssertionError("nobody asked for it")
+    raise AssertionError("no check has a parameter")
 
 
-def test_a_check_without_arguments_is_given_none() -> None:
+def run_custom(check: CustomCheck, context: Callable[[], Mapping[str, Any]]) -> list[CheckLine]:
+    return next(run_in_order(list(custom_jobs([check], None, context))))
+
+
+def run_infra(check: InfraCheck) -> list[CheckLine]:
+    return next(run_in_order(list(custom_jobs(None, [check], no_context))))
+
+
+def test_a_check_without_a_positional_parameter_is_called_without_the_context() -> None:
     assert run_custom(nothing, no_context) == [CheckLine(ok=True, name="mine", detail="fine")]
     assert run_custom(keyword, no_context) == [CheckLine(ok=True, name="keyword", detail="3")]
 
 
-def test_any_positional_parameter_takes_the_facts() -> None:
+def test_a_positional_parameter_takes_the_context() -> None:
     assert run_custom(one, context) == [CheckLine(ok=None, name="ctx", detail="5.0")]
     assert run_custom(star, context) == [CheckLine(ok=False, name="star", detail="1 given", failure="star: 1 given")]
 
 
-def test_a_builtin_without_a_signature_takes_nothing() -> None:
+def test_a_builtin_without_a_signature_takes_no_context() -> None:
     assert not takes_context(type)  # type: ignore[arg-type]
 
 
-def test_a_check_that_raises_is_named() -> None:
+def test_a_check_that_raises_fails_with_its_name() -> None:
     (line,) = run_custom(Checker(), context)
     assert line.failure == "Custom check Checker raised: boom"
 
 
 @each("answer", [None, 3, ("a", True), ("a", True, "b", "c")])
-def test_an_answer_of_another_form_is_a_failure(answer: Any) -> None:
+def test_a_result_of_another_form_is_a_failure(answer: Any) -> None:
     (line,) = run_custom(lambda: answer, no_context)
     assert line.ok is False
     assert line.failure.startswith("Custom check <lambda> raised: ")
 
 
 class Infra(InfraCheck):
-    """A check that finds what it is given."""
+    """A check with a fixed result."""
 
     def __init__(self, result: InfraResult | Exception, name: str | None = "service") -> None:
         self._result = result
@@ -101,6 +110,6 @@ def test_a_failure_carries_its_hint() -> None:
     assert bare.failure == "service: bad"
 
 
-def test_an_infra_check_that_raises_is_named() -> None:
+def test_an_infra_check_that_raises_fails_with_its_name() -> None:
     assert run_infra(Infra(RuntimeError("x")))[0].failure == "Infra check service raised: x"
     assert run_infra(Infra(RuntimeError("x"), name=None))[0].failure == "Infra check Infra raised: no name"

@@ -1,4 +1,4 @@
-"""What this machine must be like before a run: its clock, its disk, its Docker engine."""
+"""The checks of this machine: its clock, its disk, its Docker engine, the agents' image."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ import pytest
 
 from agent_preflight.checks import machine
 from agent_preflight.checks.inputs import Facts, Inputs
-from agent_preflight.checks.line import CheckLine
+from agent_preflight.checks.report import CheckLine
 from agent_preflight.checks.suite import BUILT_IN, DEFAULT
 from tests.agent_preflight.conftest import Seen
 from tests.support.cases import each
@@ -18,6 +18,7 @@ from tests.support.unprivileged import unprivileged
 
 NOON = datetime(2026, 10, 9, 12, 0, 0, 400_000, tzinfo=UTC)
 INPUTS = Inputs("admin", "key", (), 1.0)
+IMAGE_INPUTS = Inputs("admin", "key", (), 1.0, docker_image="img")
 
 
 Check = Callable[[Inputs, Facts], list[CheckLine]]
@@ -48,13 +49,13 @@ def test_an_answer_without_a_readable_time_tells_nothing(headers: dict[str, str]
 
 @each("ahead_s, ok", [(0.0, True), (-20.0, True), (31.0, None), (-601.0, False)])
 def test_the_further_off_the_worse(ahead_s: float, ok: bool | None) -> None:
-    line = machine.clock_line(ahead_s)
+    line = machine.offset_line(ahead_s)
     assert line.ok is ok
     assert bool(line.failure) is (ok is False)
 
 
 def test_a_clock_behind_says_so() -> None:
-    assert machine.clock_line(-601.0).detail == "601 s behind OpenRouter's"
+    assert machine.offset_line(-601.0).detail == "601 s behind OpenRouter's"
 
 
 @pytest.mark.wire
@@ -134,6 +135,38 @@ def test_where_nobody_answers_there_is_no_engine_and_it_is_said_what_to_do(no_en
     assert failure.startswith("Docker engine: ")
     assert f"no Docker engine answers at {no_engine}" in failure
     assert "Start Docker" in failure
+
+
+@pytest.mark.wire
+def test_a_daemon_that_is_down_is_not_an_absent_image(no_engine: str) -> None:
+    (line,) = machine.check_docker_image(IMAGE_INPUTS, Facts(IMAGE_INPUTS))
+    assert line.failure.startswith("Docker image 'img': looking for ")
+    assert f"no Docker engine answers at {no_engine}" in line.failure
+
+
+@pytest.mark.wire
+def test_an_engine_that_fails_is_not_an_absent_image(docker_host: ScriptedEngine) -> None:
+    docker_host.script("GET /images/*/json", Fail(500, "the disk is broken"))
+    (line,) = machine.check_docker_image(IMAGE_INPUTS, Facts(IMAGE_INPUTS))
+    assert line.failure == "Docker image 'img': looking for the image img: the disk is broken"
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize(
+    ("created", "told"),
+    [
+        ("2026-01-02T03:04:05.123456789Z", "2026-01-02T03:04:05Z"),
+        ("2026-01-02T03:04:05.1+02:00", "2026-01-02T01:04:05Z"),
+        ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
+        ("0001-01-01T00:00:00+02:00", "0001-01-01T00:00:00"),
+        ("2026-01-02T03:04:05.1", "2026-01-02T03:04:05"),
+        ("some day in the year before last", "some day in the yea"),
+    ],
+)
+def test_an_image_s_date_is_utc_and_says_so(docker_host: ScriptedEngine, created: str, told: str) -> None:
+    docker_host.state.images["img"] = {"Id": "sha256:img", "Created": created}
+    (line,) = machine.check_docker_image(IMAGE_INPUTS, Facts(IMAGE_INPUTS))
+    assert (line.ok, line.detail) == (True, f"created {told}")
 
 
 def test_they_run_only_where_they_are_named() -> None:

@@ -39,7 +39,7 @@ def test_a_call_that_arrived_from_a_sealed_container_passes_and_tells_its_price(
         ({**WELL, "status": 0, "reason": "OSError()"}, "OSError()"),
         ({**WELL, "budget": False}, "no budget.txt"),
         ({**WELL, "sealed": False}, "another way out"),
-        (None, "the probe said nothing"),
+        (None, "the probe printed nothing"),
     ],
 )
 def test_whatever_is_not_as_promised_is_a_failure(told: dict[str, Any] | None, words: str) -> None:

@@ -2,7 +2,7 @@
 
 import threading
 
-from agent_preflight.checks.line import CheckLine, failed, passed
+from agent_preflight.checks.report import CheckLine, failed, passed
 from agent_preflight.checks.schedule import Job, run_in_order
 from tests.support.cases import each
 

@@ -1,37 +1,217 @@
-"""Test keys and the calls made with them; what comes of them is in test_preflight."""
+"""Test keys, and the checks that make calls with them. How they stand in the report is in test_suite."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent_preflight import provision
 from agent_preflight.checks import smoke
-from agent_preflight.checks.inputs import Inputs
-from openrouter_sim import Simulator
+from agent_preflight.checks.inputs import Facts, Inputs
+from agent_preflight.checks.report import CheckLine, passed
+from agent_preflight.checks.smoke import (
+    BOUND_TOKENS,
+    cache_limit_usd,
+    cache_prompt,
+    check_bound_smoke,
+    check_key_smoke,
+    with_test_key,
+)
+from agent_preflight.checks.suite import BUILT_IN, DEFAULT
+from agent_preflight.openrouter import http
+from openrouter_sim import FaultRule, Scenario, Simulator
+from openrouter_sim.faults import make_fault
+from preflight_proxy.base.config import origin, user_quarantine_file
 from preflight_proxy.core.errors import UpstreamError
+from preflight_proxy.core.ledger.rows import QuarantinedEndpoint
 from preflight_proxy.core.secret import Secret
-from tests.agent_preflight.conftest import Script, ScriptedServer
+from preflight_proxy.ledger.quarantine_file import QuarantineFile
+from tests.agent_preflight.conftest import Script, ScriptedServer, Seen
 
-pytestmark = pytest.mark.wire
-
+GOOD, BAD = "openai/gpt-4.1-nano", "openai/gpt-4.1-mini"
+LISTED = {
+    "tag": "t",
+    "provider_name": "T",
+    "context_length": 1000,
+    "pricing": {"prompt": "0.000001", "completion": "0.000001"},
+    "supported_parameters": ["max_tokens"],
+}
 Serve = Callable[[Script], ScriptedServer]
 
 
-def test_a_test_key_expires_even_if_nobody_deletes_it(simulator: Simulator) -> None:
+@pytest.fixture(autouse=True)
+def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+
+@pytest.mark.wire
+def test_a_test_key_has_a_limit_and_an_expiry_and_is_deleted(simulator: Simulator) -> None:
     inputs = Inputs(simulator.admin_key, simulator.inference_key, (), 1.0, site_name="site")
-    with smoke.temporary_key(inputs, "try", Decimal("0.01")) as temporary:
+
+    def use(key: Secret) -> Iterator[CheckLine]:
         (info,) = provision.list_keys(simulator.admin_key, name="site:try")
         assert info.limit_usd == Decimal("0.01")
         assert info.expires_at is not None
-        assert provision.get_usage(temporary.key) == 0.0
-    assert temporary.leftover == ""
+        assert provision.get_usage(key) == 0.0
+        yield passed("Try", "used")
+
+    assert with_test_key(inputs, "Try", "try", Decimal("0.01"), use) == [passed("Try", "used")]
     assert provision.list_keys(simulator.admin_key, name="site:try") == []
 
 
+@pytest.mark.wire
 @pytest.mark.parametrize("body", [b"", {}, {"choices": None}, [1], {"error": {"message": "late error"}}])
-def test_a_200_that_is_no_completion_is_an_error(serve: Serve, body: Any) -> None:
+def test_a_200_that_is_not_a_completion_is_an_error(serve: Serve, body: Any) -> None:
     serve(lambda _: (200, body))
     with pytest.raises(UpstreamError, match="no completion"):
         smoke.chat(Inputs("a", "k", (), 1.0), Secret("k"), {})
+
+
+def test_the_key_of_the_key_check_may_spend_one_cent() -> None:
+    assert str(smoke.KEY_LIMIT_USD) == "0.01"
+
+
+def test_an_admin_key_that_cannot_be_sent_fails_the_key_check_and_is_not_shown() -> None:
+    inputs = Inputs("admin\nkey", "key", (), 1.0)
+    (line,) = check_key_smoke(inputs, Facts(inputs))
+    assert line.ok is False
+    assert line.failure.startswith("Key provisioning failed: ")
+    assert "admin" not in line.failure
+
+
+def test_the_limit_of_the_cache_check_is_never_below_two_cents() -> None:
+    assert cache_limit_usd(100, Decimal(0)) == Decimal("0.02")
+
+
+def test_the_limit_covers_two_uncached_prompts_rounded_up_to_a_cent() -> None:
+    assert cache_limit_usd(128, Decimal(3)) == Decimal("0.03")
+    assert cache_limit_usd(365, Decimal(15)) == Decimal("0.19")
+
+
+def test_an_unknown_price_counts_as_a_high_one() -> None:
+    assert cache_limit_usd(365, None) == cache_limit_usd(365, Decimal(20))
+
+
+def test_the_prompt_has_numbered_lines_of_about_thirteen_tokens() -> None:
+    lines = cache_prompt(120).splitlines()
+    assert len(set(lines)) == 120
+    assert 50 <= len(lines[60]) <= 65
+
+
+def bound_lines(simulator: Simulator, *models: str) -> list[CheckLine]:
+    inputs = Inputs(simulator.admin_key, simulator.inference_key, models, 1.0, site_name="site")
+    return check_bound_smoke(inputs, Facts(inputs))
+
+
+def quarantined() -> set[tuple[str, str]]:
+    rows = QuarantineFile(user_quarantine_file()).read()
+    assert all(each.upstream.startswith("http://127.0.0.1:") for each in rows)
+    return {(each.model, each.tag) for each in rows}
+
+
+@pytest.mark.wire
+def test_each_endpoint_is_called_once_and_without_fallbacks(simulator: Simulator) -> None:
+    (line,) = bound_lines(simulator, GOOD)
+    assert (line.ok, line.detail) == (True, "kept by openai, azure")
+    bodies = [json.loads(received.body) for received in simulator.requests]
+    assert sorted(body["provider"]["only"] for body in bodies) == [["azure"], ["openai"]]
+    assert {body["max_tokens"] for body in bodies} == {BOUND_TOKENS}
+    assert quarantined() == set()
+    assert provision.list_keys(simulator.admin_key, name="site:bound-smoke") == []
+
+
+@pytest.mark.wire
+def test_endpoints_on_the_quarantine_list_are_not_called_again(simulator: Simulator) -> None:
+    upstream = origin(http.resolve_base_url(None))
+    QuarantineFile(user_quarantine_file()).add(QuarantinedEndpoint(GOOD, "azure", "test", 1.0, upstream))
+    (line,) = bound_lines(simulator, GOOD)
+    assert line.detail == "kept by openai"
+
+
+@pytest.mark.wire
+def test_a_model_fails_if_all_its_endpoints_pass_the_bound_and_they_are_quarantined(
+    simulator: Simulator,
+) -> None:
+    simulator.scenario = Scenario(faults=(FaultRule(make_fault("wrong_bound"), model=BAD),))
+    good, bad = bound_lines(simulator, GOOD, BAD)
+    assert (good.ok, bad.ok) == (True, False)
+    assert f"answered with {4 * BOUND_TOKENS} tokens to a bound of {BOUND_TOKENS}" in bad.detail
+    assert BAD in bad.failure
+    assert quarantined() == {(BAD, "openai"), (BAD, "azure")}
+
+
+@pytest.mark.wire
+def test_a_model_with_another_endpoint_that_keeps_the_bound_is_a_warning(simulator: Simulator) -> None:
+    """The run can use the other endpoint. The quarantined model has no routing suffix."""
+    model = simulator.catalog[GOOD]
+    first, second = model.endpoints
+    simulator.catalog[GOOD] = replace(model, endpoints=(replace(first, honours_bound=False), second))
+    warned, passed = bound_lines(simulator, f"{GOOD}:nitro")
+    assert (warned.ok, passed.ok) == (None, True)
+    assert passed.detail == "kept by azure"
+    assert quarantined() == {(GOOD, "openai")}
+
+
+@pytest.mark.wire
+def test_endpoints_that_do_not_list_the_bound_are_not_called(simulator: Simulator) -> None:
+    model = simulator.catalog[GOOD]
+    simulator.catalog[GOOD] = replace(
+        model, endpoints=tuple(replace(each, supported_parameters=()) for each in model.endpoints)
+    )
+    (line,) = bound_lines(simulator, GOOD)
+    assert line.ok is None
+    assert simulator.requests == []
+
+
+@pytest.mark.wire
+def test_an_endpoint_that_refuses_the_call_is_reported_and_not_quarantined(simulator: Simulator) -> None:
+    simulator.scenario = Scenario(faults=(FaultRule(make_fault("http_error")),))
+    lines = bound_lines(simulator, GOOD)
+    assert [line.ok for line in lines] == [None, None]
+    assert all("could not be asked" in line.detail for line in lines)
+    assert quarantined() == set()
+
+
+@pytest.mark.wire
+def test_a_model_without_endpoints_fails_before_a_key_is_made(simulator: Simulator) -> None:
+    (line,) = bound_lines(simulator, "no/such-model")
+    assert line.failure == "Output bound not checked: no/such-model has no endpoint that can be used"
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("usage", [None, {}, {"completion_tokens": "many"}])
+def test_an_answer_without_a_token_count_is_a_warning(serve: Serve, usage: object) -> None:
+    def script(seen: Seen) -> tuple[int, Any]:
+        match seen.method, seen.path:
+            case "GET", "/models/m/x/endpoints":
+                return 200, {"data": {"endpoints": [LISTED, {"tag": 3}, "x"]}}
+            case "POST", "/keys":
+                return 201, {"key": "sk-made", "data": {"hash": "h"}}
+            case "POST", _:
+                return 200, {"choices": [], "usage": usage}
+        return 404, {}
+
+    serve(script)
+    inputs = Inputs("admin", "key", ("m/x",), 1.0)
+    (line,) = check_bound_smoke(inputs, Facts(inputs))
+    assert (line.ok, "reports no tokens" in line.detail) == (None, True)
+    assert quarantined() == set()
+
+
+@pytest.mark.wire
+def test_without_a_test_key_no_call_is_made(serve: Serve) -> None:
+    listed = {"data": {"endpoints": [LISTED]}}
+    server = serve(lambda seen: (200, listed) if seen.method == "GET" else (403, {}))
+    inputs = Inputs("admin", "key", ("m/x",), 1.0)
+    (line,) = check_bound_smoke(inputs, Facts(inputs))
+    assert line.ok is False
+    assert server.asked("POST", "/chat/completions") == 0
+
+
+def test_the_bound_check_runs_only_if_it_is_named() -> None:
+    assert "bound_smoke" in BUILT_IN
+    assert "bound_smoke" not in DEFAULT

@@ -10,7 +10,7 @@ import pytest
 
 import agent_preflight
 from agent_preflight import InfraCheck, InfraResult, PreflightError, preflight
-from agent_preflight.checks.line import failed
+from agent_preflight.checks.report import failed
 from agent_preflight.checks.suite import BUILT_IN
 from openrouter_sim import Simulator
 from tests.agent_preflight.conftest import Script, ScriptedServer, Seen
@@ -339,7 +339,7 @@ def test_the_usual_checks_pass_against_openrouter_and_leave_no_key(
         f"Params {models[0]}", f"Params {models[1]}", "Inference key",
         "Key provisioning (1¢ smoke)", "Prompt caching",
     ]  # fmt: skip
-    assert "  [v] Key provisioning (1¢ smoke)  a test key was made, used for one call, and deleted" in out
+    assert "  [v] Key provisioning (1¢ smoke)  a test key was made and used for one call" in out
     assert names_of_keys(simulator) == before
     assert simulator.admin_key[:12] not in "".join(out)
 
@@ -577,7 +577,11 @@ def test_a_test_key_that_stays_is_reported(serve: Serve, capsys: pytest.CaptureF
 
     serve(script)
     assert check("key_smoke") == []
-    assert "could not be deleted" in lines(capsys)[0]
+    made, leftover = lines(capsys)
+    assert made.startswith("  [v] Key provisioning")
+    assert leftover.startswith(
+        "  [!] Key provisioning (1¢ smoke)  the test key 'agent-preflight:preflight-smoke' could not be deleted"
+    )
 
 
 @pytest.mark.wire

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent_preflight.base.config import Environment
-from agent_preflight.checks.line import CheckLine, passed, warned
+from agent_preflight.checks.report import CheckLine, passed, warned
 from agent_preflight.doctor.examine import Section, document, examine, healthy, sections_text, variable_lines, way_lines
 from openrouter_sim import Simulator
 from preflight_proxy.core.environment_proxy import PROXY_VARIABLES
