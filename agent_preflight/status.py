@@ -9,7 +9,7 @@ from agent_preflight.artifacts import RUNS_DIR, latest_run
 from agent_preflight.base.tables import TextTable, show, table_of
 from agent_preflight.base.usd import usd
 from agent_preflight.runs.choice import print_run
-from agent_preflight.runs.lock import is_live
+from agent_preflight.runs.folder import is_live
 from agent_preflight.runs.status import (
     TRIAL_COLUMNS,
     RunStatus,

@@ -11,7 +11,7 @@ from agent_preflight.checks.smoke import MODEL
 from agent_preflight.docker.images import ensure_image
 from agent_preflight.engine.client import on_engine
 from agent_preflight.models import RunResult
-from agent_preflight.runs.control_file import tries_dir
+from agent_preflight.runs.folder import tries_dir
 from preflight_proxy.core.errors import OperatingError
 
 NAME = "Proxy path"

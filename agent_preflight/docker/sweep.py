@@ -18,7 +18,7 @@ from agent_preflight.docker.container import Container
 from agent_preflight.docker.labels import LABEL, OUTPUT_LABEL, Role
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
-from agent_preflight.runs.lock import RunState, lock_if_dead_soon
+from agent_preflight.runs.folder import RunState, lock_if_dead_soon
 
 _ORDER: tuple[Role, ...] = ("agent", "gate", "forwarder", "volume")
 

@@ -30,8 +30,7 @@ from agent_preflight.options.sources import (
 from agent_preflight.options.text_files import read_text
 from agent_preflight.runner.resume import kept_results
 from agent_preflight.runs.choice import named_run
-from agent_preflight.runs.folder import going_on
-from agent_preflight.runs.lock import RunState, lock_if_dead
+from agent_preflight.runs.folder import RunState, going_on, lock_if_dead
 from agent_preflight.runs.plan_file import COMPARED, MAY_CHANGE, by_alias, is_in_clear
 from agent_preflight.runs.request import Origin
 from preflight_proxy.core.errors import ConfigError

@@ -20,7 +20,7 @@ from agent_preflight.base.usd import pusd, usd
 from agent_preflight.openrouter.http import Key
 from agent_preflight.openrouter.subkeys import KeyInfo, list_keys, set_key_limit
 from agent_preflight.runs.choice import named_run
-from agent_preflight.runs.control_file import CONTROL_FILE, read_control
+from agent_preflight.runs.folder import CONTROL_FILE, read_control
 from agent_preflight.runs.plan import KEY_HEADROOM_PUSD
 from agent_preflight.runs.plan_file import planned_trials, trial_folder
 from agent_preflight.runs.trial_state import Ender

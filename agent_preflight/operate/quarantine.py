@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent_preflight.runs.control_file import read_control
+from agent_preflight.runs.folder import read_control
 from agent_preflight.sidecar.control_client import ControlClient, ControlUnreachableError
 from agent_preflight.sweeping.run_folders import run_folders
 from preflight_proxy.base.config import origin, user_quarantine_file

@@ -36,7 +36,7 @@ from agent_preflight.runner.cleanup import LAST_OUTPUT_S, clean_up
 from agent_preflight.runner.loop import done_before
 from agent_preflight.runner.progress import now_s
 from agent_preflight.runner.running_trial import RunningTrial
-from agent_preflight.runs.disk import shortage
+from agent_preflight.runs.folder import shortage
 from agent_preflight.runs.plan import TrialPlan, key_expiry, network_access, output_policy
 from agent_preflight.runs.trial_state import GATE_LOST, INTERRUPTED, TIME_LIMIT, Ender, EndReason, TrialState
 from agent_preflight.sandboxes.interface import AgentInput, AgentSpec, ForwarderTarget, Pipes, Sandbox

@@ -20,6 +20,7 @@ from agent_preflight.options.settings import RunSettings
 from agent_preflight.runner.loop import StopSignal, UserThread, done_before
 from agent_preflight.runner.machine_check import MachineReport, check_machine, check_sources, make_folders, say_all
 from agent_preflight.runner.resume import kept_results
+from agent_preflight.runs.choice import named_run
 from agent_preflight.runs.folder import RunFolder, open_named, open_new, open_resumed, open_single
 from agent_preflight.runs.plan import TrialPlan, default_run_id, network_access, plan_trials
 from agent_preflight.runs.request import RunRequest
@@ -85,7 +86,7 @@ def open_folder(request: RunRequest, run_id: str, aliases: Sequence[str]) -> Run
         if request.single:
             return open_single(runs_dir, aliases[0])
         if request.settings.resume:
-            return open_resumed(runs_dir, run_id)
+            return open_resumed(named_run(run_id, runs_dir))
         if request.settings.run_id is None:
             return open_new(runs_dir, run_id)
         return open_named(runs_dir, run_id, aliases, "resume=True" if request.origin is None else f"--resume {run_id}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agent_preflight.artifacts import RUNS_DIR, find_run, latest_run, run_dirs
 from agent_preflight.base.tables import TextTable, show
-from agent_preflight.runs.lock import is_live
+from agent_preflight.runs.folder import is_live
 from preflight_proxy.core.errors import ConfigError
 
 NAMED_MAX = 3

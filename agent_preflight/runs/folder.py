@@ -1,40 +1,53 @@
-"""A run's folder and its short directory for sockets. Both are private, and no two runs share one.
+"""A run's folder, its lock, and its short directory for sockets. They are private, and no two runs share one.
 
     runs/<run_id>/{lock,control.json,plan.json,ledger.sqlite3,costs.jsonl,proxy.log}
     runs/<run_id>/<alias>/{events.jsonl,summary.json,run.log,stderr.log,budget/budget.txt}
 
-A run is alive while a process holds the lock: C15 (what a sweep removes).
+A run is live while a process holds the lock. Process ids prove nothing: C15 (what a sweep removes).
+`control.json` says where the run's proxy listens. A crashed run leaves the file, so a sweep finds the sockets and the proxy.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from agent_preflight.artifacts import read_json_object
-from agent_preflight.runs.choice import named_run
-from agent_preflight.runs.control_file import CONTROL_FILE, RunControl, short_dir_name, tries_dir
+from agent_preflight.artifacts import open_beneath, read_json_object
 from agent_preflight.sidecar import CONTROL_SOCKET
 from preflight_proxy.base.atomic_file import replace_file
+from preflight_proxy.base.config import state_dir
 from preflight_proxy.core.errors import ConfigError
 
+LOCK_NAME = "lock"
+LOCK_TRIES = 4
+"""How often a lock is tried before its run counts as live."""
+LOCK_RETRY_S = 0.05
+CONTROL_FILE = "control.json"
+TRIES_DIR = "tries"
 COLLISIONS_MAX = 1000
 SHORT_BYTES_MAX = 60
 """C3 (short socket paths): 107 bytes at most on Linux, 103 on macOS. Below this directory about 30 are needed."""
+FREE_BYTES_MIN = 128 * 2**20
+"""Free disk space for the end of a run's trials: a few MiB of ledger, summaries and logs, and what agents write in a second."""
+_SHORT_PREFIX = "ap-"
+_NONCE_CHARS = 8
 
 
 @dataclass(slots=True)
-class RunFolder:
+class RunFolder(AbstractContextManager["RunFolder", None]):
     """A run's folder, locked. At the end of the context the lock is released and the short directory removed.
 
     Attributes:
@@ -92,12 +105,7 @@ class RunFolder:
                 self.path.rmdir()
         os.close(self._lock)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.release()
 
 
@@ -144,7 +152,7 @@ def open_named(runs_dir: Path, run_id: str, aliases: Sequence[str], resuming: st
         resuming: How this caller resumes a run, for the error's text.
 
     Raises:
-        ConfigError: The run is alive, or has begun a trial of one of these aliases.
+        ConfigError: The run is live, or has begun a trial of one of these aliases.
     """
     path = runs_dir / run_id
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -159,13 +167,13 @@ def open_named(runs_dir: Path, run_id: str, aliases: Sequence[str], resuming: st
     return folder
 
 
-def open_resumed(runs_dir: Path, run_id: str) -> RunFolder:
+def open_resumed(run_dir: Path) -> RunFolder:
     """Open the folder of a run that is to be resumed.
 
     Raises:
-        ConfigError: There is no such run, or it is alive.
+        ConfigError: It is live.
     """
-    return _locked(named_run(run_id, runs_dir), single=False)
+    return _locked(run_dir, single=False)
 
 
 def going_on(path: Path) -> str:
@@ -180,7 +188,7 @@ def open_single(run_dir: Path, alias: str) -> RunFolder:
     """Open the folder of a trial that is a run by itself. Other runs may share the directory above it.
 
     Raises:
-        ConfigError: It is alive, or has finished before.
+        ConfigError: It is live, or has finished before.
     """
     path = run_dir / alias
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -212,3 +220,114 @@ def _locked(path: Path, *, single: bool) -> RunFolder:
     )  # first, so that a crash leaves no directory that nothing names
     short_dir.mkdir(mode=0o700)
     return RunFolder(path, single, short_dir, lock)
+
+
+class RunState(Enum):
+    """Whether a run is live, by its lock."""
+
+    DEAD = "dead"
+    LIVE = "live"
+    UNREADABLE = "unreadable"
+    """There is no folder or no lock, or we may not open it, because another user or machine owns it."""
+
+
+def is_live(run_dir: Path) -> bool:
+    """Return whether a process holds the run's lock. Two processes that ask at the same time do not disturb each other."""
+    try:
+        with open_beneath(run_dir, LOCK_NAME) as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+@contextlib.contextmanager
+def lock_if_dead(run_dir: Path) -> Iterator[RunState]:
+    """Yield a run's state, and hold the lock of a dead run during the context, so that it cannot be resumed meanwhile."""
+    with contextlib.ExitStack() as stack:
+        try:
+            fcntl.flock(stack.enter_context(open_beneath(run_dir, LOCK_NAME)), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            state = RunState.LIVE
+        except OSError:
+            state = RunState.UNREADABLE
+        else:
+            state = RunState.DEAD
+        yield state
+
+
+@contextlib.asynccontextmanager
+async def lock_if_dead_soon(run_dir: Path) -> AsyncIterator[RunState]:
+    """As `lock_if_dead`, but try several times before a run counts as live.
+
+    A released lock stays held for some milliseconds if a process was forked meanwhile, until that executes its program.
+    """
+    for _ in range(LOCK_TRIES):
+        with lock_if_dead(run_dir) as state:
+            if state is not RunState.LIVE:
+                yield state
+                return
+        await asyncio.sleep(LOCK_RETRY_S)
+    yield RunState.LIVE
+
+
+def tries_dir() -> Path:
+    """Return the folder of the trial runs that checks make (a handshake, a call to a model). Every sweep searches it."""
+    return state_dir().absolute() / TRIES_DIR
+
+
+@dataclass(frozen=True, slots=True)
+class RunControl:
+    """Where a run's sockets are.
+
+    Attributes:
+        socket: The control socket of its proxy, which listens once it is up.
+        directory: The short directory that holds all its sockets.
+        pid: The runner's process id, for a person. It is no evidence that the run is live: numbers are used again.
+    """
+
+    socket: Path
+    directory: Path
+    pid: int
+
+    def document(self) -> dict[str, Any]:
+        """Return the content of control.json."""
+        return {"socket": str(self.socket), "directory": str(self.directory), "pid": self.pid}
+
+
+def short_dir_name(run_dir: Path, nonce: str) -> str:
+    """Return the name of a run's directory of sockets. It proves which run it belongs to.
+
+    Args:
+        run_dir: The run's folder, absolute.
+        nonce: Eight random hexadecimal digits.
+    """
+    digest = hashlib.sha256(nonce.encode() + os.fsencode(run_dir)).hexdigest()
+    return f"{_SHORT_PREFIX}{nonce}{digest[:_NONCE_CHARS]}"
+
+
+def is_short_dir_of(name: str, run_dir: Path) -> bool:
+    """Return whether `short_dir_name` made a directory's name for this run."""
+    nonce = name.removeprefix(_SHORT_PREFIX)[:_NONCE_CHARS]
+    return name == short_dir_name(run_dir, nonce)
+
+
+def read_control(run_dir: Path) -> RunControl | None:
+    """Return a run's control.json; None if there is none, or it is not valid."""
+    match read_json_object(run_dir, CONTROL_FILE):
+        case {"socket": str(socket), "directory": str(directory), "pid": int(pid)}:
+            return RunControl(Path(socket), Path(directory), pid)
+    return None
+
+
+def shortage(folder: Path, free_bytes_min: int) -> str | None:
+    """Return why no trial may go on if the disk of a folder is nearly full; None if it is not, or if it cannot be read."""
+    try:
+        free_bytes = shutil.disk_usage(folder).free
+    except OSError:
+        return None
+    if free_bytes >= free_bytes_min:
+        return None
+    return f"the disk is nearly full: {free_bytes // 2**20} MiB are free at {folder}, {free_bytes_min // 2**20} MiB is the floor"

@@ -27,7 +27,7 @@ from agent_preflight.base.tables import ComputedColumn, TextTable, duration, exa
 from agent_preflight.base.terminal import plain
 from agent_preflight.base.usd import exact, pusd
 from agent_preflight.runs.costs import accounts_of
-from agent_preflight.runs.lock import LOCK_NAME, is_live
+from agent_preflight.runs.folder import LOCK_NAME, is_live
 from agent_preflight.runs.plan_file import PlannedTrial, planned_trials, trial_folder
 from preflight_proxy.core.errors import ConfigError, OperatingError
 from preflight_proxy.core.ledger.rows import Account

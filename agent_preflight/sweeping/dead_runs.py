@@ -20,8 +20,7 @@ from agent_preflight.docker.sweep import sweep as sweep_engine
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.openrouter.http import Key
-from agent_preflight.runs.control_file import CONTROL_FILE, RunControl, tries_dir
-from agent_preflight.runs.lock import RunState, lock_if_dead_soon
+from agent_preflight.runs.folder import CONTROL_FILE, RunControl, RunState, lock_if_dead_soon, tries_dir
 from agent_preflight.sweeping.keys import NOT_DELETED, KeyDeletions, SubKeys, record_deletions, settle_ledger
 from agent_preflight.sweeping.lost_trials import Outputs, write_lost_summaries
 from agent_preflight.sweeping.orphans import end_orphan

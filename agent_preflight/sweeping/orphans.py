@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent_preflight.base.usd import usd
-from agent_preflight.runs.folder import going_on
-from agent_preflight.runs.lock import RunState, lock_if_dead
+from agent_preflight.runs.folder import RunState, going_on, lock_if_dead
 from agent_preflight.sandboxes.process import end_orphan_processes
 from agent_preflight.sidecar.control_client import ControlClient, ControlUnreachableError
 from agent_preflight.sweeping.run_folders import leftovers_of

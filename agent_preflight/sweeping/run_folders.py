@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import read_json_object, trial_dirs
-from agent_preflight.runs.control_file import RunControl, is_short_dir_of, read_control
-from agent_preflight.runs.lock import LOCK_NAME, RunState, lock_if_dead
+from agent_preflight.runs.folder import LOCK_NAME, RunControl, RunState, is_short_dir_of, lock_if_dead, read_control
 from agent_preflight.runs.plan_file import planned_trials, trial_folder
 from preflight_proxy.base.clock import SystemClock
 

@@ -12,7 +12,7 @@ from agent_preflight.checks.proxy_path import PROBE, check_proxy_path, verdict
 from agent_preflight.docker.images import image_exists
 from agent_preflight.models import RunResult
 from agent_preflight.runner.api import run_container
-from agent_preflight.runs.control_file import tries_dir
+from agent_preflight.runs.folder import tries_dir
 from openrouter_sim import Simulator
 from tests.support.cases import each
 

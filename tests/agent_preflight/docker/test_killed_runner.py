@@ -26,8 +26,7 @@ from agent_preflight.docker.labels import TrialLabels
 from agent_preflight.engine.client import Engine
 from agent_preflight.options.container_options import SEALED
 from agent_preflight.options.settings import GateChoice
-from agent_preflight.runs.control_file import read_control
-from agent_preflight.runs.folder import RunFolder, open_new
+from agent_preflight.runs.folder import RunFolder, open_new, read_control
 from agent_preflight.sweeping import SweepScope, sweep
 from openrouter_sim import Simulator
 from openrouter_sim.billing.account import Bill

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from agent_preflight import run_multi
-from agent_preflight.runs.control_file import read_control
+from agent_preflight.runs.folder import read_control
 from openrouter_sim import Simulator
 from preflight_proxy.core.gate_proof import NONCE_CHARS, Side, pass_id, proof_of
 from tests.agent_preflight.docker.conftest import BASE

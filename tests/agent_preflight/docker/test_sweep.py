@@ -12,7 +12,7 @@ from agent_preflight.docker.labels import LABEL
 from agent_preflight.docker.sweep import EngineLeftover, EngineSweep, find, sweep
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError
-from agent_preflight.runs.lock import RunState, lock_if_dead
+from agent_preflight.runs.folder import RunState, lock_if_dead
 from tests.agent_preflight.docker.conftest import MakeSandbox, containers_of
 from tests.support.engine_container import Container
 from tests.support.scripted_engine import DROP, Answer, Fail, ScriptedEngine, Text

@@ -17,7 +17,7 @@ from agent_preflight.doctor.containers import (
     try_handshake,
     untried_lines,
 )
-from agent_preflight.runs.control_file import tries_dir
+from agent_preflight.runs.folder import tries_dir
 from tests.agent_preflight.docker.conftest import BASE
 from tests.support.cases import each
 from tests.support.scripted_engine import Fail, ScriptedEngine, Text

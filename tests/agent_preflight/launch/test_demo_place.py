@@ -11,7 +11,7 @@ from agent_preflight.docker.gates import try_shared_gate
 from agent_preflight.docker.images import ensure_image, image_exists
 from agent_preflight.engine.client import Engine
 from agent_preflight.launch.demo_place import choose_place
-from agent_preflight.runs.control_file import tries_dir
+from agent_preflight.runs.folder import tries_dir
 from preflight_proxy.core.errors import OperatingError
 from tests.support.docker_program import output
 from tests.support.scripted_engine import Fail, ScriptedEngine

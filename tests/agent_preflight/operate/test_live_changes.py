@@ -21,8 +21,7 @@ from agent_preflight.operate.live_changes import (
     top_up,
     until_over,
 )
-from agent_preflight.runs.control_file import read_control
-from agent_preflight.runs.folder import RunFolder, open_named
+from agent_preflight.runs.folder import RunFolder, open_named, read_control
 from agent_preflight.sidecar.control_client import ControlClient
 from preflight_proxy.base.control_messages import Balance
 from preflight_proxy.core.errors import ConfigError, OperatingError

@@ -11,7 +11,7 @@ from msgspec import structs
 from agent_preflight.base.usd import cents_up, pusd
 from agent_preflight.eject import EjectPolicy
 from agent_preflight.models import RunResult
-from agent_preflight.runs.control_file import read_control
+from agent_preflight.runs.folder import read_control
 from agent_preflight.runs.result import exit_code
 from agent_preflight.runs.trial_state import INTERRUPTED, Ender, EndReason
 from agent_preflight.runs.verdict import KEY_STOPPED, NEVER_CALLED, NO_CALL, NOTICES_MAX, RefusalNotices, judge

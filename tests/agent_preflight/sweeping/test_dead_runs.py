@@ -11,9 +11,8 @@ import pytest
 
 from agent_preflight.engine.client import Engine
 from agent_preflight.operate.live_changes import find_planned_run, stop
-from agent_preflight.runs.control_file import read_control, tries_dir
 from agent_preflight.runs.costs import cost_lines, sums_of
-from agent_preflight.runs.folder import open_new, open_try
+from agent_preflight.runs.folder import open_new, open_try, read_control, tries_dir
 from agent_preflight.sweeping import Leftover, SweepReport, SweepScope, dead_runs, sweep
 from agent_preflight.sweeping.dead_runs import NO_KEY, check_gone, sweep_before_run
 from preflight_proxy.core.errors import ConfigError

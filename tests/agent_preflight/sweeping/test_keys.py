@@ -12,7 +12,7 @@ import pytest
 
 from agent_preflight.openrouter.subkeys import create
 from agent_preflight.runner import arun_multi
-from agent_preflight.runs.control_file import read_control
+from agent_preflight.runs.folder import read_control
 from agent_preflight.sidecar.control_client import ControlClient
 from agent_preflight.sweeping import SweepScope, sweep
 from agent_preflight.sweeping.keys import LOCK_LOOK_S, KeyDeletions, SubKeys, record_deletions, settle_ledger

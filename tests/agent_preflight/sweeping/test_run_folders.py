@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from agent_preflight.runs.control_file import RunControl, short_dir_name
+from agent_preflight.runs.folder import RunControl, short_dir_name
 from agent_preflight.sweeping.run_folders import DAY_S, OldRun, leftovers_of, old_runs, remove_run, run_folders
 
 
