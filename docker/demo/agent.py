@@ -21,15 +21,21 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import repeat
+from functools import partial
 from pathlib import Path
 
 CALL_S_MAX = 120  # a call may wait its turn in the proxy before it is forwarded
 CALLS_AT_ONCE = 16
 CHAPTER = "The harbour was quiet, and the ledger lay open on the desk beside the lamp. " * 110
+STEPS = (
+    "Outline the answer in three points.",
+    "Write the answer.",
+    "Find one mistake in it.",
+    "Write it once more, without.",
+)
 NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 PRINTING = threading.Lock()
 ENVIRONMENT = os.environ  # noqa: TID251 - a program of its own; this is its edge
@@ -52,6 +58,9 @@ class Answer:
     available: str | None = None
 
 
+Ask = Callable[..., Answer]
+
+
 def emit(kind: str, **fields: object) -> None:
     with PRINTING:
         sys.stdout.write(json.dumps({"type": kind, **fields}) + "\n")
@@ -62,28 +71,21 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-class Model:
-    """The model under test, reached at the base URL that the environment names."""
-
-    def __init__(self, model_id: str) -> None:
-        self.id = model_id
-        self.url = ENVIRONMENT["OPENROUTER_BASE_URL"].rstrip("/") + "/chat/completions"
-        self.key = ENVIRONMENT["OPENROUTER_API_KEY"]
-
-    def ask(self, messages: list, max_tokens: int, stream: bool = False) -> Answer:
-        """Make one call and return its answer; RefusedError or FailedError if there is none."""
-        body = {"model": self.id, "messages": messages, "max_tokens": max_tokens, "stream": stream}
-        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
-        request = urllib.request.Request(self.url, json.dumps(body).encode(), headers)
-        try:
-            with NO_PROXY.open(request, timeout=CALL_S_MAX) as response:
-                answer = read_stream(response) if stream else read_body(response)
-                answer.available = response.headers.get("X-Budget-Available")
-                return answer
-        except urllib.error.HTTPError as error:
-            raise failure(error.code, error.read(65536)) from None
-        except (OSError, ValueError) as error:
-            raise FailedError(f"{type(error).__name__}: {error}") from None
+def ask(model_id: str, messages: list, max_tokens: int, stream: bool = False) -> Answer:
+    """Make one call at the base URL that the environment names; RefusedError or FailedError if there is no answer."""
+    body = {"model": model_id, "messages": messages, "max_tokens": max_tokens, "stream": stream}
+    headers = {"Authorization": f"Bearer {ENVIRONMENT['OPENROUTER_API_KEY']}", "Content-Type": "application/json"}
+    url = ENVIRONMENT["OPENROUTER_BASE_URL"].rstrip("/") + "/chat/completions"
+    try:
+        request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+        with NO_PROXY.open(request, timeout=CALL_S_MAX) as response:
+            answer = read_stream(response) if stream else read_body(response)
+            answer.available = response.headers.get("X-Budget-Available")
+            return answer
+    except urllib.error.HTTPError as error:
+        raise failure(error.code, error.read(65536)) from None
+    except (OSError, ValueError) as error:
+        raise FailedError(f"{type(error).__name__}: {error}") from None
 
 
 def failure(status: int, body: bytes) -> Exception:
@@ -124,27 +126,21 @@ def chunks(response: object) -> Iterator[dict]:
     raise FailedError("the stream ended before it was done")
 
 
-def said(answer: Answer, turn: int) -> None:
-    emit(
-        "message_end",
-        role="assistant",
-        turn=turn,
-        content=answer.text[:200],
-        usage=answer.usage,
-        available_usd=answer.available,
-    )
+def show(answer: Answer, turn: int) -> None:
+    figures = {"usage": answer.usage, "available_usd": answer.available}
+    emit("message_end", role="assistant", turn=turn, content=answer.text[:200], **figures)
 
 
-def user(text: str) -> dict:
-    return {"role": "user", "content": text}
+def message(text: str, role: str = "user") -> dict:
+    return {"role": role, "content": text}
 
 
-def assistant(text: str) -> dict:
-    return {"role": "assistant", "content": text}
+def end(status: str, text: str, output_file: str | None = None) -> None:
+    emit("agent_end", status=status, message=text, output_file=output_file)
 
 
 def write_file(name: str, text: str) -> str | None:
-    """Write into the working directory; None where that is not allowed."""
+    """Write into the working directory; None if that is not allowed."""
     emit("tool_execution_start", toolName="write_file", timestamp=now())
     try:
         Path(name).write_text(text, encoding="utf-8")
@@ -155,44 +151,33 @@ def write_file(name: str, text: str) -> str | None:
     return name
 
 
-def thrifty(model: Model, task: str) -> None:
-    steps = [
-        "Outline the answer in three points.",
-        "Write the answer.",
-        "Find one mistake in it.",
-        "Write it once more, without.",
-    ]
-    messages, turn = [user(task)], 0
-    for turn, step in enumerate(steps, 1):
-        messages.append(user(step))
-        answer = model.ask(messages, max_tokens=160)
-        messages.append(assistant(answer.text))
-        said(answer, turn)
-    emit(
-        "agent_end",
-        status="done",
-        message=f"finished in {turn} calls",
-        output_file=write_file("answer.txt", answer.text),
-    )
+def thrifty(ask: Ask, task: str) -> None:
+    messages, turn = [message(task)], 0
+    for turn, step in enumerate(STEPS, 1):
+        messages.append(message(step))
+        answer = ask(messages, max_tokens=160)
+        messages.append(message(answer.text, "assistant"))
+        show(answer, turn)
+    end("done", f"finished in {turn} calls", write_file("answer.txt", answer.text))
 
 
-def greedy(model: Model, task: str) -> None:
-    messages, turn = [user(task)], 0
+def greedy(ask: Ask, task: str) -> None:
+    messages, turn = [message(task)], 0
     try:
         while True:
             turn += 1
             emit("tool_execution_start", toolName="read_chapter", timestamp=now())
-            messages.append(user(f"Chapter {turn}. {CHAPTER}"))
+            messages.append(message(f"Chapter {turn}. {CHAPTER}"))
             emit("tool_execution_end", toolName="read_chapter", success=True, result=f"{len(CHAPTER)} characters")
-            answer = model.ask(messages, max_tokens=120, stream=True)
-            messages.append(assistant(answer.text))
-            said(answer, turn)
+            answer = ask(messages, max_tokens=120, stream=True)
+            messages.append(message(answer.text, "assistant"))
+            show(answer, turn)
     except RefusedError as refusal:
         emit("error", error_type="refused", message=str(refusal))
-        emit("agent_end", status="budget_spent", message=f"refused at call {turn}: {refusal}", output_file=None)
+        end("budget_spent", f"refused at call {turn}: {refusal}")
 
 
-def parallel(model: Model, task: str) -> None:
+def parallel(ask: Ask, task: str) -> None:
     refusals: list[str] = []
     turn = 0
     with ThreadPoolExecutor(CALLS_AT_ONCE) as pool:
@@ -200,25 +185,25 @@ def parallel(model: Model, task: str) -> None:
             turn += 1
             emit("tool_execution_start", toolName="fan_out", timestamp=now())
             parts = [f"{task} Part {turn}.{part}. {CHAPTER[:2000]}" for part in range(CALLS_AT_ONCE)]
-            outcomes = pool.map(one_of_many, repeat(model), parts, repeat(turn))
+            outcomes = pool.map(partial(one_of_many, ask, turn), parts)
             refusals = [refusal for refusal in outcomes if refusal is not None]
             emit("tool_execution_end", toolName="fan_out", success=not refusals, result=f"{len(refusals)} refused")
     emit("error", error_type="refused", message=refusals[0])
-    emit("agent_end", status="budget_spent", message=f"refused in round {turn}: {refusals[0]}", output_file=None)
+    end("budget_spent", f"refused in round {turn}: {refusals[0]}")
 
 
-def one_of_many(model: Model, question: str, turn: int) -> str | None:
+def one_of_many(ask: Ask, turn: int, question: str) -> str | None:
     """Ask one question; the text of the refusal if there was one."""
     try:
-        said(model.ask([user(question)], max_tokens=200, stream=turn % 2 == 1), turn)
+        show(ask([message(question)], max_tokens=200, stream=turn % 2 == 1), turn)
     except RefusedError as refusal:
         return str(refusal)
     return None
 
 
-def idle(model: Model, task: str) -> None:
+def idle(ask: Ask, task: str) -> None:
     for turn in (1, 2):
-        said(model.ask([user(f"{task} Step {turn}.")], max_tokens=80, stream=True), turn)
+        show(ask([message(f"{task} Step {turn}.")], max_tokens=80, stream=True), turn)
     while True:
         time.sleep(3600)
 
@@ -242,10 +227,10 @@ def main() -> int:
     task = read_task()
     emit("agent_start", model_id=options.model, mode=options.mode)
     try:
-        modes[options.mode](Model(options.model), task)
+        modes[options.mode](partial(ask, options.model), task)
     except (RefusedError, FailedError) as error:
         emit("error", error_type=type(error).__name__, message=str(error))
-        emit("agent_end", status="failed", message=str(error), output_file=None)
+        end("failed", str(error))
         return 1
     return 0
 
