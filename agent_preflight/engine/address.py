@@ -52,7 +52,7 @@ def connect(url: str | None) -> aiodocker.Docker:
         hint = _SSH if (host or "").startswith("ssh:") else "Set DOCKER_HOST, such as unix:///var/run/docker.sock."
         reason = " ".join(str(getattr(exc, "message", exc)).split())[:MESSAGE_CHARS_MAX]
         text = f"{what} cannot be used: {reason.rstrip('.')}. {hint}"
-        raise DockerError(text, Failure.BAD_ADDRESS) from exc
+        raise DockerError(text, Failure.UNREACHABLE) from exc
 
 
 def _current_context() -> str:

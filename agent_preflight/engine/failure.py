@@ -27,10 +27,8 @@ CANNOT_CONNECT = 900
 """The status by which `aiodocker` says that nobody answered."""
 MESSAGE_CHARS_MAX = 500
 
-_ADVICE = re.compile(r"\s*(?:(?:See|Run) '(?:docker|podman)\b[^']*'.*|Usage:.*)")
-"""What Docker's command line adds below a message."""
 _AROUND = re.compile(
-    r"^.*(?:Error response from daemon|failed to create (?:task for container|shim task)|OCI runtime (?:create|exec) failed"
+    r"^.*(?:failed to create (?:task for container|shim task)|OCI runtime (?:create|exec) failed"
     r"|runc (?:create|run) failed|starting container process caused|unable to start container process"
     r"|error during container init|external connectivity on endpoint \S+ \([0-9a-f]+\)): "
 )
@@ -57,9 +55,8 @@ class Failure(Enum):
     FAILED = "failed"
     """5xx: the engine tried and failed; a full disk is one reason."""
     UNREACHABLE = "unreachable"
-    """Nothing listens at the engine's address; nothing is known about any container."""
-    NO_PERMISSION = "no_permission"
-    """This user may not open the engine's socket."""
+    """Nothing listens at the engine's address, this user may not open it, or what names it cannot be used or read. Nothing is
+    known about any container."""
     LOST = "lost"
     """The connection broke before the answer; whether the engine did what was asked is not known."""
     TIMEOUT = "timeout"
@@ -68,8 +65,6 @@ class Failure(Enum):
     """What answered is no Docker engine, or one that is too old."""
     NO_ENGINE = "no_engine"
     """Nothing names an engine, and none of the usual sockets is there."""
-    BAD_ADDRESS = "bad_address"
-    """What names the engine cannot be used, or cannot be read."""
 
 
 class DockerError(OperatingError):
@@ -124,7 +119,7 @@ def _unconnected(place: str, doing: str, cause: BaseException | None) -> DockerE
     number = 0 if isinstance(cause, aiohttp.ClientSSLError) else cause.errno or 0  # OpenSSL has numbers of its own
     if number in (errno.EACCES, errno.EPERM):
         text = f"{doing}: you may not use Docker at {place}: add yourself to the group docker and log in again, or use sudo."
-        return DockerError(text, Failure.NO_PERMISSION)
+        return DockerError(text, Failure.UNREACHABLE)
     reason = os.strerror(number) if number > 0 else cause.os_error.strerror or str(cause.os_error)
     text = f"{doing}: no Docker engine answers at {place}: {reason}. Start Docker, or set DOCKER_HOST."
     return DockerError(text, Failure.UNREACHABLE)
@@ -135,8 +130,7 @@ def cause_of(message: str) -> str:
 
     Source: Docker 20.10.24 with runc 1.1.5, asked by hand; the error type `unknown` is containerd's.
     """
-    lines = [" ".join(plain(line).split()) for line in message.splitlines()]
-    message_lines = [line for line in lines if line and not _ADVICE.fullmatch(line)] or lines
-    cause = " ".join(_UNKNOWN.sub("", _AROUND.sub("", line)).removeprefix("docker: ") for line in message_lines)
+    lines = filter(None, (" ".join(plain(line).split()) for line in message.splitlines()))
+    cause = " ".join(_UNKNOWN.sub("", _AROUND.sub("", line)) for line in lines)
     hint = next((hint for pattern, hint in _HINTS if pattern.search(cause)), "")
     return f"{cause.rstrip('.')}. {hint}" if hint else cause

@@ -144,7 +144,7 @@ async def test_a_context_that_is_missing_or_broken_is_an_error_and_no_other_engi
         DockerError, match=r"^the Docker context that is chosen cannot be used: .*Set DOCKER_HOST"
     ) as caught:
         await found()
-    assert caught.value.failure is Failure.BAD_ADDRESS
+    assert caught.value.failure is Failure.UNREACHABLE
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '"x"', '{"currentContext": 5}'])
@@ -152,7 +152,7 @@ async def test_a_config_that_cannot_be_read_is_an_error_in_words(home: Path, tex
     choose_context(home, "x").write_text(text)
     with pytest.raises(DockerError, match="context that is chosen cannot be used") as caught:
         await found()
-    assert caught.value.failure is Failure.BAD_ADDRESS
+    assert caught.value.failure is Failure.UNREACHABLE
 
 
 @pytest.mark.parametrize("url", ["nonsense", "ftp://x", "/var/run/docker.sock", "x" * 10_000])
@@ -163,7 +163,7 @@ async def test_an_address_that_is_none_is_named_with_what_one_looks_like(
     text = rf"^DOCKER_HOST='{url[:200]}.* cannot be used: .*Set DOCKER_HOST, such as unix:///var/run/docker\.sock\.$"
     with pytest.raises(DockerError, match=text) as caught:
         await found()
-    assert caught.value.failure is Failure.BAD_ADDRESS
+    assert caught.value.failure is Failure.UNREACHABLE
     assert len(str(caught.value)) < 1000
 
 
@@ -173,7 +173,7 @@ async def test_an_address_over_ssh_that_cannot_be_used_is_told_the_way_round(
     monkeypatch.setenv("DOCKER_HOST", "ssh://me@build")
     with pytest.raises(DockerError, match=r"^DOCKER_HOST='ssh://me@build' cannot be used: .*ssh -nNT -L") as caught:
         await found()
-    assert caught.value.failure is Failure.BAD_ADDRESS
+    assert caught.value.failure is Failure.UNREACHABLE
 
 
 @pytest.mark.parametrize("name", ["DOCKER_HOST", "DOCKER_CONTEXT"])
@@ -194,7 +194,7 @@ async def test_an_engine_that_wants_certificates_is_shown_those_of_the_variables
     monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
     with pytest.raises(DockerError, match="DOCKER_CERT_PATH is not set") as caught:
         await found()
-    assert caught.value.failure is Failure.BAD_ADDRESS
+    assert caught.value.failure is Failure.UNREACHABLE
     monkeypatch.setenv("DOCKER_CERT_PATH", str(tmp_path / "none"))
     with pytest.raises(DockerError, match=r"cannot be used: .*No such file"):
         await found()
