@@ -11,16 +11,9 @@ if TYPE_CHECKING:
 
 __all__ = ["build_image", "image_exists", "remove_container", "run_container"]
 
-_HOMES = {
-    "build_image": "agent_preflight.docker.images",
-    "image_exists": "agent_preflight.docker.images",
-    "remove_container": "agent_preflight.docker.images",
-    "run_container": "agent_preflight.runner",
-}
-
 
 def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = "agent_preflight.runner" if name == "run_container" else "agent_preflight.docker.images"
     return getattr(importlib.import_module(home), name)

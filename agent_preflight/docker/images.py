@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import io
 import tarfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -15,13 +14,11 @@ from agent_preflight.engine.client import Engine, Image, on_engine
 from agent_preflight.engine.failure import DockerError, Failure
 
 DEFAULT_BASE = "python:3.12-slim"
-"""What our images are built on unless told otherwise; any image with `python3` of version 3.9 or later does."""
+"""What our images are built on by default; any image with `python3` of version 3.9 or later will do."""
 USERS_BUILD_S_MAX = 1800.0
 """Someone's image may install a lot."""
 
 ImageKind = Literal["gate", "demo"]
-SETTINGS: Mapping[ImageKind, str] = {"gate": "PREFLIGHT_GATE_BASE", "demo": "PREFLIGHT_DEMO_BASE (or --base)"}
-"""What names the base of each image."""
 
 
 def build_image(image_name: str, dockerfile: str = "Dockerfile", context: str = ".") -> None:
@@ -82,7 +79,7 @@ async def agents_image(engine: Engine, name: str) -> Image:
 
 
 def missing_image(name: str) -> str:
-    """Return what a person is told where the engine does not have the agents' image."""
+    """Say that the engine does not have the agents' image, and what to do."""
     return (
         f"The image {name} is missing, and nothing is pulled unasked. Run `docker pull {name}`, or build it: "
         f"`docker build -t {name} .`"
@@ -90,30 +87,30 @@ def missing_image(name: str) -> str:
 
 
 async def missing_base(engine: Engine, kind: ImageKind, base: str | None = None) -> str | None:
-    """Return what a person is told where our image of this kind can be neither found nor built; None where it can."""
+    """Say that our image of this kind can be neither found nor built, and what to do; None if it can be used."""
     base = base or DEFAULT_BASE
     if await engine.image(image_of(kind, base)) is not None or await engine.image(base) is not None:
         return None
-    text = f"The image {base} is missing, on which the {kind} image is built. Run `docker pull {base}`, or set {SETTINGS[kind]} "
-    here = await _pythons(engine)
-    return text + (f"to one with python3 that you have, such as {here[0]}." if here else "to an image with python3.")
-
-
-async def _pythons(engine: Engine) -> list[str]:
-    """Names of images here that are likely to have python3, the shortest first."""
+    pythons: list[str] = []  # images here that are likely to have python3
     with contextlib.suppress(DockerError):
         tags = [str(tag) for image in await engine.listed("images", {}) for tag in image.get("RepoTags") or ()]
-        return sorted((tag for tag in tags if "python" in tag), key=lambda tag: (len(tag), tag))
-    return []
+        pythons = sorted((tag for tag in tags if "python" in tag), key=lambda tag: (len(tag), tag))
+    setting = "PREFLIGHT_GATE_BASE" if kind == "gate" else "PREFLIGHT_DEMO_BASE (or --base)"
+    other = f"one with python3 that you have, such as {pythons[0]}" if pythons else "an image with python3"
+    return (
+        f"The image {base} is missing, on which the {kind} image is built. "
+        f"Run `docker pull {base}`, or set {setting} to {other}."
+    )
 
 
 def image_of(kind: ImageKind, base: str) -> str:
     """Return the name of our image of this kind on this base; another version of its files has another name."""
-    return f"agent-preflight-{kind}:{context_digest(context_dir(kind), base)}"
+    digest = hashlib.sha256(f"{base}\0".encode() + context_archive(context_dir(kind)))
+    return f"agent-preflight-{kind}:{digest.hexdigest()[:16]}"
 
 
 async def ensure_image(engine: Engine, kind: ImageKind, base: str | None = None) -> str:
-    """Return the id of our image of this kind, built first where this engine does not have it.
+    """Return the id of our image of this kind; it is built first if this engine does not have it.
 
     Args:
         engine: Where it is needed.
@@ -142,30 +139,18 @@ def context_dir(kind: ImageKind) -> Path:
         DockerError: Neither is there.
     """
     package = Path(__file__).parent
-    candidates = (package / f"{kind}_context", package.parents[1] / "docker" / kind)
-    for candidate in candidates:
-        if (candidate / "Dockerfile").is_file():
-            return candidate
+    for folder in (package / f"{kind}_context", package.parents[1] / "docker" / kind):
+        if (folder / "Dockerfile").is_file():
+            return folder
     raise DockerError(f"the build context of the {kind} image is missing from this installation")
 
 
-def _files(context: Path) -> list[Path]:
-    return sorted(path for path in context.iterdir() if path.is_file() and not path.name.startswith("."))
-
-
-def context_digest(context: Path, base: str) -> str:
-    """Return 16 hexadecimal digits that change with any file of the context and with the base's name."""
-    digest = hashlib.sha256(f"{base}\0".encode())
-    for path in _files(context):
-        content = path.read_bytes()
-        digest.update(f"{path.name}\0{len(content)}\0".encode() + content)
-    return digest.hexdigest()[:16]
-
-
 def context_archive(context: Path) -> bytes:
-    """Return the files of a context as a tar archive."""
+    """Return the files of a context as a tar archive: the same bytes as long as no name and no content changes."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
-        for path in _files(context):
-            archive.add(path, path.name)
+        for path in sorted(path for path in context.iterdir() if path.is_file() and not path.name.startswith(".")):
+            entry, content = tarfile.TarInfo(path.name), path.read_bytes()
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
     return out.getvalue()

@@ -55,7 +55,7 @@ def check_mounts(
     """
     refuse_sockets(host_config, resolve)
     sources = (resolve(bind.path) for bind in binds(host_config))
-    return list(filter(None, (_warning(source, run_dir, own_dir) for source in sources)))
+    return [text for source in sources if (text := _warning(source, run_dir, own_dir))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +121,9 @@ def refuse_missing(host_config: dict[str, Any]) -> None:
         for mode in modes & _PROPAGATION:
             mount["BindOptions"] = {"Propagation": mode}
         host_config.setdefault("Mounts", []).append(mount)
+    host_config.pop("Binds", None)
     if kept:
         host_config["Binds"] = kept
-    else:
-        host_config.pop("Binds", None)
 
 
 def _parts(bind: str) -> tuple[str, str, set[str]]:
@@ -139,16 +138,12 @@ def refuse_sockets(host_config: Mapping[str, Any], resolve: Callable[[str], str]
     Raises:
         ConfigError: One is.
     """
-    for bind in binds(host_config):
-        _refuse_socket(resolve(bind.path))
-
-
-def _refuse_socket(source: str) -> None:
-    if any(_within(socket, source) for socket in ENGINE_SOCKETS):
-        raise ConfigError(
-            f"the mount of {source} hands the container engine's socket to the agent, which makes it root on this "
-            "machine: leave it off"
-        )
+    for source in (resolve(bind.path) for bind in binds(host_config)):
+        if any(_within(socket, source) for socket in ENGINE_SOCKETS):
+            raise ConfigError(
+                f"the mount of {source} hands the container engine's socket to the agent, which makes it root on this "
+                "machine: leave it off"
+            )
 
 
 def _warning(source: str, run_dir: str, own_dir: str) -> str | None:
@@ -184,12 +179,13 @@ def tmpfs_warning(policy: OutputPolicy, fields: Mapping[str, Any]) -> str | None
     """Return a warning if what agents write to their output folder, or below it, is lost with a tmpfs."""
     if policy.unkept:
         return None
-    lost = policy.path if beside_mounts(policy, fields).unkept == ON_TMPFS else None
     targets = _named_targets(fields.get("HostConfig") or {})
-    lost = lost or next((path for path, kind in targets if kind == "tmpfs" and _within(path, policy.path)), None)
-    if lost is None:
+    lost = [path for path, kind in targets if kind == "tmpfs" and _within(path, policy.path)]
+    if beside_mounts(policy, fields).unkept == ON_TMPFS:
+        lost = [policy.path]
+    if not lost:
         return None
-    return f"{lost} is a tmpfs: what agents write there is gone once they end, and is not kept; leave the tmpfs off to keep it"
+    return f"{lost[0]} is a tmpfs: what agents write there is gone once they end, and is not kept; leave the tmpfs off to keep it"
 
 
 def _named_targets(host_config: Mapping[str, Any]) -> list[tuple[str, str]]:

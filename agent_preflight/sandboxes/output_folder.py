@@ -13,7 +13,7 @@ import shutil
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent_preflight.sandboxes.kept_output import WORKSPACE, KeptOutput, OutputPolicy, set_workspace_aside
@@ -54,25 +54,6 @@ class _PartialFile:
     left: int
 
 
-@dataclass(slots=True)
-class _SkippedEntries:
-    named: list[dict[str, str]] = field(default_factory=list)
-    count: int = 0
-    limits: list[str] = field(default_factory=list)
-
-    def add(self, path: tuple[bytes, ...], why: str, limit: str | None = None) -> None:
-        self.count += 1
-        if len(self.named) < LISTED_MAX:
-            name = b"/".join(path).decode("utf-8", "backslashreplace") or "."
-            self.named.append({"path": name[:LISTED_CHARS_MAX], "why": why})
-        if limit is not None:
-            self.reach(limit)
-
-    def reach(self, limit: str) -> None:
-        if limit not in self.limits:
-            self.limits.append(limit)
-
-
 class OutputFolder:
     """Writes one archive's tree into a trial's folder. One thread at a time.
 
@@ -96,7 +77,7 @@ class OutputFolder:
         self._prefix: tuple[bytes, ...] = ()
         self._mounts = {tuple(os.fsencode(mount).split(b"/")) for mount in wish.mounts}
         self._made, self._files, self._bytes = 0, 0, 0
-        self._skipped = _SkippedEntries()
+        self._forget_skipped()
         self._writing: _PartialFile | None = None
         self._full = False
         _remove(self._draft)
@@ -105,7 +86,8 @@ class OutputFolder:
 
     def again(self) -> None:
         """Begin with another archive; the first held a link, and nothing of it was kept."""
-        self._stream, self.root, self._skipped = TarStream(), None, _SkippedEntries()
+        self._stream, self.root = TarStream(), None
+        self._forget_skipped()
 
     def take(self, data: bytes) -> bool:
         """Write what these bytes of the archive hold; returns whether more can add anything.
@@ -133,7 +115,7 @@ class OutputFolder:
             OSError: It could not be put there; the tree is removed.
         """
         if limit is not None:
-            self._skipped.reach(limit)
+            self._limits[limit] = None
         if self._writing is not None:
             self._drop(self._writing, limit or "archive")
         self._close()
@@ -154,10 +136,21 @@ class OutputFolder:
         _remove(self._draft)
 
     def _kept(self, path: str | None, why: str) -> KeptOutput:
-        skipped = self._skipped
-        return KeptOutput(
-            path, self._files, self._bytes, tuple(skipped.named), skipped.count, tuple(skipped.limits), why
-        )
+        skipped, limits = tuple(self._skipped), tuple(self._limits)
+        return KeptOutput(path, self._files, self._bytes, skipped, self._skipped_count, limits, why)
+
+    def _forget_skipped(self) -> None:
+        self._skipped: list[dict[str, str]] = []
+        self._skipped_count = 0
+        self._limits: dict[str, None] = {}
+
+    def _skip(self, path: tuple[bytes, ...], why: str, limit: str | None = None) -> None:
+        self._skipped_count += 1
+        if len(self._skipped) < LISTED_MAX:
+            name = b"/".join(path).decode("utf-8", "backslashreplace") or "."
+            self._skipped.append({"path": name[:LISTED_CHARS_MAX], "why": why})
+        if limit is not None:
+            self._limits[limit] = None
 
     def _close(self) -> None:
         if self._top >= 0:
@@ -170,27 +163,27 @@ class OutputFolder:
         if self.root is None:
             self.root, self._prefix = kind, parts
             if kind != FOLDER:
-                self._skipped.add((), kind)
+                self._skip((), kind)
             return
         path = parts[len(self._prefix) :]
         if self.root != FOLDER or parts[: len(self._prefix)] != self._prefix or not path:
-            self._skipped.add(parts, "name")
+            self._skip(parts, "name")
         elif not all(map(_is_name, path)):
-            self._skipped.add(path, "name")
+            self._skip(path, "name")
         elif (mount := next((path[:n] for n in range(1, len(path) + 1) if path[:n] in self._mounts), None)) is not None:
             if mount == path:
-                self._skipped.add(path, "mount")
+                self._skip(path, "mount")
         elif kind == LINK and path == _OURS:
             pass
         elif kind not in (FILE, FOLDER):
-            self._skipped.add(path, kind)
+            self._skip(path, kind)
         elif len(path) > self._wish.depth_max:
-            self._skipped.add(path, "depth", "depth")
+            self._skip(path, "depth", "depth")
         elif self._made >= self._wish.files_max:
-            self._skipped.add(path, "files", "files")
+            self._skip(path, "files", "files")
             self._full = True
         elif self._bytes + entry.size > self._wish.bytes_max:
-            self._skipped.add(path, "bytes", "bytes")
+            self._skip(path, "bytes", "bytes")
         else:
             self._make(path, entry)
 
@@ -204,13 +197,13 @@ class OutputFolder:
                     fd = os.open(path[-1], _FILE_FLAGS, 0o600, dir_fd=parent)
                     self._writing = _PartialFile(fd, path, entry, entry.size)
         except FileNotFoundError:
-            self._skipped.add(path, "folder")  # which was left out
+            self._skip(path, "folder")  # which was left out
         except (FileExistsError, NotADirectoryError):
-            self._skipped.add(path, "duplicate")
+            self._skip(path, "duplicate")
         except OSError as exc:
             if exc.errno not in _NO_NAME:
                 raise
-            self._skipped.add(path, "name")
+            self._skip(path, "name")
         else:
             self._made += 1
             if self._writing is not None and not entry.size:
@@ -263,7 +256,7 @@ class OutputFolder:
         with self._opened(writing.path[:-1]) as parent:
             os.unlink(writing.path[-1], dir_fd=parent)
         self._made -= 1
-        self._skipped.add(writing.path, why)
+        self._skip(writing.path, why)
 
 
 def _why_nothing(root: str | None, limit: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import re
 import subprocess
 import tarfile
@@ -13,7 +14,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from agent_preflight.docker import build_image, image_exists, remove_container
-from agent_preflight.docker.images import agents_image, context_digest, context_dir, ensure_image
+from agent_preflight.docker.images import agents_image, context_archive, context_dir, ensure_image, image_of
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
 from tests.support.docker_program import ENGINE
@@ -25,21 +26,23 @@ def test_our_build_contexts_are_here(kind: str) -> None:
     assert (context_dir("gate" if kind == "gate" else "demo") / "Dockerfile").is_file()
 
 
-def test_a_digest_changes_with_content_names_and_base(tmp_path: Path) -> None:
+def test_an_archive_changes_with_content_and_names_alone(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("1")
-    first = context_digest(tmp_path, "base")
-    assert context_digest(tmp_path, "base") == first
-    assert context_digest(tmp_path, "other") != first
-    (tmp_path / "a").write_text("2")
-    second = context_digest(tmp_path, "base")
-    (tmp_path / "a").rename(tmp_path / "b")
-    assert len({first, second, context_digest(tmp_path, "base")}) == 3
-
-
-def test_a_hidden_file_changes_no_digest(tmp_path: Path) -> None:
-    first = context_digest(tmp_path, "base")
+    first = context_archive(tmp_path)
     (tmp_path / ".keep").touch()
-    assert context_digest(tmp_path, "base") == first
+    os.utime(tmp_path / "a", (0, 0))
+    (tmp_path / "a").chmod(0o777)
+    assert context_archive(tmp_path) == first
+    (tmp_path / "a").write_text("2")
+    second = context_archive(tmp_path)
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert len({first, second, context_archive(tmp_path)}) == 3
+
+
+def test_an_image_has_another_name_on_another_base_and_with_other_files() -> None:
+    names = {image_of("gate", "base"), image_of("gate", "other"), image_of("demo", "base").replace("demo", "gate")}
+    assert len(names) == 3
+    assert image_of("gate", "base") in names
 
 
 def base_is_here(scripted: ScriptedEngine) -> None:
@@ -48,7 +51,7 @@ def base_is_here(scripted: ScriptedEngine) -> None:
 
 @pytest.mark.wire
 async def test_an_image_that_is_here_is_not_built(client: Engine, scripted: ScriptedEngine) -> None:
-    name = f"agent-preflight-gate:{context_digest(context_dir('gate'), 'b')}"
+    name = image_of("gate", "b")
     scripted.state.images[name] = {"Id": "sha256:1", "RepoTags": [name]}
     assert await ensure_image(client, "gate", "b") == "sha256:1"
     assert scripted.calls == [f"GET /images/{name}/json"]
