@@ -19,6 +19,7 @@ from preflight_proxy.core.refusals.refusals import OVERDUE, Code
 from tests.support.proxy_world import World
 
 if TYPE_CHECKING:
+    from openrouter_sim.base.jsonio import JsonObject
     from openrouter_sim.calls.call import SimCall
 
 pytestmark = pytest.mark.wire
@@ -235,38 +236,56 @@ async def test_a_stream_with_usage_but_without_done_is_whole(world: World) -> No
 
 @dataclass(frozen=True, slots=True)
 class CostLost(Fault):
-    """The stream has no cost, and shows its end by a finish reason, by `[DONE]`, or not at all."""
+    """The answer has no usage. A stream shows its end by a finish reason, by `[DONE]`, or not at all."""
 
-    keeps_finish: bool = False
-    keeps_done: bool = False
+    keeps_finish: bool = True
+    keeps_done: bool = True
+
+    def tell_usage(self, call: SimCall, usage: JsonObject) -> JsonObject | None:
+        """Send none."""
+        return None
 
     def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
-        """Leave out the usage, and what the fault does not keep."""
+        """Leave out what the fault does not keep."""
         for frame in frames:
             data = frame.data
-            if b'"usage"' in data or (b"[DONE]" in data and not self.keeps_done):
+            if b"[DONE]" in data and not self.keeps_done:
                 data = b": nothing\n\n"
             if not self.keeps_finish:
                 data = data.replace(b'"finish_reason":"stop"', b'"finish_reason":null')
             yield replace(frame, data=data)
 
 
-@pytest.mark.parametrize(("finish", "done"), [(True, False), (False, True), (False, False)])
-async def test_a_stream_without_a_cost_that_showed_no_end_may_still_be_generated(
-    world: World, finish: bool, done: bool
+@pytest.mark.parametrize(
+    ("stream", "fault"),
+    [(True, CostLost(keeps_done=False)), (True, CostLost(keeps_finish=False)), (False, CostLost())],
+)
+async def test_the_keys_usage_decides_an_answer_without_a_cost_that_has_ended(
+    world: World, stream: bool, fault: Fault
 ) -> None:
-    """The key's usage decides a call that has ended. One that may go on stays pending for as long as a call may last."""
-    world.proxy.ledger.call_s_max = call_s_max = 3600.0
-    world.sim.scenario = Scenario(faults=(FaultRule(CostLost(finish, done)),), generation_delay_s=1e6)
-    async with world.post(stream=True) as response:
+    world.proxy.ledger.call_s_max = 3600.0
+    world.sim.scenario = Scenario(faults=(FaultRule(fault),), generation_delay_s=1e6)
+    async with world.post(stream=stream) as response:
         await response.read()
-    if finish or done:
-        await world.settled()
-        return
+    await world.settled()
+
+
+@pytest.mark.parametrize(
+    ("stream", "fault"),
+    [(True, CostLost(keeps_finish=False, keeps_done=False)), (False, make_fault("gzip"))],
+)
+async def test_an_answer_whose_end_was_not_seen_may_go_on_as_long_as_a_call_may_last(
+    world: World, stream: bool, fault: Fault
+) -> None:
+    """Until then the key's usage does not decide it."""
+    world.proxy.ledger.call_s_max = call_s_max = 3600.0
+    world.sim.scenario = Scenario(faults=(FaultRule(fault),), generation_delay_s=1e6)
+    async with world.post(stream=stream) as response:
+        await response.read()
     (row,) = world.proxy.ledger.store.pending("a")
     assert row.unknown_since_s == row.created_at_s + call_s_max
     world.may_differ = True
-    await world.proxy.accounts.close("a")  # nothing waits for the hour after which its cost is decided
+    await world.proxy.accounts.close("a")  # the test does not wait for that hour
 
 
 @dataclass(frozen=True, slots=True)
