@@ -6,7 +6,7 @@ import asyncio
 import resource
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,56 +95,58 @@ async def running(
         LedgerError: The store cannot be opened, or another proxy has it.
         ConfigError: An address cannot be bound.
     """
-    clock = clock or SystemClock()
+    clock, over = clock or SystemClock(), over or asyncio.Event()
     _raise_file_limit()
     _make_folder(config.data_dir)
-    store = Store(
-        config.data_dir / "ledger.sqlite3", durability=config.durability, clock=clock, upstream=origin(config.upstream)
-    )
-    listeners, forwarders, over = Listeners(), ForwarderListener(), over or asyncio.Event()
-    try:
-        cost_log = CostLog(config.data_dir / "costs.jsonl")
-        cost_log.complete(store.entries())
-        async with Upstream(config.upstream, upstream_proxy(config.upstream)) as upstream:
-            events = Events(first_seq=int(clock.epoch_s() * 1000))
-            store.on_poisoned = lambda why: events.publish("ledger", "", run=config.run, closed=why)
-            ledger = Ledger(store, cost_log, BudgetFiles(), events, clock)
-            ledger.byok, ledger.call_s_max, ledger.upstream = config.byok, config.call_s_max, upstream.base_url
-            _take_up(ledger)
-            prices, tasks, intake = Prices(upstream, clock), Tasks(), Intake()
-            _share_quarantine(config, ledger, prices)
-            foreign_keys = ForeignKeys(ledger, upstream, lag_s=config.key_usage_lag_s)
-            forward = PaidCalls(ledger, upstream, prices, tasks, intake, config.unknown_fields, foreign_keys)
-            routes = Routes(ledger, forward, FreeReads(ledger, prices, upstream))
-            accounts = Accounts(ledger, upstream, listeners, routes.handler, egress_rules, forwarders)
-            watch = RunnerWatch(ledger, accounts, run=config.run, grace_s=config.grace_s, over=over)
-            control = Control(ledger, accounts, watch, run=config.run, upstream=config.upstream)
-            unknown_calls = UnknownCalls(
-                ledger, upstream, foreign_keys, lag_s=config.key_usage_lag_s, generation_s_max=config.generation_s_max
-            )
-            watching = Tasks()
-            try:
-                unknown_calls.begin()
-                base_url = control.base_url = await _listen(config, listeners, routes, control)
-                portal_address = _listen_for_forwarders(config, forwarders)
-                watching.spawn(unknown_calls.run(), "reconcile")
-                watching.spawn(store.watch_place(), "ledger watch")
-                watch.begin()
-                yield RunningProxy(
-                    base_url, ledger, accounts, tasks, intake, over, foreign_keys, control, portal_address
-                )
-                routes.closing = True
-                await _drain(ledger, tasks)
-            finally:
-                await watch.close()
-                await watching.cancel()
-                await forwarders.close()
-                await accounts.close_gates()
-                await listeners.close()
-                await tasks.cancel()
-                ledger.close()
-    finally:
-        store.close()
+    async with AsyncExitStack() as ends:
+        ledger_file = config.data_dir / "ledger.sqlite3"
+        store = Store(ledger_file, durability=config.durability, clock=clock, upstream=origin(config.upstream))
+        ends.callback(store.close)
+        ledger = _open_ledger(config, store, clock)
+        ends.callback(ledger.close)
+        upstream = await ends.enter_async_context(Upstream(config.upstream, upstream_proxy(config.upstream)))
+        ledger.upstream = upstream.base_url
+        prices, tasks, intake = Prices(upstream, clock), Tasks(), Intake()
+        _share_quarantine(config, ledger, prices)
+        foreign_keys = ForeignKeys(ledger, upstream, lag_s=config.key_usage_lag_s)
+        paid_calls = PaidCalls(ledger, upstream, prices, tasks, intake, config.unknown_fields, foreign_keys)
+        routes = Routes(ledger, paid_calls, FreeReads(ledger, prices, upstream))
+        listeners, forwarders = Listeners(), ForwarderListener()
+        accounts = Accounts(ledger, upstream, listeners, routes.handler, egress_rules, forwarders)
+        watch = RunnerWatch(ledger, accounts, run=config.run, grace_s=config.grace_s, over=over)
+        control = Control(ledger, accounts, watch, run=config.run, upstream=config.upstream)
+        unknown_calls = UnknownCalls(
+            ledger, upstream, foreign_keys, lag_s=config.key_usage_lag_s, generation_s_max=config.generation_s_max
+        )
+        watching = Tasks()
+        close_gates = (accounts.close_gates, forwarders.close)
+        for end in (tasks.cancel, listeners.close, *close_gates, watching.cancel, watch.close):
+            ends.push_async_callback(end)  # the last one is called first
+        unknown_calls.begin()
+        control.base_url = await _listen(config, listeners, routes, control)
+        portal = _listen_for_forwarders(config, forwarders)
+        watching.spawn(unknown_calls.run(), "unknown calls")
+        watching.spawn(store.watch_place(), "ledger watch")
+        watch.begin()
+        yield RunningProxy(control.base_url, ledger, accounts, tasks, intake, over, foreign_keys, control, portal)
+        routes.closing = True
+        await _drain(ledger, tasks)
+
+
+def _open_ledger(config: Config, store: Store, clock: Clock) -> Ledger:
+    """Complete costs.jsonl, update the accounts that an earlier version wrote, and write all budget files."""
+    cost_log = CostLog(config.data_dir / "costs.jsonl")
+    cost_log.complete(store.entries())
+    events = Events(first_seq=int(clock.epoch_s() * 1000))
+    store.on_poisoned = lambda why: events.publish("ledger", "", run=config.run, closed=why)
+    ledger = Ledger(store, cost_log, BudgetFiles(), events, clock)
+    ledger.byok, ledger.call_s_max = config.byok, config.call_s_max
+    for account in list(ledger.accounts().values()):
+        if account.frozen_reason == KEY_LIMIT_FIRED and not account.key_is_own:
+            ledger.commit(Unfreeze(account.id))  # earlier versions froze such accounts (M20)
+    for account_id in ledger.accounts():
+        ledger.write_budget(account_id)  # the last process may have died between a commit and its file (M10 step 7)
+    return ledger
 
 
 def _make_folder(data_dir: Path) -> None:
@@ -154,15 +156,6 @@ def _make_folder(data_dir: Path) -> None:
         raise ConfigError(f"{data_dir} is a file; the proxy keeps its ledger in a folder: name one.") from exc
     except OSError as exc:
         raise ConfigError(f"The data directory {data_dir} cannot be made: {exc.strerror}") from exc
-
-
-def _take_up(ledger: Ledger) -> None:
-    """Update the accounts of a ledger that an earlier version wrote, and write all budget files."""
-    for account in list(ledger.accounts().values()):
-        if account.frozen_reason == KEY_LIMIT_FIRED and not account.key_is_own:
-            ledger.commit(Unfreeze(account.id))  # earlier versions froze such accounts (M20)
-    for account_id in ledger.accounts():
-        ledger.write_budget(account_id)  # the last process may have died between a commit and its file (M10 step 7)
 
 
 def _share_quarantine(config: Config, ledger: Ledger, prices: Prices) -> None:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from preflight_proxy.gates.ports import Streams
-from preflight_proxy.server.acceptor import Acceptor
+from preflight_proxy.server.listeners import Acceptor
 
 Place = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

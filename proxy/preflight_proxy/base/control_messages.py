@@ -207,21 +207,10 @@ def balance_of(account: Account, **live: Any) -> Balance:  # noqa: ANN401 - `Bal
         account: The account.
         **live: The fields of the balance that only a running proxy knows.
     """
-    return Balance(
-        id=account.id,
-        run=account.run,
-        limit_pusd=account.limit_pusd,
-        posted_pusd=account.posted_pusd,
-        pending_pusd=account.pending_pusd,
-        available_pusd=account.available_pusd,
-        assumed_pusd=account.assumed_pusd,
-        overrun_pusd=account.overrun_pusd,
-        calls=account.calls,
-        refused=account.refused,
-        outcomes=account.outcomes,
-        frozen=account.frozen,
-        **live,
-    )
+    return Balance(**{name: getattr(account, name) for name in _OF_ACCOUNT}, **live)
+
+
+_OF_ACCOUNT = [name for name in Balance.__struct_fields__ if hasattr(Account, name)]
 
 
 class OpenedAccount(Balance, frozen=True, kw_only=True):

@@ -23,7 +23,7 @@ from preflight_proxy.calls.sending import Sender
 from preflight_proxy.calls.settlement import Settlement
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.headers import downstream_headers
-from preflight_proxy.core.ledger.commands import Freeze
+from preflight_proxy.core.ledger.commands import Conclude, Freeze
 from preflight_proxy.core.ledger.transition import may_send
 from preflight_proxy.core.ledger.transition import refusal as refusal_of
 from preflight_proxy.core.refusals.outcomes import (
@@ -279,7 +279,7 @@ class Call:
         self._is_concluded = True
         overtaken = self._ledger.account_state(self._account_id).budget_refusals > self._budget_refusals
         if cause is None:
-            self._ledger.note_served(self._account_id, overtaken=overtaken)
+            self._ledger.commit(Conclude(self._account_id, overtaken=overtaken))
         else:
             self._ledger.note_unserved(self._account_id, cause, overtaken=overtaken)
 

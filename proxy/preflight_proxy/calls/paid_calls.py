@@ -28,7 +28,7 @@ from preflight_proxy.core.shapes.parsed_request import unread_digest
 from preflight_proxy.core.shapes.shape import Request, Shape, UnknownFields
 from preflight_proxy.evidence.foreign_keys import ForeignKeys
 from preflight_proxy.ledger.service import Ledger
-from preflight_proxy.server.intake import BodyMemory, Intake, IntakeError
+from preflight_proxy.server.intake import Body, Intake, IntakeError
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.prices import Prices
 
@@ -95,7 +95,7 @@ class PaidCalls:
                 self._log_dropped(parsed)
                 is_busy = self._ledger.note_request(account_id, parsed.digest)
                 context = CallContext(caller, parsed, tuple(request.headers.items()), is_busy, until_s)
-                return await self._serve(request, context, body.memory)
+                return await self._serve(request, context, body)
         except IntakeError as exc:
             self._ledger.note_bad_request(account_id, exc.message)
             return _plain(caller.shape, exc.status, exc.message, "invalid_request", close=True)
@@ -103,7 +103,7 @@ class PaidCalls:
             self._ledger.note_bad_request(account_id, exc.message)
             return _plain(caller.shape, exc.status, exc.message, exc.code)
 
-    async def _serve(self, request: web.BaseRequest, context: CallContext, memory: BodyMemory) -> web.StreamResponse:
+    async def _serve(self, request: web.BaseRequest, context: CallContext, body: Body) -> web.StreamResponse:
         """Quote, reserve, send; once more where the prices had moved."""
         caller, parsed = context.caller, context.request
         await self._services.foreign_keys.ready(caller.account_id)
@@ -119,18 +119,18 @@ class PaidCalls:
             self._ledger.escalation.clear(caller.token_hash)
             downstream = Downstream(request, extra=_dropped_header(parsed))
             call = Call(self._services, reserved, downstream)
-            response = await self._run(call, downstream, memory, may_requote=may_requote)
+            response = await self._run(call, downstream, body, may_requote=may_requote)
             if response is not None:
                 return response
             self._services.quoter.expire(parsed)
         raise AssertionError("a call that may not be quoted again was not answered")
 
     async def _run(
-        self, call: Call, downstream: Downstream, memory: BodyMemory, *, may_requote: bool
+        self, call: Call, downstream: Downstream, body: Body, *, may_requote: bool
     ) -> web.StreamResponse | None:
         """Run the call in a task that outlives its client; None if it is to be quoted once more."""
         running = self._tasks.spawn(call.run(may_requote=may_requote), "call")
-        memory.keep(running)
+        body.keep(running)
         answered = asyncio.ensure_future(downstream.response())
         try:
             await asyncio.wait({running, answered}, return_when=asyncio.FIRST_COMPLETED)

@@ -230,7 +230,7 @@ class _Attempt:
         if isinstance(committed, Refusal):
             return committed
         assert committed.reservation is not None, "a committed Reserve has its reservation"
-        self._ledger.note_admitted(account_id, self._quote.cheapest_pusd)
+        self._ledger.account_state(account_id).admitted(self._quote.cheapest_pusd)
         return committed.reservation
 
 

@@ -45,7 +45,7 @@ class ForeignKeys:
         self._lag_s = lag_s
         self._reading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._failed_s: dict[str, float] = {}
-        self._told: dict[str, tuple[float, KeyRecord]] = {}
+        self._records: dict[str, tuple[float, KeyRecord]] = {}
         self._limits: set[tuple[str, str | None]] = set()
         self._highest_pusd: dict[int, int] = {}
         self.on_limit: Callable[[str | None], None] = lambda _resets_at: None
@@ -78,16 +78,21 @@ class ForeignKeys:
         Raises:
             LedgerError: The base cannot be kept.
         """
+        record, now_s = await self._read(key), self._ledger.clock.monotonic_s()
+        if record is None:
+            self._failed_s[key_hash] = now_s
+            return None
+        self._records[key_hash] = (now_s, record)
+        if not self._has_base(key_hash) and self._is_quiet(key_hash):
+            self._ledger.commit(NoteKeyBase(self._ledger.upstream, key_hash, record.usage_pusd, record.byok_pusd))
+        return record
+
+    async def _read(self, key: Secret) -> KeyRecord | None:
         try:
-            told = await read_key(self._upstream, key)
+            return await read_key(self._upstream, key)
         except UpstreamError as exc:
-            self._failed_s[key_hash] = self._ledger.clock.monotonic_s()
             _log.warning("key.unread", why=str(exc))
             return None
-        self._told[key_hash] = (self._ledger.clock.monotonic_s(), told)
-        if not self._has_base(key_hash) and self._is_quiet(key_hash):
-            self._ledger.commit(NoteKeyBase(self._ledger.upstream, key_hash, told.usage_pusd, told.byok_pusd))
-        return told
 
     async def limit_reached(self, account_id: str) -> str | None:
         """Note that OpenRouter refused a call because of the limit of an account's foreign key. Nothing is frozen (M20).
@@ -99,10 +104,10 @@ class ForeignKeys:
             LedgerError: What the key has used cannot be kept.
         """
         key, key_hash = self._ledger.account_state(account_id).key, self._ledger.account(account_id).key_hash
-        read_s, told = self._told.get(key_hash, (0.0, None))
-        if key is not None and (told is None or self._ledger.clock.monotonic_s() - read_s >= self._lag_s):
-            told = await self.look(key, key_hash)
-        resets_at = None if told is None else next_reset(told.limit_reset, self._ledger.clock.epoch_s())
+        read_s, record = self._records.get(key_hash, (0.0, None))
+        if key is not None and (record is None or self._ledger.clock.monotonic_s() - read_s >= self._lag_s):
+            record = await self.look(key, key_hash)
+        resets_at = None if record is None else next_reset(record.limit_reset, self._ledger.clock.epoch_s())
         _log.warning("key.limit_reached", account=account_id, resets_at=resets_at)
         if (key_hash, resets_at) not in self._limits:
             self._limits.add((key_hash, resets_at))
@@ -137,16 +142,12 @@ class ForeignKeys:
             posted_pusd: What its calls had posted a lag ago. What of that was not assumed is in the usage.
         """
         key = self._key(base)
-        if key is None:
+        record = None if key is None else await self._read(key)
+        if record is None:
             return None
-        try:
-            told = await read_key(self._upstream, key)
-        except UpstreamError as exc:
-            _log.warning("key.unread", why=str(exc))
-            return None
-        used_pusd = told.usage_pusd - base.usage_pusd
+        used_pusd = record.usage_pusd - base.usage_pusd
         assumed = (r.posted_pusd for r in self._ledger.store.book.assumed.values() if r.key_base == base.id)
-        if told.byok_pusd != base.byok_pusd:
+        if record.byok_pusd != base.byok_pusd:
             self._lose(base, "provider keys of the user's own were billed (BYOK)")
         elif used_pusd < posted_pusd - sum(assumed) - ROUNDING_PUSD:
             self._lose(base, "the key's usage fell")

@@ -97,7 +97,7 @@ class UnknownCalls:
         self._history[account_id].note(self._now_s(), account.posted_pusd, self._lag_s)
         if self._ledger.account_state(account_id).key is None:
             return
-        await asyncio.gather(*(self._ask_generation(r) for r in unknown if r.generation_id is not None))
+        await asyncio.gather(*map(self._ask_generation, unknown))
         await self._ask_key(account_id)
 
     def _now_s(self) -> float:
@@ -117,22 +117,16 @@ class UnknownCalls:
         return True
 
     async def _ask_generation(self, reservation: Reservation) -> None:
-        if not self._due(reservation.id):
+        key = self._ledger.account_state(reservation.account).key
+        if key is None or reservation.generation_id is None or not self._due(reservation.id):
             return
-        told = await self._generation(reservation)
-        if told is not None and reservation.id in self._ledger.store.book.reservations:
-            cost_pusd, facts = told
+        async with self._polls:
+            record = await read_generation(self._upstream, key, reservation.generation_id)
+        if record is not None and reservation.id in self._ledger.store.book.reservations:
+            cost_pusd, facts = record
             self._ledger.note_byok(reservation, facts)
             self._ledger.commit(Post(reservation.id, cost_pusd, facts))
             self._ended(reservation, "posted", cost_pusd)
-
-    async def _generation(self, reservation: Reservation) -> tuple[int, CallFacts] | None:
-        """The cost and facts of a call by its generation record; None while there is no record."""
-        key = self._ledger.account_state(reservation.account).key
-        if key is None or reservation.generation_id is None:
-            return None
-        async with self._polls:
-            return await read_generation(self._upstream, key, reservation.generation_id)
 
     # By the key's usage
 
@@ -147,13 +141,10 @@ class UnknownCalls:
                 self._ledger.commit(Recover(account_id, 0))  # such accounts commit durably (M21)
             self._judge([r for r in ripe if self._last_word(r)], None, last_word=True)
             return
-        if self._now_s() - self._key_read_s.get(account_id, -self._key_poll_s) < self._key_poll_s:
+        key = self._ledger.account_state(account_id).key  # None if it was closed while its generations were asked for
+        if key is None or not self._may_read(account_id):
             return
-        self._key_read_s[account_id] = self._now_s()
         moment_s = self._now_s() - self._lag_s
-        key = self._ledger.account_state(account_id).key
-        if key is None:
-            return  # closed while its generations were asked for
         try:
             async with self._polls:
                 used_pusd = await read_key_usage_pusd(self._upstream, key) - account.key_usage_base_pusd
@@ -184,9 +175,8 @@ class UnknownCalls:
         if base.lost is not None or self._ledger.byok:
             self._judge([r for r in ripe if self._last_word(r)], None, last_word=True)
             return
-        if self._now_s() - self._key_read_s.get(base.id, -self._key_poll_s) < self._key_poll_s:
+        if not self._may_read(base.id):
             return
-        self._key_read_s[base.id] = self._now_s()
         moment_s = self._now_s() - self._lag_s
         async with self._polls:
             used_pusd = await self._foreign.used_pusd(base, history.at(moment_s) or 0)
@@ -200,6 +190,13 @@ class UnknownCalls:
         self._judge(ripe, used_pusd - posted_pusd, last_word=exact)
         if not exact:
             self._judge([r for r in ripe if self._overdue(r)], used_pusd - posted_pusd, last_word=True)
+
+    def _may_read(self, sharers: str | int) -> bool:
+        """Whether a key's usage is due to be read again. If so, this read counts from now on."""
+        if self._now_s() - self._key_read_s.get(sharers, -self._key_poll_s) < self._key_poll_s:
+            return False
+        self._key_read_s[sharers] = self._now_s()
+        return True
 
     def _ripe(self, reservation: Reservation) -> bool:
         """Old enough to be in the key's usage, and its generation is not waited for."""
@@ -230,13 +227,10 @@ class UnknownCalls:
     def _judge(self, unknown: Sequence[Reservation], bound_pusd: int | None, *, last_word: bool) -> None:
         # A foreign key's usage goes on under other calls, so that a little left out here would never show again.
         nothing_pusd = 0 if any(r.key_base is not None for r in unknown) else NOTHING_PUSD
-        verdicts = [
-            verdict
-            for verdict in judge(unknown, bound_pusd, last_word=last_word, nothing_pusd=nothing_pusd)
-            if verdict.reservation.id in self._ledger.store.book.reservations
-        ]
-        for verdict in verdicts:
+        for verdict in judge(unknown, bound_pusd, last_word=last_word, nothing_pusd=nothing_pusd):
             reservation = verdict.reservation
+            if reservation.id not in self._ledger.store.book.reservations:
+                continue
             self._ledger.commit(verdict.command)
             self._ended(reservation, "voided" if verdict.cost_pusd is None else "assumed", verdict.cost_pusd or 0)
             if verdict.cost_pusd is not None and bound_pusd is not None:

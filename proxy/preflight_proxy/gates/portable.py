@@ -25,7 +25,7 @@ from preflight_proxy.base.gate_handshake import authenticate, listen_for_forward
 from preflight_proxy.core.gate_proof import pass_id
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.gates.shared import GateState
-from preflight_proxy.server.acceptor import Acceptor, stop_all
+from preflight_proxy.server.listeners import Acceptor, stop_all
 
 CLAIM_S_MAX = 5.0
 """A forwarder answers the nonce at once."""

@@ -27,7 +27,7 @@ import structlog
 from preflight_proxy.base.gate_handshake import netns_cookie
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.core.errors import OperatingError
-from preflight_proxy.server.acceptor import ACCEPT_AGAIN_S, Acceptor, stop_all
+from preflight_proxy.server.listeners import ACCEPT_AGAIN_S, Acceptor, stop_all
 
 HANDOVER_S_MAX = 5.0
 """A gate sends one small message right after it connects; a slower one is dropped and may connect again."""

@@ -187,7 +187,7 @@ def next_entry_id(connection: sqlite3.Connection) -> int:
 
 
 def _row_of(columns: str) -> Callable[[object], tuple[object, ...]]:
-    """Return a function that makes the row of a value: enums as their value, tuples as JSON."""
+    """Return a function that makes the row of a value: enums as their value, sequences as JSON."""
     fields = attrgetter(*columns.split(", "))
     return lambda value: tuple(map(_cell, fields(value)))
 
@@ -196,7 +196,7 @@ def _cell(value: object) -> object:
     match value:
         case Enum():
             return value.value
-        case tuple():
+        case tuple() | list():
             return json.dumps(value)
         case _:
             return value

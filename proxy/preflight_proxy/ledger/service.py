@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from itertools import count
 from typing import Any
 
@@ -202,10 +203,6 @@ class Ledger:
         base = None if account.key_is_own else self.store.book.base_of(self.upstream, account.key_hash)
         return None if base is None else base.id
 
-    def note_admitted(self, account_id: str, cheapest_pusd: int) -> None:
-        """Remember the cheapest call that the account was ever admitted: with less than that left it is spent (M19)."""
-        self.account_state(account_id).admitted(cheapest_pusd)
-
     def forgive(self, account_id: str) -> None:
         """Forget earlier refusals, after a limit was changed or a freeze lifted (M19)."""
         self.escalation.clear(self.account(account_id).token_hash)
@@ -224,10 +221,6 @@ class Ledger:
         self.account_state(account_id).budget_refusals += cause.source is Source.BUDGET
         self.commit(Refuse(account_id, cause))
         self._tell("refused", account_id, cause)
-
-    def note_served(self, account_id: str, *, overtaken: bool) -> None:
-        """Count a call that was answered; `overtaken` as in `Conclude`."""
-        self.commit(Conclude(account_id, overtaken=overtaken))
 
     def note_unserved(self, account_id: str, cause: Cause, *, overtaken: bool = False) -> None:
         """Count a call that was not answered though we did not refuse it, and publish it."""
@@ -263,7 +256,6 @@ class Ledger:
     def balance(self, account_id: str) -> Balance:
         """The account as it stands. Of two balances the one with the higher `as_of` is the newer."""
         account, state = self.account(account_id), self.account_state(account_id)
-        totals = state.totals
         return balance_of(
             account,
             as_of=next(self._as_of),
@@ -274,9 +266,5 @@ class Ledger:
             gate=state.gate,
             traffic={name: traffic.document() for name, traffic in state.traffic.items()},
             unknown=sum(r.unknown_since_s is not None for r in self.store.pending(account_id)),
-            prompt_tokens=totals.prompt_tokens,
-            cached_tokens=totals.cached_tokens,
-            cache_write_tokens=totals.cache_write_tokens,
-            completion_tokens=totals.completion_tokens,
-            cache_hit_requests=totals.cache_hit_requests,
+            **asdict(state.totals),
         )

@@ -47,6 +47,9 @@ class UnservedHeads:
     Args:
         head_bytes_max: See `REQUEST_HEAD_BYTES_MAX`.
         heads_bytes_max: See `REQUEST_HEADS_BYTES_MAX`.
+
+    Attributes:
+        total_bytes: The memory that all of them take.
     """
 
     def __init__(
@@ -54,13 +57,8 @@ class UnservedHeads:
     ) -> None:
         self._heads_bytes_max = heads_bytes_max
         self._bytes_of: dict[ConnectionHeads, int] = {}
-        self._total_bytes = 0
+        self.total_bytes = 0
         self.head_bytes_max = head_bytes_max
-
-    @property
-    def total_bytes(self) -> int:
-        """What all of them occupy."""
-        return self._total_bytes
 
     def note(self, heads: ConnectionHeads, size_bytes: int) -> None:
         """Note how many bytes of heads a connection keeps now.
@@ -68,12 +66,12 @@ class UnservedHeads:
         When all keep too much, those that keep most are ended until a quarter is free. A client that sends one whole head at a
         time is never among them.
         """
-        self._total_bytes += size_bytes - self._bytes_of.pop(heads, 0)
+        self.total_bytes += size_bytes - self._bytes_of.pop(heads, 0)
         if size_bytes:
             self._bytes_of[heads] = size_bytes
-        if self._total_bytes > self._heads_bytes_max:
+        if self.total_bytes > self._heads_bytes_max:
             for largest in sorted(self._bytes_of, key=self._bytes_of.__getitem__, reverse=True):
-                if self._total_bytes <= self._heads_bytes_max * 3 // 4:
+                if self.total_bytes <= self._heads_bytes_max * 3 // 4:
                     break
                 largest.end()
 
@@ -230,12 +228,10 @@ class LimitedProtocol(web.RequestHandler):
             _log.error("request.crashed", exc_info=exc)
         if request.writer.output_size > 0:
             raise ConnectionError("A response has begun: a second one inside it would be taken for its body.")
-        text = (
-            "The request is not valid HTTP."
-            if status < 500
-            else "The proxy failed. Nothing more is sent for this call."
-        )
-        body = error_body(None, status, text, "invalid_request" if status < 500 else "server")
+        text, kind = "The proxy failed. Nothing more is sent for this call.", "server"
+        if status < 500:
+            text, kind = "The request is not valid HTTP.", "invalid_request"
+        body = error_body(None, status, text, kind)
         response = web.Response(status=status, body=body, content_type="application/json")
         response.force_close()
         return response

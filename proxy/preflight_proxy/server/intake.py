@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 
 from aiohttp import web
@@ -34,22 +33,27 @@ class IntakeError(Exception):
         self.message = message
 
 
-class BodyMemory:
-    """The memory of one body, taken until the last user of the body is done.
+class Body:
+    """One body. Its memory is taken until the last user of the body is done.
 
     Args:
-        size_bytes: How much is taken.
-        give_back: Told how many bytes of it are free again.
+        size_bytes: How much memory is taken.
+        give_back: Called with how many bytes of it are free again.
+
+    Attributes:
+        data: The bytes of the body, once it is read.
     """
 
     def __init__(self, size_bytes: int, give_back: Callable[[int], None]) -> None:
         self._size_bytes = size_bytes
         self._give_back = give_back
         self._users_count = 1
+        self.data = b""
 
-    def fit(self, size_bytes: int) -> None:
-        """Give back what the body does not need: for a body of unknown length, the largest size was taken."""
-        spare_bytes, self._size_bytes = self._size_bytes - size_bytes, size_bytes
+    def fill(self, data: bytes) -> None:
+        """Set the bytes, and give back what they do not need: for a body of unknown length, the largest size was taken."""
+        self.data = data
+        spare_bytes, self._size_bytes = self._size_bytes - len(data), len(data)
         self._give_back(spare_bytes)
 
     def keep(self, task: asyncio.Task[None]) -> None:
@@ -62,19 +66,6 @@ class BodyMemory:
         self._users_count -= 1
         if not self._users_count:
             self._give_back(self._size_bytes)
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """A whole body.
-
-    Attributes:
-        data: Its bytes.
-        memory: The memory that it takes.
-    """
-
-    data: bytes
-    memory: BodyMemory
 
 
 class Intake:
@@ -123,20 +114,19 @@ class Intake:
         size_bytes = request.content_length
         if size_bytes is not None and size_bytes > self._body_bytes_max:
             raise self._too_large()
-        memory = await self._take(owner, self._body_bytes_max if size_bytes is None else size_bytes)
+        body = await self._take(owner, self._body_bytes_max if size_bytes is None else size_bytes)
         try:
-            data = await self._read(request)
-            memory.fit(len(data))
-            yield Body(data, memory)
+            body.fill(await self._read(request))
+            yield body
         finally:
-            memory.leave()
+            body.leave()
 
-    async def _take(self, owner: str, size_bytes: int) -> BodyMemory:
+    async def _take(self, owner: str, size_bytes: int) -> Body:
         while not self._has_room(owner, size_bytes):
             self._freed.clear()
             await self._freed.wait()
         self._bytes_of[owner] = self._bytes_of.get(owner, 0) + size_bytes
-        return BodyMemory(size_bytes, partial(self._give_back, owner))
+        return Body(size_bytes, partial(self._give_back, owner))
 
     def _give_back(self, owner: str, size_bytes: int) -> None:
         owner_bytes = self._bytes_of.pop(owner, 0) - size_bytes

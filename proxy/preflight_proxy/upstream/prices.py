@@ -135,7 +135,7 @@ class Prices:
             kept = self._lists.get(model)
             if kept is None or now_s - kept.fetched_at_s >= STALE_S:
                 _log.error("prices.unread", model=model, why=str(exc))
-                kind = UnreachableError if isinstance(exc, UnreachableError) else StalePricesError
+                kind = UnreachableError if isinstance(exc, NoAnswerError) else StalePricesError
                 return kind(f"The price list of {model!r} cannot be read.")
             self._failed_at_s[model] = now_s
             _log.warning("prices.kept", model=model, why=str(exc))
@@ -155,10 +155,7 @@ class Prices:
         self._expired.add(model)
 
     async def _fetch(self, model: str) -> PriceList:
-        try:
-            status, raw = await self._upstream.get(f"/models/{url_quote(model, safe='/:@~')}/endpoints")
-        except NoAnswerError as exc:
-            raise UnreachableError(str(exc)) from exc
+        status, raw = await self._upstream.get(f"/models/{url_quote(model, safe='/:@~')}/endpoints")
         if status not in (200, 400, 404):
             raise UpstreamError(f"OpenRouter answered {status} for the price list.")
         endpoints: list[Endpoint] = []

@@ -30,8 +30,7 @@ from preflight_proxy.gates.ports import (
     streams,
 )
 from preflight_proxy.ledger.account_state import Traffic
-from preflight_proxy.server.acceptor import stop_all
-from preflight_proxy.server.listeners import LISTENER_CONNECTIONS_MAX, Listeners
+from preflight_proxy.server.listeners import LISTENER_CONNECTIONS_MAX, Listeners, stop_all
 from tests.support.gate_places import closed_port, echo, flood, opened, pair, place
 from tests.support.raw_http import Raw
 from tests.support.tls import new_authority, tls_spec, trusting

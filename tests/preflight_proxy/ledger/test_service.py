@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from preflight_proxy.base.control_messages import LedgerEvent
-from preflight_proxy.core.ledger.commands import Freeze, OpenAccount, Post, Reserve
+from preflight_proxy.core.ledger.commands import Conclude, Freeze, OpenAccount, Post, Reserve
 from preflight_proxy.core.ledger.rows import CallFacts
 from preflight_proxy.core.ledger.state import Change
 from preflight_proxy.core.refusals.outcomes import LEFT
@@ -65,7 +65,7 @@ def test_the_totals_are_there_again_after_a_restart(ledger: Ledger, tmp_path: Pa
 
 
 def test_an_account_is_spent_once_a_call_was_refused_and_not_even_the_cheapest_would_fit(ledger: Ledger) -> None:
-    ledger.note_admitted("a", DOLLAR // 4)
+    ledger.account_state("a").admitted(DOLLAR // 4)
     call(ledger, "one", DOLLAR // 2)
     call(ledger, "two", DOLLAR // 2 - 1)
     assert not ledger.spent("a"), "the next call may be cheaper than the first quote said"
@@ -79,7 +79,7 @@ async def test_why_a_call_was_not_served_is_counted_and_told(ledger: Ledger) -> 
     ledger.note_refusal("a", Code.SPENT, "m/x")
     ledger.note_bad_request("a", "no such field")
     ledger.note_unserved("a", LEFT)
-    ledger.note_served("a", overtaken=True)
+    ledger.commit(Conclude("a", overtaken=True))
     account = ledger.account("a")
     assert [cause.code for cause in account.outcomes.causes] == ["spent", "bad_request", "left"]
     assert (account.refused, account.outcomes.served, ledger.account_state("a").budget_refusals) == (2, 1, 1)

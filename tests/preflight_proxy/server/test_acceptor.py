@@ -13,7 +13,7 @@ import pytest
 import structlog
 import uvloop
 
-from preflight_proxy.server.acceptor import Acceptor
+from preflight_proxy.server.listeners import Acceptor
 from tests.support.raw_http import Raw
 
 pytestmark = pytest.mark.wire

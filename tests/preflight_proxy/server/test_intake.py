@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from preflight_proxy.base.tasks import Tasks
-from preflight_proxy.server.intake import BodyMemory, Intake, IntakeError
+from preflight_proxy.server.intake import Body, Intake, IntakeError
 from preflight_proxy.server.listeners import Listeners
 from tests.support.raw_http import Raw
 
@@ -195,7 +195,7 @@ async def test_a_client_that_leaves_while_it_waits_for_memory_takes_none() -> No
 
 async def test_memory_stays_taken_while_a_task_uses_the_body_though_its_client_is_gone() -> None:
     given_back: list[int] = []
-    room, done = BodyMemory(7, given_back.append), asyncio.Event()
+    room, done = Body(7, given_back.append), asyncio.Event()
 
     async def drain() -> None:
         await done.wait()
