@@ -1,12 +1,13 @@
-"""Where a run's options come from: an option wins over a variable, that over the file, that over the default. Pure.
+"""Merges the sources of a run's options: the command line wins over variables, they win over the file, and it wins over defaults.
 
-A source is a mapping of `run_multi`'s keywords to what it says; None, and an empty list or map, says nothing.
+A source is a mapping of `run_multi`'s keywords to values. None, an empty list and an empty mapping give no value.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Any
 
 from agent_preflight.base.config import Environment
@@ -20,59 +21,50 @@ Lookup = Callable[[str], str | None]
 ReadFile = Callable[[str], str]
 
 BY_OPTION = "option"
-"""The source of a variable whose value was given on the command line. It is kept nowhere."""
+"""The source of a variable whose value is from the command line. No file keeps the value."""
 
 MERGED_BY_NAME = ("env", "services")
-"""Maps of several sources are one; of everything else the strongest source is taken whole."""
-ALTERNATIVES = (("initial_prompt", "prompt_file"),)
-"""Of such options the strongest source decides which is meant."""
+"""Mappings that are merged name by name. Of any other option, the strongest source gives the whole value."""
+PROMPTS = ("initial_prompt", "prompt_file")
+"""Two forms of one option: a source that gives one of them replaces both."""
 OF_A_MODEL = {"budget_usd": "budget_usd", "container_args": "arguments"}
-"""What a model may have of its own, unless a stronger source than the one that names the models speaks for all."""
+"""Options that a model may have of its own. They have no effect if a stronger source than that of the models gives the option."""
 
 
 def merged(*sources: Source) -> dict[str, Any]:
-    """Return what several sources say together.
+    """Return the options of several sources.
 
     Args:
         sources: The strongest first.
 
     Raises:
-        SettingError: The models are none.
+        SettingError: The models are wrong.
     """
-    given = [{name: value for name, value in source.items() if _says(value)} for source in sources]
-    for options in ALTERNATIVES:
-        for stronger, weaker in ((a, b) for number, a in enumerate(given) for b in given[number + 1 :]):
-            if any(name in stronger for name in options):
-                for name in options:
-                    weaker.pop(name, None)
-    said = {name: value for source in reversed(given) for name, value in source.items()}
-    for name in MERGED_BY_NAME:
-        if maps := [source[name] for source in reversed(given) if name in source]:
-            said[name] = {key: value for each in maps for key, value in each.items()}
-    return _with_what_models_have(said, given)
+    given = [{name: value for name, value in source.items() if _is_given(value)} for source in sources]
+    options: dict[str, Any] = {}
+    for source in reversed(given):
+        if any(name in source for name in PROMPTS):
+            options = {name: value for name, value in options.items() if name not in PROMPTS}
+        maps = {name: {**options.get(name, {}), **source[name]} for name in MERGED_BY_NAME if name in source}
+        options |= source | maps
+    if "models" in options:
+        models: tuple[NamedModel, ...] = read_option("models", options["models"])
+        stronger = list(takewhile(lambda source: "models" not in source, given))
+        for name, attribute in OF_A_MODEL.items():
+            own = {str(model.alias): value for model in models if (value := getattr(model, attribute)) is not None}
+            if own and not any(name in source for source in stronger):
+                usual = options.get(name, defaults()[name] or ())
+                options[name] = {str(model.alias): own.get(str(model.alias), usual) for model in models}
+        options["models"] = tuple(replace(model, budget_usd=None, arguments=None) for model in models)
+    return options
 
 
-def _says(value: object) -> bool:
+def _is_given(value: object) -> bool:
     return value is not None and value not in ([], {}, ())
 
 
-def _with_what_models_have(said: dict[str, Any], sources: list[dict[str, Any]]) -> dict[str, Any]:
-    """Turn what models have of their own into mappings by alias."""
-    if "models" not in said:
-        return said
-    models: tuple[NamedModel, ...] = read_option("models", said["models"])
-    at = next(number for number, source in enumerate(sources) if "models" in source)
-    for name, attribute in OF_A_MODEL.items():
-        own = {str(model.alias): value for model in models if (value := getattr(model, attribute)) is not None}
-        if own and not any(name in source for source in sources[:at]):
-            for_all = said.get(name, defaults()[name] or ())
-            said[name] = {str(model.alias): own.get(str(model.alias), for_all) for model in models}
-    said["models"] = tuple(replace(model, budget_usd=None, arguments=None) for model in models)
-    return said
-
-
 def of_environment(environment: Environment) -> Source:
-    """Return what the known variables say of a run."""
+    """Return the options that environment variables give."""
     return {
         "models": list(environment.models),
         "budget_usd": None if environment.budget is None else environment.budget_usd(),
@@ -80,59 +72,58 @@ def of_environment(environment: Environment) -> Source:
     }
 
 
-def for_command(options: Source, environment: Environment, file: Source) -> dict[str, Any]:
-    """Return what the command `run` is told.
+def for_command(given: Source, environment: Environment, file: Source) -> dict[str, Any]:
+    """Return the options of the command `run`.
 
     Args:
-        options: The command line's.
+        given: Those of the command line.
         environment: The known variables.
-        file: What the file says.
+        file: Those of the file.
 
     Raises:
-        ConfigError: A key or the models are missing, or a value is none.
+        ConfigError: A key or the models are missing, or a value is wrong.
     """
-    variables = of_environment(
-        environment if not _says(options.get("budget_usd")) else replace(environment, budget=None)
-    )
-    said = with_keys(merged(options, variables, file), environment)
-    if said.get("sandbox") != "process":  # which has no network of its own
-        said = {"network": COMMAND_NETWORK, **said}
-    if "models" not in said:
-        needs_image = said.get("sandbox") != "process" and "image_name" not in said
+    if _is_given(given.get("budget_usd")):
+        environment = replace(environment, budget=None)  # it may be wrong, because it is not used
+    options = with_keys(merged(given, of_environment(environment), file), environment)
+    is_process = options.get("sandbox") == "process"
+    if not is_process:  # a process has no network of its own
+        options = {"network": COMMAND_NETWORK, **options}
+    if "models" not in options:
+        needs_image = not is_process and "image_name" not in options
         image = " Name an image too, with --image or under `image` there." if needs_image else ""
         raise ConfigError(
             f"Name a model with --model, in PREFLIGHT_MODELS, or under `models` in preflight.toml.{image}"
         )
-    if said.get("sandbox") == "process" and "command" not in said and _says(options.get("container_args")):
-        said["command"] = said.pop("container_args")
-    return said
+    if is_process and "command" not in options and _is_given(given.get("container_args")):
+        options["command"] = options.pop("container_args")
+    return options
 
 
-def with_keys(given: Source, environment: Environment) -> dict[str, Any]:
-    """Return a run's options with the keys that it needs, from the environment where they are not given.
+def with_keys(options: Source, environment: Environment) -> dict[str, Any]:
+    """Return a run's options with the API keys that it needs. A key that is not among the options is from the environment.
 
     Raises:
-        ConfigError: One is missing.
+        ConfigError: A key is missing.
     """
-    said = dict(given)
-    said["admin_key"] = said.get("admin_key") or environment.admin_key
-    said["or_key"] = said.get("or_key") or environment.api_key
-    if said["admin_key"] is None:
+    admin_key = options.get("admin_key") or environment.admin_key
+    or_key = options.get("or_key") or environment.api_key
+    if admin_key is None:
         raise ConfigError("Set OR_ADMIN_KEY or OPENROUTER_ADMIN_KEY to a management key of OpenRouter.")
-    if said["or_key"] is None and not said.get("skip_preflight"):
+    if or_key is None and not options.get("skip_preflight"):
         raise ConfigError(
             "Set OPENROUTER_API_KEY to an inference key of OpenRouter, or leave the checks out (--skip-preflight)."
         )
-    return said
+    return {**options, "admin_key": admin_key, "or_key": or_key}
 
 
 @dataclass(frozen=True, slots=True)
 class AgentVariables:
-    """The agents' variables as the sources of a run give them.
+    """The agents' variables.
 
     Attributes:
-        values: Each variable's value. None for one whose value in this process is handed on.
-        sources: Where each comes from: `option`, `environment`, `config` or `env_file`.
+        values: The value of each variable; None for the value that it has in this process.
+        sources: The source of each value: `option`, `environment`, `config` or `env_file`.
         files: The env files, in the order in which they were read.
     """
 
@@ -141,63 +132,63 @@ class AgentVariables:
     files: tuple[str, ...]
 
 
-def read_variables(options: Source, file: Source, read_file: ReadFile) -> AgentVariables:
+def read_variables(given: Source, file: Source, read_file: ReadFile) -> AgentVariables:
     """Return the agents' variables. An option wins over the file's table, that over `pass_env`, that over env files.
 
     Args:
-        options: What the command line or a script says.
-        file: What the file says.
+        given: Options of the command line or of a script.
+        file: Those of the file.
         read_file: Returns a file's text. Raises ConfigError.
 
     Raises:
         ConfigError: An env file cannot be read.
     """
-    paths = read_option("env_file", options.get("env_file") or file.get("env_file") or ())
-    handed_on = read_option("pass_env", options.get("pass_env") or file.get("pass_env") or ())
-    named: list[tuple[str, Mapping[str, str | None]]] = [
+    paths = read_option("env_file", given.get("env_file") or file.get("env_file") or ())
+    names = read_option("pass_env", given.get("pass_env") or file.get("pass_env") or ())
+    values: dict[str, str | None] = {}
+    sources: dict[str, str] = {}
+    for source, variables in (
         *(("env_file", parse_env_file(read_file(path), path)) for path in paths),
-        ("environment", dict.fromkeys(handed_on)),
-        ("config", _mapping(file)),
-        (BY_OPTION, _mapping(options)),
-    ]
-    values = {name: value for _, variables in named for name, value in variables.items()}
-    sources = {
-        name: "environment" if value is None else source
-        for source, variables in named
-        for name, value in variables.items()
-    }
+        ("environment", dict.fromkeys(names)),
+        ("config", _variables(file)),
+        (BY_OPTION, _variables(given)),
+    ):
+        values |= variables
+        sources |= {name: "environment" if value is None else source for name, value in variables.items()}
     return AgentVariables(values, sources, paths)
 
 
-def _mapping(source: Source) -> Mapping[str, str | None]:
-    own = source.get("env") or {}
-    return own if isinstance(own, Mapping) else read_option("env", own)
+def _variables(source: Source) -> Mapping[str, str | None]:
+    env = source.get("env") or {}
+    return env if isinstance(env, Mapping) else read_option("env", env)
 
 
-def settings_of(said: Source, env: Mapping[str, str | None], lookup: Lookup, read_file: ReadFile) -> RunSettings:
-    """Return the settings that a run's options make, with its prompt and the agents' variables.
+def settings_of(options: Source, env: Mapping[str, str | None], lookup: Lookup, read_file: ReadFile) -> RunSettings:
+    """Return the settings of a run, with its prompt and the agents' variables.
 
     Args:
-        said: What is said of a run, with its keys.
-        env: The agents' variables. None stands for a value of this process.
+        options: The run's options, with its keys.
+        env: The agents' variables. None stands for the value in this process.
         lookup: Returns a variable of this process.
         read_file: Returns a file's text. Raises ConfigError.
 
     Raises:
-        ConfigError: The prompt's file cannot be read, a variable is not set, a value is none, or there are two prompts.
+        ConfigError: The prompt's file cannot be read, a variable is not set, a value is wrong, or there are two prompts.
         TypeError: There is no such option.
     """
-    options = dict(said)
+    options = {
+        **options,
+        "env": {name: _value(name, lookup) if value is None else value for name, value in env.items()},
+    }
     if options.get("prompt_file") is not None:
         if options.get("initial_prompt") is not None:
             raise ConfigError("prompt and prompt_file contradict each other; keep one.")
         options["initial_prompt"] = read_file(read_option("prompt_file", options["prompt_file"]))
-    options["env"] = {name: _value(name, lookup) if value is None else value for name, value in env.items()}
     return read_settings(options)
 
 
 def _value(name: str, lookup: Lookup) -> str:
     value = lookup(name)
     if value is None:
-        raise ConfigError(f"The variable {name} is to be handed on to the agents, but it is not set.")
+        raise ConfigError(f"Agents are to get the variable {name}, but it is not set here.")
     return value
