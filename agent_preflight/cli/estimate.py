@@ -88,9 +88,9 @@ def _settings(given: dict[str, Any], config: Path | None) -> RunSettings:
 
 
 def _read(name: str, value: object, flag: str | None = None) -> Any:  # noqa: ANN401 - whatever the option is
-    from agent_preflight.options.settings import options
+    from agent_preflight.options.settings import OPTIONS
 
-    option = options()[name]
+    option = OPTIONS[name]
     return read_flag(option.kind, value, flag or option.flags[0])
 
 

@@ -14,7 +14,7 @@ from agent_preflight.cli.group import complain
 from agent_preflight.cli.options import complete_run_ids, read_flag
 from agent_preflight.options import kinds
 from agent_preflight.options.kinds import Option
-from agent_preflight.options.settings import COMMAND_NETWORK, defaults, options
+from agent_preflight.options.settings import COMMAND_NETWORK, DEFAULTS, OPTIONS
 from agent_preflight.options.text_files import FileError
 
 INTERRUPTED = "Interrupted. No agent was started and nothing was spent."
@@ -72,7 +72,7 @@ def _run(given: dict[str, Any], config: Path | None, as_json: bool) -> int:
 
 def _read(name: str, value: Any) -> Any:  # noqa: ANN401 - as run_multi takes it
     """Return an option as `run_multi` takes it; what it cannot be is a usage error."""
-    option = options()[name]
+    option = OPTIONS[name]
     flag = option.flags[0] if option.flags else "ARGUMENTS"
     given = value
     if option.kind in (kinds.ENV, kinds.SERVICES):
@@ -105,7 +105,7 @@ def _parameters() -> Iterator[inspect.Parameter]:
     told = "A preflight.toml or pyproject.toml. [default: the one in this folder]"
     config = typer.Option(help=told, show_default=False, metavar="FILE", exists=True, dir_okay=False, readable=True)
     yield _parameter("config", Path | None, config)
-    for name, option in options().items():
+    for name, option in OPTIONS.items():
         if option.flags:
             kind = option.kind
             metavar = "RUN_ID" if name == "resume" else "|".join(kind.choices) or kind.metavar
@@ -138,7 +138,7 @@ def _type(name: str, option: Option) -> Any:  # noqa: ANN401 - a type
 
 
 def _default_text(name: str) -> str:
-    default = OTHERWISE.get(name, defaults()[name])
+    default = OTHERWISE.get(name, DEFAULTS[name])
     if default is True:
         return " [default: yes]"
     if default in (None, False, "", ()):

@@ -19,7 +19,7 @@ import msgspec
 from agent_preflight.options.container_values import absolute_mount
 from agent_preflight.options.kinds import Seconds
 from agent_preflight.options.naming import NamedModel
-from agent_preflight.options.settings import keys, options, read_option
+from agent_preflight.options.settings import KEYS, OPTIONS, read_option
 from agent_preflight.options.text_files import read_text
 from preflight_proxy.core.errors import ConfigError
 
@@ -169,7 +169,7 @@ FILE_TYPES: Mapping[str, Any] = {
 @functools.cache
 def tables() -> Mapping[str, tuple[type[msgspec.Struct], ...]]:
     """Return the types of the tables at each place of the file. A place is a path of keys, with `[]` for each list."""
-    fields = [(key, FILE_TYPES.get(name, Any) | None, None) for key, name in keys().items()]
+    fields = [(key, FILE_TYPES.get(name, Any) | None, None) for key, name in KEYS.items()]
     file = msgspec.defstruct("RunConfig", fields, kw_only=True, frozen=True, forbid_unknown_fields=True)
     return {
         "": (file,),
@@ -252,14 +252,14 @@ def _read(document: object, path: str, name: str) -> dict[str, Any]:
         table = msgspec.convert(document, file)
     except msgspec.ValidationError as exc:
         raise ConfigError(f"{name}: {explained(str(exc))}") from exc
-    values = {key: value for key in keys() if (value := getattr(table, key)) is not None}
+    values = {key: value for key in KEYS if (value := getattr(table, key)) is not None}
     if "prompt" in values and "prompt_file" in values:
         raise ConfigError(f"{name}: prompt and prompt_file contradict each other; keep one.")
     for number, policy in enumerate(values.get("policies", ())):
         if isinstance(policy, Progress):
             read_option("budget_usd", policy.window_usd, f"{name}: policies[{number}].window_usd")
     folder = Path(path).parent.absolute()
-    return {keys()[key]: _value(key, value, folder, f"{name}: {key}") for key, value in values.items()}
+    return {KEYS[key]: _value(key, value, folder, f"{name}: {key}") for key, value in values.items()}
 
 
 def _value(key: str, value: Any, folder: Path, label: str) -> Any:  # noqa: ANN401 - whatever the option is
@@ -268,7 +268,7 @@ def _value(key: str, value: Any, folder: Path, label: str) -> Any:  # noqa: ANN4
     if key == "mounts":
         mounts = [f"{m.source}:{m.target}:{m.mode}" if isinstance(m, Mount) else m for m in value]
         value = [absolute_mount(mount, folder) for mount in mounts]
-    value = read_option(keys()[key], value, label)
+    value = read_option(KEYS[key], value, label)
     if key == "prompt_file":
         return str(folder / Path(value).expanduser())
     if key == "env_file":
@@ -306,7 +306,7 @@ def _in_toml(types: str) -> str:
 def _unknown(key: str, known: list[str]) -> str:
     if key.lower() in ACCOUNT_KEYS:
         return f"{key!r} does not belong into a file: keys come from OR_ADMIN_KEY and OPENROUTER_API_KEY."
-    names = {name: option.key for name, option in options().items() if option.key} | OTHER_NAMES
+    names = {name: option.key for name, option in OPTIONS.items() if option.key} | OTHER_NAMES
     same = [names[key]] if names.get(key) in known else []
     near = same or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     return f"unknown key {key!r}: " + (f"do you mean {near[0]!r}?" if near else f"known are {', '.join(known)}.")

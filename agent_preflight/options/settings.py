@@ -6,7 +6,6 @@ add a field and a keyword here, a line to the docstring of `run_multi`, rows to 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from decimal import Decimal
@@ -222,22 +221,13 @@ class RunSettings:
         )
 
 
-@functools.cache
-def options() -> Mapping[str, Option]:
-    """Return how each field of `RunSettings` is given, by its name."""
-    return {field.name: field.metadata["option"] for field in fields(RunSettings)}
-
-
-@functools.cache
-def keys() -> Mapping[str, str]:
-    """Return the field that each key of a file sets, by the key."""
-    return {key: name for name, option in options().items() if (key := name if option.key is None else option.key)}
-
-
-@functools.cache
-def defaults() -> Mapping[str, Any]:
-    """Return each option's default."""
-    return {field.name: field.default for field in fields(RunSettings)}
+OPTIONS: Mapping[str, Option] = {field.name: field.metadata["option"] for field in fields(RunSettings)}
+"""How each field of `RunSettings` is given, by its name."""
+DEFAULTS: Mapping[str, Any] = {field.name: field.default for field in fields(RunSettings)}
+KEYS: Mapping[str, str] = {
+    key: name for name, option in OPTIONS.items() if (key := name if option.key is None else option.key)
+}
+"""The field that each key of a file sets, by the key."""
 
 
 def unused_by_processes(settings: RunSettings) -> list[str]:
@@ -245,7 +235,7 @@ def unused_by_processes(settings: RunSettings) -> list[str]:
     values = {name: getattr(settings, name) for name in OF_CONTAINERS}
     if settings.network == "host":  # the plan of such a run has it, and a resume reads it
         del values["network"]
-    return [name for name, value in values.items() if value != defaults()[name]]
+    return [name for name, value in values.items() if value != DEFAULTS[name]]
 
 
 def read_option(name: str, value: object, label: str | None = None) -> Any:  # noqa: ANN401 - whatever its kind makes
@@ -259,7 +249,7 @@ def read_option(name: str, value: object, label: str | None = None) -> Any:  # n
     Raises:
         SettingError: The value is wrong. The text says what it must be.
     """
-    return read_value(options()[name].kind, value, label or name)
+    return read_value(OPTIONS[name].kind, value, label or name)
 
 
 def read_value(kind: OptionKind, value: object, label: str) -> Any:  # noqa: ANN401 - whatever its kind makes
@@ -281,6 +271,6 @@ def read_settings(values: Mapping[str, object]) -> RunSettings:
         SettingError: A value is wrong.
         TypeError: There is no such option.
     """
-    if unknown := sorted(values.keys() - options().keys()):
+    if unknown := sorted(values.keys() - OPTIONS.keys()):
         raise TypeError(f"a run has no option {', '.join(unknown)}")
     return RunSettings(**{name: read_option(name, value) for name, value in values.items() if value is not None})

@@ -12,7 +12,7 @@ from typing import Any
 
 from agent_preflight.base.config import Environment
 from agent_preflight.options.naming import NamedModel
-from agent_preflight.options.settings import COMMAND_NETWORK, RunSettings, defaults, read_option, read_settings
+from agent_preflight.options.settings import COMMAND_NETWORK, DEFAULTS, RunSettings, read_option, read_settings
 from agent_preflight.options.text_files import parse_env_file
 from preflight_proxy.core.errors import ConfigError
 
@@ -53,7 +53,7 @@ def merged(*sources: Source) -> dict[str, Any]:
         for name, attribute in OF_A_MODEL.items():
             own = {str(model.alias): value for model in models if (value := getattr(model, attribute)) is not None}
             if own and not any(name in source for source in stronger):
-                usual = options.get(name, defaults()[name] or ())
+                usual = options.get(name, DEFAULTS[name] or ())
                 options[name] = {str(model.alias): own.get(str(model.alias), usual) for model in models}
         options["models"] = tuple(replace(model, budget_usd=None, arguments=None) for model in models)
     return options

@@ -13,7 +13,7 @@ from agent_preflight.base.config import Environment, variable
 from agent_preflight.base.usd import Dollars
 from agent_preflight.models import RunResult
 from agent_preflight.options.naming import default_alias
-from agent_preflight.options.settings import Models, RunOptions, TrialOptions, defaults
+from agent_preflight.options.settings import DEFAULTS, Models, RunOptions, TrialOptions
 from agent_preflight.options.sources import read_variables, settings_of, with_keys
 from agent_preflight.options.text_files import read_text
 from agent_preflight.runner.arguments import build_request, texts
@@ -54,7 +54,7 @@ def lists_keywords(options: type) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
 def _keyword(name: str, kind: object) -> inspect.Parameter:
     own = {"runs_dir": RUNS_DIR, "budget_usd": inspect.Parameter.empty, "mounts": None}
-    default = own.get(name, defaults()[name])
+    default = own.get(name, DEFAULTS[name])
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent_preflight.options import kinds
-from agent_preflight.options.settings import options
+from agent_preflight.options.settings import OPTIONS
 from openrouter_sim import Simulator
 from tests.support.cli_commands import COMMANDS, CommandResult, invoke
 
@@ -35,7 +35,7 @@ WRONG: Mapping[kinds.OptionKind, tuple[str, ...]] = {
     kinds.CPUS: ("", "all", "-1", "1e3", "1.0000000001", HOSTILE, "1,5"),
     kinds.RUN_ID: ("", "..", "../x", "a" * 129, HOSTILE, "a b", ".hidden"),
     kinds.TEXT: ("nul \0", "\udcff"),
-    **{option.kind: ("", "vm", HOSTILE, "AUTO", "dockerr") for option in options().values() if option.kind.choices},
+    **{option.kind: ("", "vm", HOSTILE, "AUTO", "dockerr") for option in OPTIONS.values() if option.kind.choices},
 }
 """What no value of a kind may be: empty, of another type, out of range, hostile, nearly right."""
 ALWAYS_A_FOLDER = {"runs_dir"}
@@ -88,7 +88,7 @@ def said(told: CommandResult) -> str:
 
 
 def wrong_values() -> Iterator[tuple[str, str, str]]:
-    for name, option in options().items():
+    for name, option in OPTIONS.items():
         if option.flags and name not in ALWAYS_A_FOLDER and option.kind is not kinds.SWITCH:
             yield from ((name, option.flags[0], value) for value in WRONG[option.kind])
     yield from (("resume", "--resume", value) for value in WRONG[kinds.RUN_ID])
@@ -103,10 +103,10 @@ def parameters(*names: str) -> list[Any]:
 
 
 def test_the_table_has_five_wrong_values_for_each_option_of_a_run() -> None:
-    for name, option in options().items():
+    for name, option in OPTIONS.items():
         if option.flags and name not in ALWAYS_A_FOLDER and option.kind not in (kinds.SWITCH, kinds.TEXT):
             assert len(WRONG[option.kind]) >= 5, name
-    flags = {flag for option in options().values() for flags in option.flags for flag in flags.split("/")}
+    flags = {flag for option in OPTIONS.values() for flags in option.flags for flag in flags.split("/")}
     of_the_command = {opt for each in parameters("run") for opt in [*each.opts, *each.secondary_opts]}
     assert of_the_command == flags | {"--config", "--json"}
 

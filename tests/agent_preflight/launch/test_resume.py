@@ -21,7 +21,7 @@ from agent_preflight.launch.resume import (
     resumed_settings,
     runs_dir_of,
 )
-from agent_preflight.options.settings import RunSettings, options
+from agent_preflight.options.settings import OPTIONS, RunSettings
 from agent_preflight.options.sources import read_variables
 from agent_preflight.options.text_files import read_text
 from agent_preflight.runner.api import request_of, run_container
@@ -36,7 +36,7 @@ from tests.support.cli_commands import CommandResult, invoke
 from tests.support.trial_field import MODEL
 
 KEYS = {"OR_ADMIN_KEY": "adm", "OPENROUTER_API_KEY": "inf", "PREFLIGHT_MODELS": "o/other", "PREFLIGHT_BUDGET": "9"}
-OPTIONS: dict[str, Any] = {
+SCRIPT: dict[str, Any] = {
     "admin_key": "adm",
     "or_key": "inf",
     "models": [("a/a", "one"), ("b/b", "two")],
@@ -73,7 +73,7 @@ WITHOUT_CONTAINERS: dict[str, Any] = {
 
 def plan_of(origin: Origin | None, **changes: Any) -> dict[str, Any]:
     """Return the plan of a run with such options, as it is read from its file."""
-    request = request_of({**OPTIONS, **changes})
+    request = request_of({**SCRIPT, **changes})
     request = replace(request, origin=origin)
     trials = plan_trials(request.settings, "r", lambda: "k")
     document: dict[str, Any] = json.loads(json.dumps(plan_document("r", trials, request, "now")))
@@ -275,7 +275,7 @@ def test_every_option_of_a_run_has_its_place_on_a_resume() -> None:
     of_variables = {"env", "env_file", "pass_env"}
     given_anew = {"runs_dir", "run_id", "resume", "retry_failed", "admin_key", "or_key", "log_fn", "prompt_file"}
     code = {"eject_policy", "on_event", "on_complete", "preflight_kwargs"}
-    assert {*COMPARED.values(), *MAY_CHANGE, *of_trials, *of_variables, *given_anew, *code} == options().keys()
+    assert {*COMPARED.values(), *MAY_CHANGE, *of_trials, *of_variables, *given_anew, *code} == OPTIONS.keys()
 
 
 @pytest.mark.parametrize("plan", [{}, {"origin": 3, "may_change": [], "trials": 5, "env_names": None}])

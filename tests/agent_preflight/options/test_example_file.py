@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agent_preflight.options.config_file import known_keys, parse_config, tables
-from agent_preflight.options.settings import COMMAND_NETWORK, defaults, read_option
+from agent_preflight.options.settings import COMMAND_NETWORK, DEFAULTS, read_option
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLE = (ROOT / "agent_preflight" / "options" / "example.toml").read_text("utf-8")
@@ -78,4 +78,4 @@ def test_the_page_names_every_key_that_is_known() -> None:
 def test_defaults_in_the_example_are_those_of_the_code() -> None:
     config = parse_config(uncommented())
     shown = {name: read_option(name, value) for name, value in config.items() if name not in EXAMPLES}
-    assert shown == {name: {**defaults(), "network": COMMAND_NETWORK}[name] for name in shown}
+    assert shown == {name: {**DEFAULTS, "network": COMMAND_NETWORK}[name] for name in shown}

@@ -10,11 +10,11 @@ import pytest
 
 from agent_preflight.options.settings import (
     COMMAND_NETWORK,
+    DEFAULTS,
+    KEYS,
+    OPTIONS,
     RunSettings,
     SettingError,
-    defaults,
-    keys,
-    options,
     read_option,
     read_settings,
     unused_by_processes,
@@ -38,12 +38,12 @@ def parameters(function: Any) -> dict[str, inspect.Parameter]:
 
 
 def test_run_multi_has_a_keyword_for_each_option_and_no_other() -> None:
-    assert parameters(run_multi).keys() == options().keys() - ONLY_IN_A_FILE
+    assert parameters(run_multi).keys() == OPTIONS.keys() - ONLY_IN_A_FILE
 
 
-@each("name", sorted(options().keys() - ONLY_IN_A_FILE - NEEDED))
+@each("name", sorted(OPTIONS.keys() - ONLY_IN_A_FILE - NEEDED))
 def test_a_keywords_default_is_the_declared_one(name: str) -> None:
-    default, declared = parameters(run_multi)[name].default, defaults()[name]
+    default, declared = parameters(run_multi)[name].default, DEFAULTS[name]
     assert default == declared or (default is None and declared == ()) or str(default) == declared
 
 
@@ -63,19 +63,19 @@ def test_the_docstring_describes_each_keyword_once() -> None:
 
 
 def test_each_option_has_its_own_key_and_its_own_flags() -> None:
-    flags = [flag for option in options().values() for text in option.flags for flag in text.split("/")]
+    flags = [flag for option in OPTIONS.values() for text in option.flags for flag in text.split("/")]
     assert len(flags) == len(set(flags))
-    assert len(keys()) == len(set(keys().values()))
+    assert len(KEYS) == len(set(KEYS.values()))
 
 
 def test_each_default_is_a_value_of_its_option() -> None:
-    for name, default in defaults().items():
+    for name, default in DEFAULTS.items():
         if default not in (None, ()):
             assert read_option(name, default) == default, name
 
 
 def test_what_is_not_given_is_the_default() -> None:
-    assert read_settings({}) == read_settings(dict.fromkeys(options())) == RunSettings()
+    assert read_settings({}) == read_settings(dict.fromkeys(OPTIONS)) == RunSettings()
 
 
 def test_a_wrong_value_says_which_option_and_what_it_must_be() -> None:
@@ -104,7 +104,7 @@ def test_neither_keys_nor_prompts_nor_variables_are_shown() -> None:
 
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
-OF_SCRIPTS = options().keys() - ONLY_IN_A_FILE - {"models"}
+OF_SCRIPTS = OPTIONS.keys() - ONLY_IN_A_FILE - {"models"}
 
 
 def rows(page: str) -> dict[str, list[str]]:
@@ -120,18 +120,18 @@ def test_the_table_for_scripts_has_each_option() -> None:
 
 
 def test_the_table_of_the_file_has_each_key() -> None:
-    assert sorted(keys().keys() - rows("config.md").keys()) == []
+    assert sorted(KEYS.keys() - rows("config.md").keys()) == []
 
 
 @each("page", ["config.md", "python.md"])
 def test_a_number_or_word_that_a_page_gives_as_default_is_the_declared_one(page: str) -> None:
-    names = dict(keys()) if page == "config.md" else {name: name for name in OF_SCRIPTS}
+    names = dict(KEYS) if page == "config.md" else {name: name for name in OF_SCRIPTS}
     found = rows(page)
     for shown, name in names.items():
         cells = found[shown]
         if "," in cells[0] or name == "expect_tokens" or (name == "budget_usd" and page == "python.md"):
             continue
-        declared = {**defaults(), "network": COMMAND_NETWORK if page == "config.md" else "bridge"}[name]
+        declared = {**DEFAULTS, "network": COMMAND_NETWORK if page == "config.md" else "bridge"}[name]
         if isinstance(declared, bool):
             assert cells[1] == str(declared).lower(), shown
         elif isinstance(declared, int | float | Decimal) and cells[1]:
@@ -142,7 +142,7 @@ def test_a_number_or_word_that_a_page_gives_as_default_is_the_declared_one(page:
 
 def test_the_help_has_each_flag_with_what_it_is() -> None:
     told = " ".join(invoke("run", "--help").stdout.split())
-    for option in options().values():
+    for option in OPTIONS.values():
         for flags in option.flags:
             assert flags.replace("/", " / ") in told or flags in told
         assert not option.flags or option.help.split()[0] in told
