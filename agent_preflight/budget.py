@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from agent_preflight.base.usd import Dollars, float_usd, pusd
 from agent_preflight.models import BudgetStatus
-from agent_preflight.openrouter.patch_points import in_force
+from agent_preflight.openrouter.patch_points import replacement
 from preflight_proxy.core.budget_text import RECENT_ACTIONS, UNLABELLED, Action, detailed_text, simple_text
 
 __all__ = ["BudgetStatus", "BudgetTracker"]
@@ -146,7 +146,7 @@ class BudgetTracker:
     def _ask(self) -> float | None:
         from agent_preflight import provision  # brings the HTTP library, which a tracker that never asks does not need
 
-        return in_force(provision.get_usage)(self.api_key)
+        return (replacement(provision.get_usage) or provision.get_usage)(self.api_key)
 
     def _take(self, used_usd: float | None) -> None:
         if used_usd is None or not math.isfinite(used_usd) or used_usd < self._used_usd:

@@ -7,7 +7,7 @@ import copy
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from agent_preflight.models import CacheStats
@@ -164,8 +164,7 @@ class CacheMetrics(CacheStats):
 
     def to_dict(self) -> dict[str, int | float]:
         """Return the six sums, and `hit_rate` and `request_hit_rate`, rounded to 4 decimals."""
-        rates = {"hit_rate": round(self.hit_rate, 4), "request_hit_rate": round(self.request_hit_rate, 4)}
-        return {**super().to_dict(), "total_completion_tokens": self.total_completion_tokens, **rates}
+        return {**super().to_dict(), "request_hit_rate": round(self.request_hit_rate, 4)}
 
     def summary(self) -> str:
         """Return the figures as one line for a log."""
@@ -197,12 +196,11 @@ def format_cache_report(metrics: CacheMetrics, model_id: str = "") -> str:
     return "\n".join(lines)
 
 
+@dataclass(eq=False, repr=False)
 class PromptBuilder:
     """Builds request bodies whose beginning stays the same from turn to turn, with marks for caching where a model needs them.
 
-    The arguments are kept as attributes of the same names.
-
-    Args:
+    Attributes:
         system: The system text, first in every request.
         tools: Tool definitions in the form of the API, the same in every request.
         environment: What follows the system text after a blank line, such as facts of this conversation.
@@ -210,8 +208,6 @@ class PromptBuilder:
         anthropic_mode: `explicit` marks the system text and the newest user message before the last message; `auto` sets one
             mark for the whole request.
         cache_ttl: How long Anthropic keeps the cache, `"5m"` or `"1h"`; its default if None.
-
-    Attributes:
         metrics: A `CacheMetrics` for the answers of this conversation; the caller records into it.
 
     Examples:
@@ -222,23 +218,14 @@ class PromptBuilder:
         (['system', 'user'], 200)
     """
 
-    def __init__(
-        self,
-        system: str,
-        tools: list[dict[str, Any]] | None = None,
-        environment: str | None = None,
-        provider: str = "auto",
-        anthropic_mode: str = "explicit",
-        cache_ttl: str | None = None,
-    ) -> None:
-        self.system = system
-        self.tools = tools
-        self.environment = environment
-        self.provider = provider
-        self.anthropic_mode = anthropic_mode
-        self.cache_ttl = cache_ttl
-        self.metrics = CacheMetrics()
-        self._messages: list[dict[str, Any]] = []
+    system: str
+    tools: list[dict[str, Any]] | None = None
+    environment: str | None = None
+    provider: str = "auto"
+    anthropic_mode: str = "explicit"
+    cache_ttl: str | None = None
+    metrics: CacheMetrics = field(default_factory=CacheMetrics, init=False)
+    _messages: list[dict[str, Any]] = field(default_factory=list, init=False)
 
     @property
     def turn_count(self) -> int:

@@ -3,7 +3,7 @@
 The dataclasses are mutable, and the order of their fields is part of the API.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from agent_preflight.base.usd import pusd
@@ -78,14 +78,7 @@ class CacheStats:
 
     def to_dict(self) -> dict[str, int | float]:
         """Return the five counts and `hit_rate`, rounded to 4 decimals, in the order of summary.json."""
-        return {
-            "total_prompt_tokens": self.total_prompt_tokens,
-            "cached_tokens": self.cached_tokens,
-            "cache_creation_tokens": self.cache_creation_tokens,
-            "request_count": self.request_count,
-            "cache_hit_requests": self.cache_hit_requests,
-            "hit_rate": round(self.hit_rate, 4),
-        }
+        return {**asdict(self), "hit_rate": round(self.hit_rate, 4)}
 
 
 @dataclass
@@ -162,16 +155,8 @@ class RunResult:
         `cost_usd` is rounded to 4 decimals, `duration_s` to 3; `cache` is a dict.
         """
         return {
-            "alias": self.alias,
-            "model_id": self.model_id,
-            "budget_usd": self.budget_usd,
-            "started_at": self.started_at,
-            "finished_at": self.finished_at,
+            **{each.name: getattr(self, each.name) for each in fields(self) if each.name != "preflight"},
             "duration_s": round(float(self.duration_s), 3),
             "cost_usd": None if self.cost_usd is None else round(self.cost_usd, 4),
-            "error": self.error,
-            "tool_calls": self.tool_calls,
-            "events_count": self.events_count,
-            "output": self.output,
             "cache": self.cache.to_dict(),
         }

@@ -5,7 +5,7 @@ from agent_preflight.base.usd import dollars, pusd
 from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.report import CheckLine, counted, failed, passed, warned
 from agent_preflight.openrouter import http
-from agent_preflight.openrouter.patch_points import is_replaced
+from agent_preflight.openrouter.patch_points import replacement
 from agent_preflight.openrouter.reachable import UNREACHABLE, refusal_of, why_unread
 
 BALANCE, BUDGETS, KEY = "Account balance", "Provisioning budget", "Inference key"
@@ -19,19 +19,19 @@ _SET_KEY = "Set OPENROUTER_API_KEY to an inference key: https://openrouter.ai/se
 
 def check_balance(inputs: Inputs, facts: Facts) -> list[CheckLine]:
     """Check that the account has more than `BALANCE_USD_MIN`."""
-    balance = facts.balance()
-    if balance.available is None:
+    available, purchased, used = facts.balance()
+    if available is None:
         return [failed(BALANCE, *_why_unknown(inputs, facts))]
-    detail = f"${balance.available:.2f} available (${balance.purchased:.2f} purchased, ${balance.used:.2f} used)"
-    if balance.available > BALANCE_USD_MIN:
+    detail = f"${available:.2f} available (${purchased:.2f} purchased, ${used:.2f} used)"
+    if available > BALANCE_USD_MIN:
         return [passed(BALANCE, detail)]
-    return [failed(BALANCE, detail, f"Account balance too low (${balance.available:.2f})")]
+    return [failed(BALANCE, detail, f"Account balance too low (${available:.2f})")]
 
 
 def _why_unknown(inputs: Inputs, facts: Facts) -> tuple[str, str]:
     """Return why the balance is not known: for its line, and for the list of failures."""
     detail, failure = "could not fetch", "Could not fetch account balance"
-    if is_replaced(provision.get_account_balance):
+    if replacement(provision.get_account_balance):
         return detail, failure
     if trouble := facts.trouble():
         return UNREACHABLE, trouble
@@ -41,7 +41,7 @@ def _why_unknown(inputs: Inputs, facts: Facts) -> tuple[str, str]:
 
 def check_math(inputs: Inputs, facts: Facts) -> list[CheckLine]:
     """Check that the balance covers the budget of every model."""
-    balance = facts.balance().available
+    balance = facts.balance()[0]
     needed_pusd, sum_text = _needed(inputs)
     if balance is None:
         return [warned(BUDGETS, f"{sum_text} (balance unknown)")]

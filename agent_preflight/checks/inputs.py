@@ -17,6 +17,8 @@ from agent_preflight.openrouter.patch_points import read
 T = TypeVar("T")
 
 Params = Mapping[str, str | Sequence[str]]
+AccountBalance = tuple[float, float, float] | tuple[None, None, None]
+"""The account's dollars: available, bought, used; three None if they cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +62,6 @@ class Inputs:
         return (self.budgets or {}).get(model, self.budget_per_model)
 
 
-@dataclass(frozen=True, slots=True)
-class AccountBalance:
-    """The account's dollars; three None where they cannot be read."""
-
-    available: float | None
-    purchased: float | None
-    used: float | None
-
-
 class CachedAnswer(Generic[T]):
     """Reads something when it is first needed. Threads that need it at the same time wait for one answer."""
 
@@ -103,10 +96,8 @@ def unique(names: Sequence[str]) -> tuple[str, ...]:
 
 def _balance(inputs: Inputs) -> AccountBalance:
     """Read the balance with the management key; with the inference key if that fails, which a script's function may expect."""
-    balance = AccountBalance(*read(provision.get_account_balance, inputs.admin_key, inputs.base_url))
-    if balance.available is not None:
-        return balance
-    return AccountBalance(*read(provision.get_account_balance, inputs.or_key, inputs.base_url))
+    balance = read(provision.get_account_balance, inputs.admin_key, inputs.base_url)
+    return balance if balance[0] is not None else read(provision.get_account_balance, inputs.or_key, inputs.base_url)
 
 
 def _as_list(params: str | Sequence[str] | None) -> list[str]:

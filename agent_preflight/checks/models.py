@@ -13,7 +13,7 @@ from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.report import CheckLine, counted, failed, passed, skipped, warned
 from agent_preflight.estimates.calls_that_fit import EXPECT_TOKENS, Estimate, advice, calls_text, rounded_up
 from agent_preflight.estimates.price_list import read_estimate
-from agent_preflight.openrouter.patch_points import is_replaced
+from agent_preflight.openrouter.patch_points import replacement
 from agent_preflight.openrouter.reachable import UNREACHABLE
 
 Models = Mapping[str, Mapping[str, Any]]
@@ -76,7 +76,7 @@ def price_per_m(info: Mapping[str, Any], kind: str) -> Decimal | None:
 
 
 def _no_list(name: str, facts: Facts, failure: str) -> CheckLine:
-    if not is_replaced(provision.get_available_models) and (trouble := facts.trouble()):
+    if replacement(provision.get_available_models) is None and (trouble := facts.trouble()):
         return failed(name, UNREACHABLE, trouble)
     return failed(name, "could not fetch model list", failure)
 

@@ -157,6 +157,6 @@ def _context(inputs: Inputs, facts: Facts, names: Sequence[str]) -> Mapping[str,
         "docker_image": inputs.docker_image,
         "site_name": inputs.site_name,
         "required_params": {model: list(params) for model, params in inputs.required.items()},
-        "balance": facts.balance().available,
+        "balance": facts.balance()[0],
         "available_models": facts.models(),
     }

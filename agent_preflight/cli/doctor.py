@@ -24,15 +24,15 @@ def doctor(
     Example: agent-preflight doctor --offline
     """
     from agent_preflight.base.console import say
-    from agent_preflight.doctor import document, examine, sections_text
+    from agent_preflight.doctor.examine import document, examine, sections_text
 
     sections = examine(
         containers=not no_containers, clock=not offline, tell=lambda text: None if as_json else say(text)
     )
-    told = document(sections)
+    report = document(sections)
     if as_json:
-        emit_json(json.dumps(told))
+        emit_json(json.dumps(report))
     else:
         for line in sections_text(sections, colour=sys.stdout.isatty()):
             say(line)
-    raise typer.Exit(0 if told["ok"] else 1)
+    raise typer.Exit(0 if report["ok"] else 1)

@@ -7,34 +7,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent_preflight.base.config import Environment, child_environment
-from agent_preflight.checks.inputs import Facts, Inputs
-from agent_preflight.checks.machine import check_clock, check_disk
+from agent_preflight.checks.machine import clock_line, disk_lines
 from agent_preflight.checks.report import CheckLine, failed, line_text, passed, warned
-from agent_preflight.doctor.containers import (
-    EngineFacts,
-    Handshake,
-    client_lines,
-    engine_lines,
-    look_for_engine,
-    network_lines,
-    try_handshake,
-    untried_lines,
-)
+from agent_preflight.doctor.containers import CLIENTS, UNTRIED, engine_lines, network_lines, try_handshake
 from agent_preflight.doctor.machine import installation, system_lines
 from agent_preflight.openrouter.http import resolve_base_url
 from preflight_proxy.base.gate_handshake import netns_cookie
 from preflight_proxy.core.environment_proxy import PROXY_VARIABLES, http_proxy
 from preflight_proxy.core.errors import ConfigError
 
-WORDS = {True: "ok", None: "note", False: "problem"}
+FINDINGS = {True: "ok", None: "note", False: "problem"}
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Findings on one subject: each passes, fails, or is something to know."""
+    """Findings on one subject. A warning is something to know."""
 
     title: str
-    lines: tuple[CheckLine, ...]
+    lines: Sequence[CheckLine]
 
 
 def sections_text(sections: Sequence[Section], *, colour: bool = False) -> Iterator[str]:
@@ -48,84 +38,72 @@ def sections_text(sections: Sequence[Section], *, colour: bool = False) -> Itera
 
 def document(sections: Sequence[Section]) -> dict[str, Any]:
     """Return the report for machines; `ok` is False if anything is a problem."""
-    return {
-        "ok": healthy(sections),
-        "sections": {section.title: [_row(line) for line in section.lines] for section in sections},
+    rows = {
+        section.title: [
+            {"name": line.name, "finding": FINDINGS[line.ok], "detail": line.detail, "hint": line.hint}
+            for line in section.lines
+        ]
+        for section in sections
     }
-
-
-def healthy(sections: Sequence[Section]) -> bool:
-    """Tell whether nothing is a problem."""
-    return all(line.ok is not False for section in sections for line in section.lines)
-
-
-def _row(line: CheckLine) -> dict[str, str]:
-    return {"name": line.name, "finding": WORDS[line.ok], "detail": line.detail, "hint": line.hint}
-
-
-NOT_TRIED = Handshake(None, "not tried")
+    return {"ok": all(line.ok is not False for section in sections for line in section.lines), "sections": rows}
 
 
 def examine(
     *, containers: bool = True, clock: bool = True, tell: Callable[[str], object] = lambda text: None
 ) -> list[Section]:
-    """Return what was found.
+    """Examine this machine and return the findings.
 
     Args:
-        containers: Try a gate's hand-over, where an engine answers.
-        clock: Ask OpenRouter for the time; sends no key.
-        tell: Takes a line before what takes long.
+        containers: Try both kinds of gate, if an engine answers.
+        clock: Read the time from OpenRouter, without a key.
+        tell: Gets a line before what takes long.
     """
     environment = Environment.read()
-    engine = look_for_engine()
-    handshake = portable = NOT_TRIED
-    if containers and isinstance(engine, EngineFacts):
+    engine = engine_lines()
+    shared: float | str = "not tried"
+    portable: float | str = "not tried"
+    if not engine[0].ok:
+        shared = portable = engine[0].detail
+    elif containers:
         tell("trying both kinds of gate ...")
-        handshake = try_handshake(environment.gate_base)
+        shared = try_handshake(environment.gate_base)
         portable = try_handshake(environment.gate_base, portable=True)
+    machine = [*system_lines(), *disk_lines(), *([clock_line(environment.base_url)] if clock else [])]
     return [
         Section("Installation", installation()),
         Section("Environment", variable_lines(environment)),
-        Section("System", (*system_lines(), *_machine(environment, clock=clock))),
-        Section("Containers", engine_lines(engine)),
-        Section("Networks", network_lines(engine, handshake, portable, netns_cookie() is not None)),
-        Section("Clients at https://openrouter.ai in a container", client_lines()),
-        Section("Not tried by anyone, so not promised", untried_lines()),
+        Section("System", machine),
+        Section("Containers", engine),
+        Section("Networks", network_lines(shared, portable, cookies=netns_cookie() is not None)),
+        Section("Clients at https://openrouter.ai in a container", CLIENTS),
+        Section("Not tried by anyone, so not promised", UNTRIED),
     ]
 
 
-def _machine(environment: Environment, *, clock: bool) -> list[CheckLine]:
-    inputs = Inputs(admin_key="", or_key="", models=(), budget_per_model=0.0, base_url=environment.base_url)
-    facts = Facts(inputs)
-    return [*check_disk(inputs, facts), *(check_clock(inputs, facts) if clock else [])]
-
-
-def variable_lines(environment: Environment) -> tuple[CheckLine, ...]:
-    """Return which keys are set, never what they are."""
+def variable_lines(environment: Environment) -> list[CheckLine]:
+    """Return which keys are set, without their values."""
     keys = {
         "OR_ADMIN_KEY": (environment.admin_key, "makes and deletes a sub-key for each trial: needed for a run"),
         "OPENROUTER_API_KEY": (environment.api_key, "used by checks before a run, and by `agent-preflight proxy`"),
     }
-    found = [
+    lines = [
         passed(name, "set") if key is not None else warned(name, f"not set; {purpose}")
         for name, (key, purpose) in keys.items()
     ]
-    return (*found, passed("OPENROUTER_BASE_URL", environment.base_url or "not set: OpenRouter itself"), *way_lines())
+    base_url = passed("OPENROUTER_BASE_URL", environment.base_url or "not set: OpenRouter itself")
+    return [*lines, base_url, http_proxy_line()]
 
 
-def way_lines() -> tuple[CheckLine, ...]:
-    """Return by which HTTP proxy OpenRouter is reached, and which variables say so; never a name or a password."""
-    url, variables = resolve_base_url(None), child_environment()
-    named = [name for name in variables if name.lower() in PROXY_VARIABLES and variables[name]]
-    if not named:
-        return (
-            passed("HTTP proxy", "none of HTTP_PROXY, HTTPS_PROXY, ALL_PROXY is set: OpenRouter is reached directly"),
-        )
+def http_proxy_line() -> CheckLine:
+    """Return the HTTP proxy by which OpenRouter is reached, and the variables that name one; no user name and no password."""
+    name, url, variables = "HTTP proxy", resolve_base_url(None), child_environment()
+    used = ", ".join(sorted(each for each in variables if each.lower() in PROXY_VARIABLES and variables[each]))
+    if not used:
+        return passed(name, "none of HTTP_PROXY, HTTPS_PROXY, ALL_PROXY is set: OpenRouter is reached directly")
     try:
-        found = http_proxy(url, variables)
+        proxy = http_proxy(url, variables)
     except ConfigError as exc:
-        return (failed("HTTP proxy", str(exc), f"HTTP proxy: {exc}"),)
-    set_ = ", ".join(sorted(named))
-    if found is None:
-        return (passed("HTTP proxy", f"not used for {url} (set: {set_})"),)
-    return (passed("HTTP proxy", f"{found.url} for {url}, by {found.variable} (set: {set_})"),)
+        return failed(name, str(exc))
+    if proxy is None:
+        return passed(name, f"not used for {url} (set: {used})")
+    return passed(name, f"{proxy.url} for {url}, by {proxy.variable} (set: {used})")

@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 HOST = "openrouter.ai"
-"""The one name that the authority may vouch for."""
+"""The one name for which the authority may sign a certificate."""
 LIFETIME = timedelta(days=7)
 """As long as a trial's sub-key: after that nothing of the run is of use."""
 SKEW = timedelta(hours=1)
-"""How far a container's idea of the time may lie behind."""
+"""How far a container's clock may be behind."""
 
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """What a run needs to be taken for `openrouter.ai` by its own agents.
+    """What a run's gates need to be accepted as `openrouter.ai` by the run's own agents.
 
     Attributes:
         root: PEM text of the authority's own certificate; public.
@@ -44,42 +44,35 @@ class Authority:
 
 
 def make_authority(run_id: str, now: datetime) -> Authority:
-    """Make an authority, let it sign its one certificate, and forget its key.
+    """Make an authority and the one certificate that it signs, and drop the authority's key.
 
     Args:
-        run_id: Named in the authority, so that a person who meets it knows what it is.
+        run_id: Named in the authority, so that a person who finds it knows what it is.
         now: The beginning of the run, with its time zone.
     """
     from cryptography import x509  # loaded by runs in containers alone
     from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+    from cryptography.x509.oid import ExtendedKeyUsageOID
 
     root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"agent-preflight {run_id}"[:64])])
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
-    only_host = x509.NameConstraints(permitted_subtrees=[x509.DNSName(HOST)], excluded_subtrees=None)
-    root = _signed(
-        _builder(issuer, issuer, root_key, root_key, now)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(signs_certificates=True), critical=True)
-        .add_extension(only_host, critical=True),
-        root_key,
+    issuer = f"agent-preflight {run_id}"[:64]
+    root = _builder(issuer, issuer, root_key, root_key, now, is_root=True).add_extension(
+        x509.NameConstraints(permitted_subtrees=[x509.DNSName(HOST)], excluded_subtrees=None), critical=True
     )
-    leaf = _signed(
-        _builder(subject, issuer, key, root_key, now)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs_certificates=False), critical=True)
+    leaf = (
+        _builder(HOST, issuer, key, root_key, now, is_root=False)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False),
-        root_key,
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
     )
-    return Authority(root, leaf, Secret(_key_text(key)))
+    key_text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return Authority(_signed(root, root_key), _signed(leaf, root_key), Secret(key_text))
 
 
 def write_bundle(path: Path, authority: Authority) -> None:
-    """Write the public roots and the run's own to a file that agents of any user id may read (C17).
+    """Write the public roots and the run's own to a file that agents of any user id may read; C17 (modes of files).
 
-    The variables that name it *replace* a client's roots, so a file with ours alone would cut it off from all others.
+    The variables that name the file *replace* a client's roots, so with ours alone the client would reach no other host.
     """
     import certifi
 
@@ -88,40 +81,44 @@ def write_bundle(path: Path, authority: Authority) -> None:
 
 
 def _builder(
-    subject: x509.Name,
-    issuer: x509.Name,
+    subject: str,
+    issuer: str,
     key: EllipticCurvePrivateKey,
     issuer_key: EllipticCurvePrivateKey,
     now: datetime,
+    *,
+    is_root: bool,
 ) -> x509.CertificateBuilder:
+    """Return what both certificates have. Only the root's key may sign certificates."""
     from cryptography import x509
+    from cryptography.x509.oid import NameOID
 
+    subject_name, issuer_name = (
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in (subject, issuer)
+    )
+    usage = x509.KeyUsage(
+        digital_signature=not is_root,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=is_root,
+        crl_sign=is_root,
+        encipher_only=False,
+        decipher_only=False,
+    )
     return (
         x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
+        .subject_name(subject_name)
+        .issuer_name(issuer_name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - SKEW)
         .not_valid_after(now + LIFETIME)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
-    )
-
-
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    from cryptography import x509
-
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        encipher_only=False,
-        decipher_only=False,
+        .add_extension(x509.BasicConstraints(ca=is_root, path_length=0 if is_root else None), critical=True)
+        .add_extension(usage, critical=True)
     )
 
 
@@ -130,9 +127,3 @@ def _signed(builder: x509.CertificateBuilder, key: EllipticCurvePrivateKey) -> s
     from cryptography.hazmat.primitives.serialization import Encoding
 
     return builder.sign(key, SHA256()).public_bytes(Encoding.PEM).decode()
-
-
-def _key_text(key: EllipticCurvePrivateKey) -> str:
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()

@@ -1,39 +1,34 @@
 """The functions that a script may replace by assigning to the package.
 
-``agent_preflight.get_usage``, ``.provision_key``, ``.get_available_models`` and ``.get_account_balance`` are looked up
-at each call, so that a replacement holds for all that the library does from then on. So is ``agent_preflight.provision.OR_BASE``.
+``agent_preflight.get_usage``, ``.provision_key``, ``.get_available_models`` and ``.get_account_balance`` are looked up at each
+call, so the library uses a replacement from then on. So is ``agent_preflight.provision.OR_BASE``.
 """
 
 import sys
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, TypeVar
 
 OR_BASE = "https://openrouter.ai/api/v1"
-"""Where OpenRouter is, unless an argument or OPENROUTER_BASE_URL says otherwise."""
+"""OpenRouter's API base, unless an argument or OPENROUTER_BASE_URL names another."""
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def in_force(function: Callable[P, R]) -> Callable[P, R]:
-    """Return what a script has assigned to the package under this function's name, else the function itself.
+def replacement(function: Callable[..., R]) -> Callable[..., R] | None:
+    """Return the function that a script has assigned to the package under this one's name; None if there is none.
 
     An assigned value that cannot be called is ignored.
     """
-    replacement = vars(sys.modules["agent_preflight"]).get(getattr(function, "__name__", ""))
-    return cast(Callable[P, R], replacement) if callable(replacement) else function
-
-
-def is_replaced(function: Callable[P, R]) -> bool:
-    """Tell whether a script has replaced this function."""
-    return in_force(function) is not function
+    assigned: Any = vars(sys.modules["agent_preflight"]).get(function.__name__)
+    return assigned if callable(assigned) and assigned is not function else None
 
 
 def read(reader: Callable[..., R], key: str, base_url: str | None) -> R:
     """Call one of our functions that read with a key, or a script's replacement, which takes the key and nothing else."""
-    return in_force(reader)(key) if is_replaced(reader) else reader(key, base_url=base_url)
+    replaced = replacement(reader)
+    return reader(key, base_url=base_url) if replaced is None else replaced(key)
 
 
 def default_base_url() -> str:
-    """Return the API's address where neither argument nor environment names one: ``provision.OR_BASE``, if a script set it."""
+    """Return ``provision.OR_BASE``, which a script may have set: the API base if no argument and no variable names one."""
     return str(getattr(sys.modules.get("agent_preflight.provision"), "OR_BASE", OR_BASE))

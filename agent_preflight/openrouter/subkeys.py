@@ -1,7 +1,7 @@
-"""The sub-keys of trials: made once, read, and deleted with proof, as M11 (a call is sent once) says.
+"""Keys that a management key makes, reads and deletes.
 
-If the answer to `POST /keys` is lost, a key may exist that nobody knows. So it is looked for by its name, and deleted before
-another is made.
+The sub-key of a trial is made once and deleted with proof, as M11 (a call is sent once) says. If the answer to `POST /keys` is
+lost, a key may exist that nobody knows. So it is looked for by its name, and deleted before another is made.
 
 Source: openrouter.ai/docs/features/provisioning-api-keys, read 2026-10.
 """
@@ -16,8 +16,10 @@ from urllib.parse import quote
 
 import httpx
 
+from agent_preflight.base.usd import Dollars, float_usd
 from agent_preflight.openrouter import http, reachable
 from agent_preflight.openrouter.http import Key
+from agent_preflight.openrouter.patch_points import replacement
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.secret import Secret
 
@@ -33,7 +35,14 @@ PAUSE_S = 0.3
 """Between attempts."""
 
 PAGES_MAX = 200
-"""At 100 keys a page: more keys than any account has; an API that pages for ever is not followed."""
+"""At 100 keys a page: more keys than any account has. It ends the reading of an API that pages for ever."""
+
+REFUSALS = {
+    401: "the admin key is not a management key of the account",
+    403: "the admin key is not a management key of the account",
+    429: "too many requests; start fewer trials at once",
+}
+"""What a status of `POST /keys` means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +81,61 @@ class KeyInfo:
     expires_at: str | None
 
 
-def create(
+def provision_key(admin_key: Key, label: str, limit_usd: Dollars, *, base_url: str | None = None) -> str:
+    """Make a sub-key. `provision_key_full` does the same, has the same errors, and returns the key's hash too.
+
+    Without the hash the key cannot be deleted by `delete_key`.
+
+    Args:
+        admin_key: A management key.
+        label: The new key's name at OpenRouter.
+        limit_usd: Dollars that it may spend, such as `0.25` or `"$2"`.
+        base_url: OpenRouter's API base; `OPENROUTER_BASE_URL`, else OpenRouter, if None.
+
+    Returns:
+        The key.
+    """
+    return provision_key_full(admin_key, label, limit_usd, base_url=base_url)[0]
+
+
+def provision_key_full(
+    admin_key: Key, label: str, limit_usd: Dollars, *, base_url: str | None = None
+) -> tuple[str, str]:
+    """Make a sub-key and return it with its hash, by which it can be deleted. One `POST /keys`, not repeated.
+
+    Args:
+        admin_key: A management key.
+        label: The new key's name at OpenRouter.
+        limit_usd: Dollars that it may spend, such as `0.25` or `"$2"`. OpenRouter compares this limit with settled spend, so
+            calls at the same moment can pass it.
+        base_url: OpenRouter's API base; `OPENROUTER_BASE_URL`, else OpenRouter, if None.
+
+    Returns:
+        The key and its hash. The hash is `""` if OpenRouter did not send one.
+
+    Raises:
+        ConfigError: `limit_usd` is no amount, or the environment names an HTTP proxy that cannot be used. No key was made.
+        ValueError: `admin_key` holds characters that no key has, or the base URL is no address. No key was made.
+        httpx.HTTPStatusError: OpenRouter answered with a status of 400 or more. No key was made.
+        httpx.HTTPError: No whole answer came. A key may exist; look for `label` in the account's list of keys.
+        RuntimeError: OpenRouter answered without a key. The text does not quote the answer, which may hold one.
+    """
+    body = {"name": label, "limit": float_usd(limit_usd, "limit_usd")}
+    answer = http.call("POST", "/keys", admin_key, timeout_s=TIMEOUT_S, base_url=base_url, body=body)
+    if answer.status >= 400:
+        request = httpx.Request("POST", f"{http.resolve_base_url(base_url)}/keys")
+        text, response = (
+            f"OpenRouter answered {answer.status} to POST /keys",
+            httpx.Response(answer.status, request=request),
+        )
+        raise httpx.HTTPStatusError(text, request=request, response=response)
+    key, key_hash = key_in(answer.body)
+    if not key:
+        raise RuntimeError(f"OpenRouter answered {answer.status} to POST /keys without a key")
+    return key, key_hash
+
+
+def create_sub_key(
     admin_key: Key,
     name: str,
     limit_usd: Decimal,
@@ -81,19 +144,29 @@ def create(
     *,
     attempts: int = CREATE_ATTEMPTS,
 ) -> SubKey:
-    """Make one sub-key of that name; afterwards no other key of that name exists.
+    """Make the sub-key of a trial. Afterwards no other key has its name. A replaced `agent_preflight.provision_key` is used.
 
     Args:
-        admin_key: a management key.
-        name: unique if there is more than one attempt, because keys of lost answers are found and deleted by it.
-        limit_usd: what it may spend, dollars.
-        expires_at: UTC with seconds, such as ``2027-01-31T23:59:59Z``.
-        base_url: the API's base, where not the usual one.
-        attempts: how often it is tried if answers are lost.
+        admin_key: A management key.
+        name: The key's name at OpenRouter. It must be unique, because leftovers of a failed attempt are deleted by it.
+        limit_usd: Dollars that it may spend, what calls on provider keys of the account cost included.
+        expires_at: UTC with seconds, such as `2027-01-31T23:59:59Z`. A replaced function does not get it.
+        base_url: OpenRouter's API base; `OPENROUTER_BASE_URL`, else OpenRouter, if None.
+        attempts: How often it is tried while it is in doubt whether a key was made.
+
+    Returns:
+        The key with its hash and name. The hash of a key that a replaced function made is the SHA-256 of the key.
 
     Raises:
-        UpstreamError: it was refused, or the answer of every attempt was lost.
+        UpstreamError: No key could be made. If one may exist all the same, the text has the name to look for.
     """
+    if (own := replacement(provision_key)) is not None:
+        admin = admin_key.reveal() if isinstance(admin_key, Secret) else admin_key
+        try:
+            key = own(admin, name, float(limit_usd))
+        except Exception as exc:  # a script's own function may raise anything
+            raise UpstreamError(f"no sub-key could be made: {exc}") from exc
+        return SubKey(Secret(key), _hash(key), name)
     body = {"name": name, "limit": float(limit_usd), "include_byok_in_limit": True, "expires_at": expires_at}
     for attempt in range(attempts):
         if attempt:
@@ -199,19 +272,14 @@ def _post_once(admin_key: Key, body: Mapping[str, Any], base_url: str | None) ->
     except (httpx.InvalidURL, ValueError) as exc:
         raise UpstreamError(f"OpenRouter cannot be called: {exc}") from exc
     if 400 <= answer.status < 500:
-        raise UpstreamError(f"OpenRouter answered {answer.status} to POST /keys: {_reason(answer.status)}")
+        reason = REFUSALS.get(answer.status, "the request was refused")
+        raise UpstreamError(f"OpenRouter answered {answer.status} to POST /keys: {reason}")
     key, key_hash = key_in(answer.body)
-    return key, key_hash or hashlib.sha256(key.encode()).hexdigest()
+    return key, key_hash or _hash(key)
 
 
-def _reason(status: int) -> str:
-    match status:
-        case 401 | 403:
-            return "the admin key is not a management key of the account"
-        case 429:
-            return "too many requests; start fewer trials at once"
-        case _:
-            return "the request was refused"
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def _delete_leftovers(admin_key: Key, name: str, base_url: str | None, *, keep: str | None) -> None:

@@ -15,7 +15,7 @@ from decimal import Decimal
 
 from agent_preflight.base.usd import exact, pusd
 from agent_preflight.models import RunResult
-from agent_preflight.openrouter.patch_points import in_force, is_replaced
+from agent_preflight.openrouter.patch_points import replacement
 from agent_preflight.provision import delete_sub_key, get_usage, read_sub_key_usage
 from agent_preflight.runner.loop import done_before
 from agent_preflight.runner.progress import now_s
@@ -185,8 +185,8 @@ class _TrialCleanUp:
         """Read what OpenRouter has counted for the sub-key, to compare. It lags, so it does not change the cost."""
         trial, sub_key = self.trial, self.trial.sub_key
         assert sub_key is not None
-        if is_replaced(get_usage):
-            usage = await asyncio.to_thread(in_force(get_usage), sub_key.key.reveal())
+        if (own_get_usage := replacement(get_usage)) is not None:
+            usage = await asyncio.to_thread(own_get_usage, sub_key.key.reveal())
             self.key_usage_usd = None if usage is None else Decimal(str(usage))
         else:
             self.key_usage_usd = await asyncio.to_thread(

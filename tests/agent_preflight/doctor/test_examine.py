@@ -6,14 +6,14 @@ import pytest
 
 from agent_preflight.base.config import Environment
 from agent_preflight.checks.report import CheckLine, passed, warned
-from agent_preflight.doctor.examine import Section, document, examine, healthy, sections_text, variable_lines, way_lines
+from agent_preflight.doctor.examine import Section, document, examine, http_proxy_line, sections_text, variable_lines
 from openrouter_sim import Simulator
 from preflight_proxy.core.environment_proxy import PROXY_VARIABLES
 from preflight_proxy.core.secret import Secret
 from tests.support.cases import each
 
 
-def test_keys_are_said_to_be_set_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_are_reported_as_set_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     clear(monkeypatch)
     lines = variable_lines(Environment(admin_key=Secret("sk-or-secret"), base_url="http://x/api/v1"))
     assert [line.ok for line in lines] == [True, None, True, True]
@@ -30,7 +30,7 @@ def clear(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
 
 
 @each(
-    "variables, ok, told",
+    "variables, ok, text",
     [
         ({}, True, "reached directly"),
         ({"HTTPS_PROXY": "http://me:hunter2@corp:3128"}, True, "http://corp:3128 for https://openrouter.ai/api/v1"),
@@ -38,23 +38,23 @@ def clear(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
         ({"ALL_PROXY": "socks5://me:hunter2@corp:1080"}, False, "ALL_PROXY names a proxy of the kind SOCKS"),
     ],
 )
-def test_it_names_the_http_proxy_and_its_variables_and_no_password(
-    variables: dict[str, str], ok: bool, told: str
+def test_the_http_proxy_and_its_variables_are_shown_without_a_password(
+    variables: dict[str, str], ok: bool, text: str
 ) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
         clear(monkeypatch, OPENROUTER_BASE_URL="", **variables)
-        (line,) = way_lines()
+        line = http_proxy_line()
     assert line.ok is ok
-    assert told in line.detail
+    assert text in line.detail
     assert all(name in line.detail for name in variables)
     assert "hunter2" not in str(line)
 
 
 @pytest.mark.wire
-def test_it_looks_at_everything_and_asks_for_the_time(simulator: Simulator) -> None:
-    told: list[str] = []
-    sections = examine(containers=False, tell=told.append)
-    assert told == []
+def test_every_section_is_there_and_the_clock_only_online(simulator: Simulator) -> None:
+    progress: list[str] = []
+    sections = examine(containers=False, tell=progress.append)
+    assert progress == []
     titles = [section.title for section in sections]
     assert titles[:5] == ["Installation", "Environment", "System", "Containers", "Networks"]
     names = [row["name"] for rows in document(sections)["sections"].values() for row in rows]
@@ -79,7 +79,7 @@ def test_each_section_has_its_title_and_its_lines() -> None:
     ]
 
 
-def test_for_machines_it_is_one_object() -> None:
+def test_the_document_has_all_lines() -> None:
     assert document([GOOD]) == {
         "ok": True,
         "sections": {
@@ -91,6 +91,6 @@ def test_for_machines_it_is_one_object() -> None:
     }
 
 
-def test_one_problem_is_enough() -> None:
-    assert healthy([GOOD])
-    assert not healthy([GOOD, BAD])
+def test_one_problem_makes_the_whole_not_ok() -> None:
+    assert document([GOOD])["ok"]
+    assert not document([GOOD, BAD])["ok"]

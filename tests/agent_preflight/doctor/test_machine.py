@@ -20,7 +20,6 @@ from agent_preflight.doctor.machine import (
     installation,
     package_line,
     platform_line,
-    python_line,
     socket_path_line,
     system_lines,
 )
@@ -30,13 +29,8 @@ from tests.support.cases import each
 ROOT = Path(__file__).parents[3]
 
 
-def test_here_it_is_as_it_must_be() -> None:
+def test_this_installation_passes() -> None:
     assert [line.ok for line in installation()[:2]] == [True, True]
-
-
-def test_an_older_python_is_a_problem() -> None:
-    assert python_line((3, 10)).ok is False
-    assert python_line((3, 11)).ok
 
 
 def install(folder: Path, name: str, *files: str, editable: Path | None = None) -> Path:
@@ -54,7 +48,7 @@ def install(folder: Path, name: str, *files: str, editable: Path | None = None) 
     return folder
 
 
-def found_in(*folders: Path) -> list[Distribution]:
+def distributions_in(*folders: Path) -> list[Distribution]:
     return list(distributions(path=[str(folder) for folder in folders]))
 
 
@@ -72,7 +66,7 @@ def test_another_package_of_the_same_import_name_is_a_problem(tmp_path: Path, na
         folder = install(tmp_path / str(ours), name, *files)
         if ours:
             install(folder, NAME, "agent_preflight/__init__.py", "preflight_proxy/__init__.py")
-        line = package_line(found_in(folder))
+        line = package_line(distributions_in(folder))
         assert line.ok is False
         plain = name.lower().replace("_", "-")
         assert plain in line.detail
@@ -81,21 +75,21 @@ def test_another_package_of_the_same_import_name_is_a_problem(tmp_path: Path, na
 
 def test_two_others_are_both_named(tmp_path: Path) -> None:
     install(tmp_path, "agent-preflight", "agent_preflight/core.py")
-    line = package_line(found_in(install(tmp_path, "ai-preflight")))
+    line = package_line(distributions_in(install(tmp_path, "ai-preflight")))
     assert line.hint.startswith(f"pip uninstall agent-preflight ai-preflight {NAME},")
 
 
-def test_ours_and_what_only_sounds_like_it_are_no_problem(tmp_path: Path) -> None:
+def test_our_package_and_packages_with_similar_names_pass(tmp_path: Path) -> None:
     install(tmp_path, NAME, "agent_preflight/__init__.py")
     install(tmp_path, "preflight", "preflight/__init__.py", "agent_preflight.txt", "docs/agent_preflight/x")
-    assert package_line(found_in(tmp_path)).ok
+    assert package_line(distributions_in(tmp_path)).ok
 
 
 def test_an_editable_installation_of_this_folder_is_ours_whatever_its_name(tmp_path: Path) -> None:
     here = install(tmp_path / "here", "agent-preflight", editable=ROOT)
-    assert package_line(found_in(here)).ok
+    assert package_line(distributions_in(here)).ok
     elsewhere = install(tmp_path / "elsewhere", "agent-preflight", editable=tmp_path)
-    assert package_line(found_in(elsewhere)).ok is False
+    assert package_line(distributions_in(elsewhere)).ok is False
 
 
 @pytest.mark.wire
@@ -115,7 +109,7 @@ def test_doctor_says_what_to_do_about_a_strangers_package(tmp_path: Path) -> Non
     assert f"pip uninstall agent-preflight {NAME}" in told.stdout
 
 
-def test_linux_is_the_place_macos_has_processes_windows_has_wsl() -> None:
+def test_linux_passes_macos_is_a_warning_and_windows_fails() -> None:
     assert platform_line("linux", "6.1.0").ok
     assert "(WSL2)" in platform_line("linux", "5.15.0-microsoft-standard").detail
     assert platform_line("darwin", "24").ok is None
@@ -127,7 +121,7 @@ def test_every_finding_has_a_name() -> None:
 
 
 @each("hard, ok, trials", [(512, False, "0 trials"), (1024, None, "2 trials"), (2560, True, "8 trials")])
-def test_open_files_are_counted_in_trials(hard: int, ok: bool | None, trials: str) -> None:
+def test_the_limit_of_open_files_is_shown_in_trials(hard: int, ok: bool | None, trials: str) -> None:
     line = files_line(hard)
     assert line.ok is ok
     assert trials in line.detail

@@ -1,26 +1,27 @@
-"""A script may put its own function in the place of four of ours."""
+"""A script may replace four of our functions."""
 
 import pytest
 
 import agent_preflight
-from agent_preflight.openrouter.patch_points import in_force, is_replaced
+from agent_preflight.openrouter.patch_points import read, replacement
 
 
-def get_usage(api_key: str) -> float | None:
-    return 1.0
+def get_usage(api_key: str, *, base_url: str | None = None) -> float | None:
+    return None if base_url is None else 1.0
 
 
-def test_without_a_replacement_the_function_itself_is_in_force() -> None:
-    assert in_force(get_usage) is get_usage
-    assert not is_replaced(get_usage)
+def test_without_a_replacement_our_function_is_called_with_the_base_url() -> None:
+    assert replacement(get_usage) is None
+    assert read(get_usage, "key", "http://x") == 1.0
 
 
-def test_what_a_script_assigns_to_the_package_is_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replacement_is_called_with_the_key_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent_preflight, "get_usage", lambda key: 7.0, raising=False)
-    assert in_force(get_usage)("key") == 7.0
-    assert is_replaced(get_usage)
+    assert replacement(get_usage) is not None
+    assert read(get_usage, "key", "http://x") == 7.0
 
 
-def test_what_cannot_be_called_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent_preflight, "get_usage", None, raising=False)
-    assert in_force(get_usage) is get_usage
+def test_an_assigned_value_that_cannot_be_called_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value in (None, 5, get_usage):
+        monkeypatch.setattr(agent_preflight, "get_usage", value, raising=False)
+        assert replacement(get_usage) is None

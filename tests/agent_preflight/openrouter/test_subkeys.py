@@ -25,7 +25,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def create(attempts: int = subkeys.CREATE_ATTEMPTS) -> SubKey:
-    return subkeys.create("admin", NAME, Decimal("0.26"), EXPIRES, attempts=attempts)
+    return subkeys.create_sub_key("admin", NAME, Decimal("0.26"), EXPIRES, attempts=attempts)
 
 
 class Keys:
@@ -120,7 +120,7 @@ def test_disabled_and_expired_keys_are_listed_too(serve: Serve) -> None:
 
 @pytest.mark.wire
 def test_a_limit_is_changed_only_if_the_answer_says_so(simulator: Simulator, serve: Serve) -> None:
-    made = subkeys.create(simulator.admin_key, NAME, Decimal("0.26"), EXPIRES, simulator.base_url)
+    made = subkeys.create_sub_key(simulator.admin_key, NAME, Decimal("0.26"), EXPIRES, simulator.base_url)
     assert subkeys.set_key_limit(simulator.admin_key, made.hash, Decimal("0.5"), simulator.base_url)
     (info,) = subkeys.list_keys(simulator.admin_key, simulator.base_url, name=NAME)
     assert info.limit_usd == Decimal("0.5")

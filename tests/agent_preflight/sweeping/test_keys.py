@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.openrouter.subkeys import create
+from agent_preflight.openrouter.subkeys import create_sub_key
 from agent_preflight.runner import arun_multi
 from agent_preflight.runs.folder import read_control
 from agent_preflight.sidecar.control_client import ControlClient
@@ -182,7 +182,7 @@ def names(simulator: Simulator) -> set[str]:
 @pytest.mark.wire
 def test_all_keys_of_a_name_are_deleted_and_no_others(simulator: Simulator) -> None:
     for name in ("a", "a", "b"):
-        create(simulator.admin_key, name, Decimal(1), EXPIRES, simulator.base_url)
+        create_sub_key(simulator.admin_key, name, Decimal(1), EXPIRES, simulator.base_url)
     done = sub_keys(simulator).delete(["a", "never made"], {})
     assert done == KeyDeletions({"a": Decimal(0), "never made": None})
     assert done.deleted == ["a"]
@@ -191,15 +191,15 @@ def test_all_keys_of_a_name_are_deleted_and_no_others(simulator: Simulator) -> N
 
 @pytest.mark.wire
 def test_a_dry_run_deletes_no_key(simulator: Simulator) -> None:
-    create(simulator.admin_key, "a", Decimal(1), EXPIRES, simulator.base_url)
+    create_sub_key(simulator.admin_key, "a", Decimal(1), EXPIRES, simulator.base_url)
     assert sub_keys(simulator, dry_run=True).delete(["a"], {}).deleted == ["a"]
     assert "a" in names(simulator)
 
 
 @pytest.mark.wire
 def test_a_key_whose_usage_is_needed_stays_and_the_other_is_deleted(simulator: Simulator) -> None:
-    key = create(simulator.admin_key, "a", Decimal(1), EXPIRES, simulator.base_url)
-    create(simulator.admin_key, "b", Decimal(1), EXPIRES, simulator.base_url)
+    key = create_sub_key(simulator.admin_key, "a", Decimal(1), EXPIRES, simulator.base_url)
+    create_sub_key(simulator.admin_key, "b", Decimal(1), EXPIRES, simulator.base_url)
     found = sub_keys(simulator)
     assert found.usages()[key.hash] == 0
     assert found.delete(["a", "b"], {key.hash: "why"}) == KeyDeletions({"b": Decimal(0)}, {"a": "why"})
