@@ -6,7 +6,7 @@ from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.report import CheckLine, counted, failed, passed, warned
 from agent_preflight.openrouter import http
 from agent_preflight.openrouter.patch_points import replacement
-from agent_preflight.openrouter.reachable import UNREACHABLE, refusal_of, why_unread
+from agent_preflight.openrouter.reachable import refusal_of, why_unread
 
 BALANCE, BUDGETS, KEY = "Account balance", "Provisioning budget", "Inference key"
 
@@ -21,22 +21,22 @@ def check_balance(inputs: Inputs, facts: Facts) -> list[CheckLine]:
     """Check that the account has more than `BALANCE_USD_MIN`."""
     available, purchased, used = facts.balance()
     if available is None:
-        return [failed(BALANCE, *_why_unknown(inputs, facts))]
+        return [_unknown_balance(inputs, facts)]
     detail = f"${available:.2f} available (${purchased:.2f} purchased, ${used:.2f} used)"
     if available > BALANCE_USD_MIN:
         return [passed(BALANCE, detail)]
     return [failed(BALANCE, detail, f"Account balance too low (${available:.2f})")]
 
 
-def _why_unknown(inputs: Inputs, facts: Facts) -> tuple[str, str]:
-    """Return why the balance is not known: for its line, and for the list of failures."""
+def _unknown_balance(inputs: Inputs, facts: Facts) -> CheckLine:
     detail, failure = "could not fetch", "Could not fetch account balance"
     if replacement(provision.get_account_balance):
-        return detail, failure
-    if trouble := facts.trouble():
-        return UNREACHABLE, trouble
+        return failed(BALANCE, detail, failure)
+    if (unreachable := facts.unreachable()) is not None:
+        return unreachable
     answer = http.get("/credits", inputs.admin_key, timeout_s=TIMEOUT_S, base_url=inputs.base_url)
-    return detail, f"{failure}: {why_unread(answer, inputs.admin_key, inputs.base_url)}. Nothing was spent."
+    why = why_unread(answer, inputs.admin_key, inputs.base_url)
+    return failed(BALANCE, detail, f"{failure}: {why}. Nothing was spent.")
 
 
 def check_math(inputs: Inputs, facts: Facts) -> list[CheckLine]:
@@ -73,8 +73,7 @@ def check_api_key(inputs: Inputs, facts: Facts) -> list[CheckLine]:
         refusal = refusal_of(answer)
         return [failed(KEY, f"refused ({refusal})", f"OpenRouter refuses the inference key ({refusal}). {_SET_KEY}")]
     if answer is None or not isinstance(answer.data, dict):
-        trouble = facts.trouble()
-        return [failed(KEY, UNREACHABLE, trouble) if trouble else warned(KEY, "OpenRouter reports nothing about it")]
+        return [facts.unreachable() or warned(KEY, "OpenRouter reports nothing about it")]
     if answer.data.get("is_management_key") or answer.data.get("is_provisioning_key"):
         failure = f"OPENROUTER_API_KEY is a management key, which cannot make calls. {_SET_KEY}"
         return [failed(KEY, "is a management key", failure)]

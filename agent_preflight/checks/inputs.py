@@ -1,20 +1,25 @@
 """The options of the checks, and what they read from OpenRouter: each thing at most once."""
 
+import functools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Generic, TypeVar
+from typing import TypeVar
 
 from agent_preflight import provision
 from agent_preflight.base.console import say
 from agent_preflight.checks.custom import CustomCheck
+from agent_preflight.checks.report import CheckLine, failed
 from agent_preflight.health import InfraCheck
 from agent_preflight.models import RunResult
 from agent_preflight.openrouter import reachable
 from agent_preflight.openrouter.patch_points import read
 
 T = TypeVar("T")
+
+OPENROUTER = "OpenRouter"
+"""The name of the line that says why OpenRouter cannot be reached."""
 
 Params = Mapping[str, str | Sequence[str]]
 AccountBalance = tuple[float, float, float] | tuple[None, None, None]
@@ -52,9 +57,9 @@ class Inputs:
     @property
     def required(self) -> dict[str, tuple[str, ...]]:
         """The request parameters that each model must support, in order, without repetitions. One text is a list of one."""
-        merged = {model: unique(_as_list(self.common_required_params)) for model in self.models}
+        merged = {model: unique(as_list(self.common_required_params)) for model in self.models}
         for model, params in (self.required_params or {}).items():
-            merged[model] = unique([*merged.get(model, ()), *_as_list(params)])
+            merged[model] = unique([*merged.get(model, ()), *as_list(params)])
         return {model: params for model, params in merged.items() if params}
 
     def budget_of(self, model: str) -> float:
@@ -62,31 +67,27 @@ class Inputs:
         return (self.budgets or {}).get(model, self.budget_per_model)
 
 
-class CachedAnswer(Generic[T]):
-    """Reads something when it is first needed. Threads that need it at the same time wait for one answer."""
+def cached(read: Callable[[], T]) -> Callable[[], T]:
+    """Return a function that reads at its first call and returns that answer from then on. If the read raises, the next call reads.
 
-    def __init__(self, ask: Callable[[], T]) -> None:
-        self._ask = ask
-        self._lock = threading.Lock()
-        self._answers: list[T] = []
+    Threads that call it at the same time wait for one read.
+    """
+    lock, answer = threading.Lock(), functools.cache(read)
 
-    def __call__(self) -> T:
-        """Return the answer. If the read raises, so does this, and the next call reads again."""
-        with self._lock:
-            if not self._answers:
-                self._answers.append(self._ask())
-            return self._answers[0]
+    def call() -> T:
+        with lock:
+            return answer()
+
+    return call
 
 
 class Facts:
     """What OpenRouter reports, read when a check first needs it."""
 
     def __init__(self, inputs: Inputs) -> None:
-        self.trouble = CachedAnswer(lambda: reachable.trouble(inputs.or_key or None, inputs.base_url))
-        self.balance = CachedAnswer(lambda: _balance(inputs))
-        self.models: CachedAnswer[dict[str, dict[str, Any]] | None] = CachedAnswer(
-            lambda: read(provision.get_available_models, inputs.or_key, inputs.base_url)
-        )
+        self.unreachable = cached(lambda: _unreachable(inputs))
+        self.balance = cached(lambda: _balance(inputs))
+        self.models = cached(lambda: read(provision.get_available_models, inputs.or_key, inputs.base_url))
 
 
 def unique(names: Sequence[str]) -> tuple[str, ...]:
@@ -94,11 +95,18 @@ def unique(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def as_list(value: str | Sequence[str] | None) -> list[str]:
+    """Return one text or several as a list."""
+    return [value] if isinstance(value, str) else list(value or ())
+
+
+def _unreachable(inputs: Inputs) -> CheckLine | None:
+    """Return the failure if OpenRouter cannot be reached: every check returns the same, and the report shows it once."""
+    trouble = reachable.trouble(inputs.or_key or None, inputs.base_url)
+    return failed(OPENROUTER, trouble.partition(". ")[0], trouble) if trouble else None
+
+
 def _balance(inputs: Inputs) -> AccountBalance:
     """Read the balance with the management key; with the inference key if that fails, which a script's function may expect."""
     balance = read(provision.get_account_balance, inputs.admin_key, inputs.base_url)
     return balance if balance[0] is not None else read(provision.get_account_balance, inputs.or_key, inputs.base_url)
-
-
-def _as_list(params: str | Sequence[str] | None) -> list[str]:
-    return [params] if isinstance(params, str) else list(params or ())

@@ -14,7 +14,6 @@ from agent_preflight.checks.report import CheckLine, counted, failed, passed, sk
 from agent_preflight.estimates.calls_that_fit import EXPECT_TOKENS, Estimate, advice, calls_text, rounded_up
 from agent_preflight.estimates.price_list import read_estimate
 from agent_preflight.openrouter.patch_points import replacement
-from agent_preflight.openrouter.reachable import UNREACHABLE
 
 Models = Mapping[str, Mapping[str, Any]]
 
@@ -76,9 +75,8 @@ def price_per_m(info: Mapping[str, Any], kind: str) -> Decimal | None:
 
 
 def _no_list(name: str, facts: Facts, failure: str) -> CheckLine:
-    if replacement(provision.get_available_models) is None and (trouble := facts.trouble()):
-        return failed(name, UNREACHABLE, trouble)
-    return failed(name, "could not fetch model list", failure)
+    unreachable = facts.unreachable() if replacement(provision.get_available_models) is None else None
+    return unreachable or failed(name, "could not fetch model list", failure)
 
 
 def similar(models: Iterable[str], model_id: str) -> list[str]:
@@ -125,8 +123,8 @@ def check_estimate(inputs: Inputs, facts: Facts) -> list[CheckLine]:
     """
     with ThreadPoolExecutor(READS_AT_ONCE) as pool:
         estimates = list(pool.map(partial(_estimate, inputs), inputs.models))
-    if estimates and all(estimate.why_unread for estimate in estimates) and (trouble := facts.trouble()):
-        return [failed(ESTIMATE, UNREACHABLE, trouble)]
+    if estimates and all(each.why_unread for each in estimates) and (unreachable := facts.unreachable()) is not None:
+        return [unreachable]
     return [_estimate_line(inputs, estimate) for estimate in estimates]
 
 

@@ -11,11 +11,10 @@ from typing import Any
 
 from agent_preflight.checks import account, machine, models, proxy_path, smoke
 from agent_preflight.checks.custom import custom_jobs
-from agent_preflight.checks.inputs import Facts, Inputs, unique
+from agent_preflight.checks.inputs import OPENROUTER, Facts, Inputs, unique
 from agent_preflight.checks.report import CheckLine, failed, print_report, warned
 from agent_preflight.checks.schedule import Job, run_in_order
 from agent_preflight.openrouter.http import check_way
-from agent_preflight.openrouter.reachable import UNREACHABLE
 
 BUILT_IN: Mapping[str, tuple[Callable[[Inputs, Facts], list[CheckLine]], str]] = {
     "balance": (account.check_balance, account.BALANCE),
@@ -107,7 +106,7 @@ def run_checks(inputs: Inputs, found: Sequence[CheckLine] = ()) -> Iterator[Chec
     others = [name for name in names if name not in makers and not (name == "docker_image" and has_image)]
     own = custom_jobs(inputs.custom_checks, inputs.infra, partial(_context, inputs, facts, names))
     results = run_in_order([*_jobs(inputs, facts, others), *own])
-    for line in chain(found, unknown, _without_repeats(inputs, facts, chain.from_iterable(results))):
+    for line in chain(found, unknown, _without_repeats(inputs, chain.from_iterable(results))):
         has_failed |= line.ok is False
         yield line
     if not has_failed:
@@ -131,19 +130,15 @@ def _jobs(inputs: Inputs, facts: Facts, names: Sequence[str]) -> Iterator[Job]:
             yield Job(partial(check, inputs, facts), partial(failed, label), LIMIT_S, lane=name)
 
 
-def _without_repeats(inputs: Inputs, facts: Facts, lines: Iterable[CheckLine]) -> Iterator[CheckLine]:
-    """Leave out what an earlier line reports: that OpenRouter cannot be reached, and that it has no such model."""
-    reported = set[str]()
+def _without_repeats(inputs: Inputs, lines: Iterable[CheckLine]) -> Iterator[CheckLine]:
+    """Yield once that OpenRouter cannot be reached, and leave out the estimate of a model that it does not have."""
+    hidden = set[str]()
     for line in lines:
-        if line.detail == UNREACHABLE:
-            trouble = facts.trouble()
-            if trouble not in reported:
-                yield failed("OpenRouter", trouble.partition(". ")[0], trouble)
-            reported.add(trouble)
-        elif line.name not in reported:
+        if line.name not in hidden:
             yield line
         if line.ok is False:
-            reported |= {f"{models.ESTIMATE} {id_}" for id_ in inputs.models if f"{models.MODEL} {id_}" == line.name}
+            missing = [model for model in inputs.models if line.name == f"{models.MODEL} {model}"]
+            hidden |= {OPENROUTER} & {line.name} | {f"{models.ESTIMATE} {model}" for model in missing}
 
 
 def _context(inputs: Inputs, facts: Facts, names: Sequence[str]) -> Mapping[str, Any]:

@@ -52,6 +52,7 @@ def make_authority(run_id: str, now: datetime) -> Authority:
     """
     from cryptography import x509  # loaded by runs in containers alone
     from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -66,7 +67,10 @@ def make_authority(run_id: str, now: datetime) -> Authority:
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
     )
     key_text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    return Authority(_signed(root, root_key), _signed(leaf, root_key), Secret(key_text))
+    root_text, leaf_text = (
+        builder.sign(root_key, SHA256()).public_bytes(Encoding.PEM).decode() for builder in (root, leaf)
+    )
+    return Authority(root_text, leaf_text, Secret(key_text))
 
 
 def write_bundle(path: Path, authority: Authority) -> None:
@@ -120,10 +124,3 @@ def _builder(
         .add_extension(x509.BasicConstraints(ca=is_root, path_length=0 if is_root else None), critical=True)
         .add_extension(usage, critical=True)
     )
-
-
-def _signed(builder: x509.CertificateBuilder, key: EllipticCurvePrivateKey) -> str:
-    from cryptography.hazmat.primitives.hashes import SHA256
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    return builder.sign(key, SHA256()).public_bytes(Encoding.PEM).decode()

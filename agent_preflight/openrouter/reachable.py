@@ -16,8 +16,6 @@ from preflight_proxy.core.errors import ConfigError
 
 TIMEOUT_S = 10.0
 TEXT_CHARS_MAX = 200
-UNREACHABLE = "not known: OpenRouter cannot be reached"
-"""The detail of each check that needs OpenRouter. The report gives the cause once."""
 UNSPENT = " Nothing was spent."
 """The end of messages before a run."""
 KEYS_PAGE = "https://openrouter.ai/settings/management-keys"

@@ -11,12 +11,13 @@ from typing import Any, ParamSpec, TypeVar, Unpack, get_type_hints
 from agent_preflight.artifacts import RUNS_DIR
 from agent_preflight.base.config import Environment, variable
 from agent_preflight.base.usd import Dollars
+from agent_preflight.checks.inputs import as_list
 from agent_preflight.models import RunResult
 from agent_preflight.options.naming import default_alias
 from agent_preflight.options.settings import DEFAULTS, Models, RunOptions, TrialOptions
 from agent_preflight.options.sources import read_variables, settings_of, with_keys
 from agent_preflight.options.text_files import read_text
-from agent_preflight.runner.arguments import build_request, texts
+from agent_preflight.runner.arguments import build_request
 from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import StopSignal, run_blocking, run_cancellable
 from agent_preflight.runner.messages import elsewhere, farewell
@@ -191,7 +192,7 @@ def run_single(
     """
     preflight_kwargs = dict(kwargs.pop("preflight_kwargs", None) or {})
     if extra_models:
-        preflight_kwargs["models"] = [*extra_models, *texts(preflight_kwargs.get("models"))]
+        preflight_kwargs["models"] = [*extra_models, *as_list(preflight_kwargs.get("models"))]
     results = run_multi(
         [(model_id, alias if alias is not None else default_alias(model_id))],
         image_name=image_name,

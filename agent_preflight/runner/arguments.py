@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import partial
 
 from agent_preflight.base.console import say
-from agent_preflight.checks.inputs import Inputs, unique
+from agent_preflight.checks.inputs import Inputs, as_list, unique
 from agent_preflight.checks.suite import check_all
 from agent_preflight.models import RunResult
 from agent_preflight.openrouter.http import check_way
@@ -40,11 +40,6 @@ def build_request(
         makes_sources=makes_sources,
         preflight=None if settings.skip_preflight else _checks(settings, run_trial),
     )
-
-
-def texts(value: str | Sequence[str] | None) -> list[str]:
-    """Return one text or several as a list."""
-    return [value] if isinstance(value, str) else list(value or ())
 
 
 def _check(settings: RunSettings) -> None:
@@ -81,7 +76,7 @@ def _checks(settings: RunSettings, run_trial: Callable[..., RunResult]) -> Calla
     own = dict(settings.preflight_kwargs or {})
     budgets = _budgets(settings)
     amounts = [amount for _, amount in budgets]
-    ids = [*(model for model, _ in settings.pairs), *texts(own.pop("models", None))]
+    ids = [*(model for model, _ in settings.pairs), *as_list(own.pop("models", None))]
     raise_on_failure, found = own.pop("raise_on_failure", True), own.pop("found", ())
     of_run = {
         "admin_key": settings.admin_key.reveal(),

@@ -14,10 +14,10 @@ from typing import Any
 
 from agent_preflight.artifacts import number, read_json_object
 from agent_preflight.base.usd import pusd
+from agent_preflight.checks.inputs import as_list
 from agent_preflight.eject import EXHAUSTED
 from agent_preflight.models import CacheStats, RunResult
 from agent_preflight.options.container_values import absolute_mount
-from agent_preflight.runner.arguments import texts
 from agent_preflight.runner.progress import KEPT, TrialProgress
 from agent_preflight.runner.trial_start import NO_CREDIT
 from agent_preflight.runs.costs import LEDGER, read_ledgers
@@ -99,7 +99,10 @@ def read_previous_run(run_dir: Path, wanted: Mapping[str, Any], *, retry_failed:
     plan = read_json_object(run_dir, "plan.json")
     if plan is None:
         raise ConfigError(f"The run {run_dir.name} has no plan, so nothing of it can go on: start a new one.")
-    plan = {**plan, "mounts": list(map(absolute_mount, texts(plan.get("mounts"))))}  # older plans have relative sources
+    plan = {
+        **plan,
+        "mounts": list(map(absolute_mount, as_list(plan.get("mounts")))),
+    }  # older plans have relative sources
     budgets = {alias: _amount_pusd(trial.get("budget_usd")) for alias, trial in by_alias(wanted).items()}
     kept = kept_results(run_dir, budgets, retry_failed=retry_failed)
     if differences := plan_differences(_with_budgets(plan, wanted, kept), wanted):

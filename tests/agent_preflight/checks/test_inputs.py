@@ -1,17 +1,17 @@
-"""What checks are told, merged and asked for once."""
+"""The options of the checks, and what is read once."""
 
 import threading
 
 import pytest
 
-from agent_preflight.checks.inputs import CachedAnswer, Inputs, Params, unique
+from agent_preflight.checks.inputs import Inputs, Params, as_list, cached, unique
 
 
 def required(own: Params | None, common: str | list[str] | None, *models: str) -> dict[str, tuple[str, ...]]:
     return Inputs("admin", "key", models, 1.0, required_params=own, common_required_params=common).required
 
 
-def test_common_parameters_come_first_and_each_once() -> None:
+def test_common_parameters_come_first_and_none_is_repeated() -> None:
     assert required({"a": ["t", "u"], "x": ["y"]}, ["u"], "a", "b") == {"a": ("u", "t"), "b": ("u",), "x": ("y",)}
 
 
@@ -24,40 +24,44 @@ def test_without_parameters_nothing_is_required() -> None:
     assert required({"a": []}, [], "a") == {}
 
 
-def test_models_are_taken_once_in_order() -> None:
+def test_repeated_models_count_once_and_keep_their_order() -> None:
     assert unique(["b", "a", "b"]) == ("b", "a")
 
 
-def test_something_is_asked_for_once_however_many_need_it() -> None:
-    asked: list[int] = []
+def test_one_text_or_several_are_a_list() -> None:
+    assert (as_list("a"), as_list(["a", "b"]), as_list(None)) == (["a"], ["a", "b"], [])
+
+
+def test_threads_that_need_an_answer_wait_for_one_read() -> None:
+    reads: list[int] = []
     gate = threading.Event()
 
-    def ask() -> int:
+    def read() -> int:
         gate.wait(60)
-        asked.append(1)
+        reads.append(1)
         return 7
 
-    once = CachedAnswer(ask)
+    answer = cached(read)
     answers: list[int] = []
-    threads = [threading.Thread(target=lambda: answers.append(once())) for _ in range(5)]
+    threads = [threading.Thread(target=lambda: answers.append(answer())) for _ in range(5)]
     for thread in threads:
         thread.start()
     gate.set()
     for thread in threads:
         thread.join(60)
-    assert (answers, asked) == ([7] * 5, [1])
+    assert (answers, reads) == ([7] * 5, [1])
 
 
-def test_a_question_that_raised_is_asked_again() -> None:
+def test_a_read_that_raised_is_repeated() -> None:
     outcomes: list[object] = [ValueError("no"), 3]
 
-    def ask() -> object:
+    def read() -> object:
         outcome = outcomes.pop(0)
         if isinstance(outcome, ValueError):
             raise outcome
         return outcome
 
-    once = CachedAnswer(ask)
+    answer = cached(read)
     with pytest.raises(ValueError, match="no"):
-        once()
-    assert once() == 3
+        answer()
+    assert answer() == 3

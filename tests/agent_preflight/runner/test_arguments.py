@@ -10,7 +10,6 @@ import pytest
 from agent_preflight.base.console import say
 from agent_preflight.checks.inputs import Inputs
 from agent_preflight.runner.api import request_of
-from agent_preflight.runner.arguments import texts
 from agent_preflight.runs.plan import output_policy
 from agent_preflight.runs.request import RunRequest
 from agent_preflight.sandboxes.kept_output import OutputPolicy
@@ -121,10 +120,6 @@ def test_the_checks_look_for_an_image_only_where_agents_are_in_containers() -> N
 def test_a_budget_that_is_no_number_is_said_in_words() -> None:
     with pytest.raises(ConfigError, match=r"budget_usd is dollars above 0 .* not 'zero'"):
         request(budget_usd="zero")
-
-
-def test_one_text_or_several_are_a_list() -> None:
-    assert (texts("a"), texts(["a", "b"]), texts(None)) == (["a"], ["a", "b"], [])
 
 
 def test_a_containers_limits_are_told_to_the_engine_as_texts() -> None:
