@@ -6,15 +6,18 @@ saving is an estimate. `python -m agent_preflight.cache_report [RUN_ID]` prints 
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import RUNS_DIR, latest_run, number, read_json_object, trial_dirs
 from agent_preflight.base.tables import TableColumn, TextTable, money, text_of
-from agent_preflight.base.usd import pusd
+from agent_preflight.base.usd import pusd, usd
 from agent_preflight.operate.cache_figures import WHY, CacheSums, CacheView, cache_view
 from agent_preflight.runs.choice import print_run
-from agent_preflight.runs.costs import cost_lines, sums_by_account, sums_of
+from agent_preflight.runs.costs import cost_lines, sums_by_account
 from preflight_proxy.core.errors import ConfigError, OperatingError
 
 __all__ = ["RUNS_DIR", "cache_report_json", "generate_cache_report", "latest_run", "main", "report_parts"]
@@ -26,8 +29,12 @@ ASSUMED_PRICE_PER_M = 1.0
 ASSUMED_DISCOUNT = 0.5
 """The fraction of the price that a cached token saves, assumed for the same reason."""
 
-COUNTS = ("request_count", "total_prompt_tokens", "cached_tokens", "cache_creation_tokens")
-NO_DATA = "No cache data recorded for this run."
+ESTIMATE = (
+    "The savings are estimates, because this run has no ledger, which has the prices.",
+    f"Assumed: ${ASSUMED_PRICE_PER_M:.2f} per million prompt tokens, and {ASSUMED_DISCOUNT:.0%} less for cached ones.",
+)
+COUNTS = ("request_count", "cache_hit_requests", "total_prompt_tokens", "cached_tokens", "cache_creation_tokens")
+"""Counts in a summary, in the order of `CacheSums`."""
 SUMS = (
     TableColumn("calls", right=True),
     TableColumn("hits", right=True, spare=2),
@@ -57,12 +64,16 @@ def report_parts(run_dir: str | Path) -> Iterator[TextTable | str]:
     run = Path(run_dir)
     lines, trouble = _lines(run)
     view = cache_view(lines)
+    trials = _trials(run, lines, view)
+    known = [sums for sums, _ in trials.values() if sums is not None]
     yield f"Cache Analytics Report: {run.name}"
     yield ""
-    if view is not None:
-        yield from _ledger_parts(view, lines)
+    if known:
+        yield _trial_table(trials, known)
+        yield ""
+        yield from ESTIMATE if view is None else _ledger_parts(view)
     else:
-        yield from _summary_parts(_trial_figures(run, lines))
+        yield "No cache data recorded for this run." if trials else "No trials found."
     if trouble is not None:
         yield f"From the summaries: {trouble}"
 
@@ -74,15 +85,16 @@ def cache_report_json(run_dir: str | Path) -> dict[str, Any]:
         run_dir: The run's folder.
 
     Returns:
-        `run`: the run's name. `trials`: by alias, a dict of `request_count`, `total_prompt_tokens`, `cached_tokens`,
-        `cache_creation_tokens` and `cost_usd` (dollars), or None if the trial has no cache figures. `ledger`: sums in
-        all, by model and by conversation with exact savings, and the reasons of misses; None without a ledger.
+        `run`: the run's name. `trials`: by alias, a dict of `request_count`, `cache_hit_requests`, `total_prompt_tokens`,
+        `cached_tokens`, `cache_creation_tokens` and `cost_usd` (dollars), or None if the trial has no cache figures. `ledger`:
+        sums in all, by model and by conversation with exact savings, and the reasons of misses; None without a ledger.
         `estimate`: for a run without a ledger, `saved_usd` in dollars and the price and discount assumed for it; else None.
     """
     run = Path(run_dir)
     lines, _ = _lines(run)
-    view, figures = cache_view(lines), _trial_figures(run, lines)
-    cached = sum(row["cached_tokens"] for row in figures.values() if row)
+    view = cache_view(lines)
+    trials = _trials(run, lines, view)
+    cached = sum(sums.cached_tokens for sums, _ in trials.values() if sums is not None)
     estimate = {
         "saved_usd": round(_estimated_usd(cached), 4),
         "assumed_price_usd_per_m": ASSUMED_PRICE_PER_M,
@@ -90,7 +102,7 @@ def cache_report_json(run_dir: str | Path) -> dict[str, Any]:
     }
     return {
         "run": run.name,
-        "trials": figures,
+        "trials": {alias: sums and _figures(sums, cost_usd) for alias, (sums, cost_usd) in trials.items()},
         "ledger": view.to_json() if view else None,
         "estimate": None if lines else estimate,
     }
@@ -116,84 +128,50 @@ def _lines(run: Path) -> tuple[list[dict[str, Any]], str | None]:
         return [], str(exc)
 
 
-def _trial_figures(run: Path, lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any] | None]:
-    """Return the figures by trial, from the ledger if there is one, else from the summaries. None for a trial without any."""
+def _trials(
+    run: Path, lines: Sequence[Mapping[str, Any]], view: CacheView | None
+) -> dict[str, tuple[CacheSums | None, float]]:
+    """Return each trial's cache figures, if it has any, and its cost in dollars: from the ledger, else from the summaries."""
     if lines:
-        return {account: _ledger_figures(account, lines) for account in sums_by_account(lines)}
-    return {trial.name: _summary_figures(trial) for trial in trial_dirs(run)}
+        accounts = view.accounts if view else {}
+        return {name: (accounts.get((name,)), float(sums.cost_usd)) for name, sums in sums_by_account(lines).items()}
+    return {trial.name: _of_summary(trial) for trial in trial_dirs(run)}
 
 
-def _ledger_figures(account: str, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    mine = [line for line in lines if line["account"] == account]
-    if (view := cache_view(mine)) is None:
-        return None
-    total = view.total
-    counts = (total.calls, total.prompt_tokens, total.cached_tokens, total.cache_write_tokens)
-    return {**dict(zip(COUNTS, counts, strict=True)), "cost_usd": float(sums_of(mine).cost_usd)}
-
-
-def _summary_figures(trial: Path) -> dict[str, Any] | None:
-    """Return a trial's counts and cost from its summary, None if it has no cache figures."""
+def _of_summary(trial: Path) -> tuple[CacheSums | None, float]:
     summary = read_json_object(trial, "summary.json") or {}
     cache = summary.get("cache")
     if not isinstance(cache, dict) or not number(cache.get("request_count")):
-        return None
-    return {**{name: int(number(cache.get(name))) for name in COUNTS}, "cost_usd": number(summary.get("cost_usd"))}
-
-
-def _summary_parts(figures: Mapping[str, dict[str, Any] | None]) -> Iterator[TextTable | str]:
-    known = [row for row in figures.values() if row]
-    if not known:
-        yield NO_DATA if figures else "No trials found."
-        return
-    columns = (
-        TableColumn("trial"),
-        TableColumn("calls", right=True),
-        TableColumn("cached", right=True),
-        TableColumn("prompt", right=True),
-        TableColumn("written", right=True, spare=1),
-        TableColumn("cost", right=True),
-    )
-    totals = {name: sum(row[name] for row in known) for name in (*COUNTS, "cost_usd")}
-    yield TextTable(
-        columns,
-        [_summary_cells(alias, row) for alias, row in figures.items()],
-        total=_summary_cells("TOTAL", totals),
-    )
-    yield ""
-    yield f"Estimate: caching saved {money(pusd(_estimated_usd(totals['cached_tokens'])))},"
-    yield f"at an assumed price of ${ASSUMED_PRICE_PER_M:.2f} per million prompt tokens, cached ones {ASSUMED_DISCOUNT:.0%} off."
-    yield "This run has no ledger, which would tell the prices."
-
-
-def _summary_cells(alias: str, row: Mapping[str, Any] | None) -> tuple[str, ...]:
-    if row is None:
-        return (alias, *["-"] * 5)
-    requests, prompt, cached, created = (int(row[name]) for name in COUNTS)
-    cost = money(pusd(row["cost_usd"])) if row["cost_usd"] else "-"
-    return (alias, f"{requests:,}", _percent(cached, prompt), f"{prompt:,}", f"{created:,}", cost)
+        return None, 0.0
+    calls, hits, prompt, cached, written = (int(number(cache.get(name))) for name in COUNTS)
+    saved_usd = usd(pusd(_estimated_usd(cached)))
+    return CacheSums(calls, hits, prompt, cached, written, saved_usd), float(number(summary.get("cost_usd")))
 
 
 def _estimated_usd(cached_tokens: int) -> float:
     return cached_tokens / 1_000_000 * ASSUMED_PRICE_PER_M * ASSUMED_DISCOUNT
 
 
-def _percent(cached: int, prompt: int) -> str:
-    return f"{cached / prompt * 100 if prompt else 0.0:.1f}%"
+def _figures(sums: CacheSums, cost_usd: float) -> dict[str, Any]:
+    return {**dict(zip(COUNTS, astuple(sums), strict=False)), "cost_usd": cost_usd}
 
 
-def _ledger_parts(view: CacheView, lines: Sequence[Mapping[str, Any]]) -> Iterator[TextTable | str]:
-    silent = [account for account in sums_by_account(lines) if (account,) not in view.accounts]
-    yield TextTable(
-        [TableColumn("trial"), *SUMS],
-        [
-            *((account, *_sums_cells(sums)) for (account,), sums in view.accounts.items()),
-            *((account, *["-"] * len(SUMS)) for account in silent),
-        ],
-        total=("TOTAL", *_sums_cells(view.total)),
-        notes=[*map(_unpriced, view.accounts.values()), *["" for _ in silent]],
+def _trial_table(trials: Mapping[str, tuple[CacheSums | None, float]], known: Sequence[CacheSums]) -> TextTable:
+    """Return the table of trials, the most prompt tokens first."""
+    rows = sorted(
+        ((alias, sums or CacheSums()) for alias, (sums, _) in trials.items()), key=lambda row: -row[1].prompt_tokens
     )
-    yield ""
+    return TextTable(
+        [TableColumn("trial"), *SUMS],
+        [(alias, *_sums_cells(sums)) for alias, sums in rows],
+        total=("TOTAL", *_sums_cells(reduce(add, known))),
+        notes=[
+            f"the saving of {sums.unpriced:,} of its calls is not known" if sums.unpriced else "" for _, sums in rows
+        ],
+    )
+
+
+def _ledger_parts(view: CacheView) -> Iterator[TextTable | str]:
     models = view.models.items()
     yield TextTable([TableColumn("model"), *SUMS], [(model, *_sums_cells(sums)) for (model,), sums in models])
     yield ""
@@ -238,18 +216,16 @@ def _miss_parts(view: CacheView) -> Iterator[TextTable | str]:
 
 
 def _sums_cells(sums: CacheSums) -> tuple[str, ...]:
+    if not sums.calls:
+        return ("-",) * len(SUMS)
     return (
         f"{sums.calls:,}",
         f"{sums.hits:,}",
-        _percent(sums.cached_tokens, sums.prompt_tokens),
+        f"{sums.hit_rate * 100:.1f}%",
         f"{sums.prompt_tokens:,}",
         f"{sums.cache_write_tokens:,}",
         money(pusd(sums.saved_usd)),
     )
-
-
-def _unpriced(sums: CacheSums) -> str:
-    return f"the saving of {sums.unpriced:,} of its calls is not known" if sums.unpriced else ""
 
 
 def _counted(missed: Mapping[str, int]) -> str:

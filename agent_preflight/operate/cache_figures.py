@@ -2,9 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, Self
 
 from agent_preflight.artifacts import number
 from agent_preflight.base.usd import pusd, usd
@@ -52,6 +52,9 @@ class CacheSums:
     def hit_rate(self) -> float:
         """Cached tokens as a fraction of all prompt tokens; 0.0 if there are none."""
         return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
+
+    def __add__(self, other: Self) -> Self:
+        return replace(self, **{name: value + getattr(other, name) for name, value in asdict(self).items()})
 
     def to_json(self) -> dict[str, Any]:
         """Return the sums for machines; `saved_usd` as exact decimal text."""

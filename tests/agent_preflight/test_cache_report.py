@@ -1,4 +1,4 @@
-"""The cache report in its known form."""
+"""The report on prompt caching in a run."""
 
 import json
 from pathlib import Path
@@ -18,33 +18,39 @@ def finish(run: Path, alias: str, **fields: Any) -> None:
     (run / alias / "summary.json").write_text(json.dumps(RunResult(alias, "m/x", 0.5, **fields).to_dict()))
 
 
-def test_without_a_ledger_savings_are_an_estimate_and_say_by_which_price(tmp_path: Path) -> None:
+def test_without_a_ledger_savings_are_estimates_at_a_price_that_the_report_names(tmp_path: Path) -> None:
     run = tmp_path / "run-1"
     finish(run, "a1", cost_usd=0.1, cache=CacheStats(5000, 4000, 10, 10, 8))
     finish(run, "a2")
     assert generate_cache_report(run).splitlines() == [
         "Cache Analytics Report: run-1",
         "",
-        "trial  calls  cached  prompt  written     cost",
-        "a1        10   80.0%   5,000       10  $0.1000",
-        "a2         -       -       -        -        -",
-        "TOTAL     10   80.0%   5,000       10  $0.1000",
+        "trial  calls  hits  cached  prompt  written    saved",
+        "a1        10     8   80.0%   5,000       10  $0.0020",
+        "a2         -     -       -       -        -        -",
+        "TOTAL     10     8   80.0%   5,000       10  $0.0020",
         "",
-        "Estimate: caching saved $0.0020,",
-        "at an assumed price of $1.00 per million prompt tokens, cached ones 50% off.",
-        "This run has no ledger, which would tell the prices.",
+        "The savings are estimates, because this run has no ledger, which has the prices.",
+        "Assumed: $1.00 per million prompt tokens, and 50% less for cached ones.",
     ]
+    assert cache_report_json(run)["trials"] == {
+        "a1": {
+            "request_count": 10, "cache_hit_requests": 8, "total_prompt_tokens": 5000, "cached_tokens": 4000,
+            "cache_creation_tokens": 10, "cost_usd": 0.1,
+        },
+        "a2": None,
+    }  # fmt: skip
     assert cache_report_json(run)["estimate"] == {
         "saved_usd": 0.002, "assumed_price_usd_per_m": 1.0, "assumed_discount": 0.5,
     }  # fmt: skip
 
 
-def test_without_any_data_it_says_so(tmp_path: Path) -> None:
+def test_a_run_without_cache_figures_has_a_line_that_says_so(tmp_path: Path) -> None:
     finish(tmp_path, "a")
     assert "No cache data recorded for this run." in generate_cache_report(str(tmp_path))
 
 
-def test_an_empty_run_says_so(tmp_path: Path) -> None:
+def test_a_run_without_trials_has_a_line_that_says_so(tmp_path: Path) -> None:
     assert "No trials found." in generate_cache_report(tmp_path)
 
 
@@ -67,17 +73,17 @@ def test_the_report_on_the_latest_run_is_printed(tmp_path: Path, capsys: pytest.
 
 
 @pytest.mark.parametrize("run_id", ["absent", ".."])
-def test_a_run_that_is_not_there_is_said_so(tmp_path: Path, capsys: pytest.CaptureFixture[str], run_id: str) -> None:
+def test_a_missing_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], run_id: str) -> None:
     main(run_id, tmp_path)
     assert f'There is no run "{run_id}" in {tmp_path}/.' in capsys.readouterr().out
 
 
-def test_without_any_run_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_runs_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(runs_dir=tmp_path)
     assert f"No runs found in {tmp_path}/" in capsys.readouterr().out
 
 
-def keep_books(run: Path, *calls: CallFacts, account: str = "a1") -> None:
+def write_ledger(run: Path, *calls: CallFacts, account: str = "a1") -> None:
     """A ledger with calls of one account."""
     run.mkdir(parents=True, exist_ok=True)
     store = open_store(run)
@@ -93,13 +99,13 @@ HIT = CallFacts("m/x", prompt_tokens=2000, cached_tokens=1500, conversation="c0f
 CHANGED = CallFacts("m/x", prompt_tokens=2000, conversation="c0ffee", cache_miss="message 3 (tool)", cache_saved_pusd=0)
 
 
-def test_where_a_ledger_is_only_its_figures_are_shown(tmp_path: Path) -> None:
+def test_with_a_ledger_only_its_figures_are_shown(tmp_path: Path) -> None:
     run = tmp_path / "run-1"
     finish(run, "a1", cost_usd=0.1, cache=CacheStats(5000, 4000, 10, 10, 8))
     finish(run, "of no account", cache=CacheStats(5000, 4000, 10, 10, 8))
-    keep_books(run, FIRST, HIT, CHANGED, CHANGED)
-    told = generate_cache_report(run)
-    assert told.splitlines() == [
+    write_ledger(run, FIRST, HIT, CHANGED, CHANGED)
+    report = generate_cache_report(run)
+    assert report.splitlines() == [
         "Cache Analytics Report: run-1",
         "",
         "trial  calls  hits  cached  prompt  written    saved",
@@ -120,7 +126,7 @@ def test_where_a_ledger_is_only_its_figures_are_shown(tmp_path: Path) -> None:
         "first_call             1          2,000  the first call of its conversation:",
         "                                         there was nothing to read",
     ]
-    assert "stimate" not in told
+    assert "stimate" not in report
     assert cache_report_json(run)["estimate"] is None
 
 
@@ -133,7 +139,7 @@ def test_no_line_is_longer_than_the_terminal(
     facts = CallFacts(
         model, prompt_tokens=123_456_789, cached_tokens=1, conversation="c0ffeec0ffee", cache_miss="system"
     )
-    keep_books(tmp_path / "run-1", facts, account="claude-sonnet-4-5-thinking")
+    write_ledger(tmp_path / "run-1", facts, account="claude-sonnet-4-5-thinking")
     main(runs_dir=tmp_path)
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= columns
@@ -141,42 +147,42 @@ def test_no_line_is_longer_than_the_terminal(
 
 
 def test_a_ledger_without_summaries_is_enough(tmp_path: Path) -> None:
-    keep_books(tmp_path, HIT)
+    write_ledger(tmp_path, HIT)
     (tmp_path / "budget").mkdir()
-    told = generate_cache_report(tmp_path)
-    assert "a1         1     1   75.0%   2,000        0  $0.0025\n" in told
-    assert "budget" not in told, "a folder of the proxy is no trial"
-    assert "No call read less than it could." in told
+    report = generate_cache_report(tmp_path)
+    assert "a1         1     1   75.0%   2,000        0  $0.0025\n" in report
+    assert "budget" not in report, "a folder of the proxy is no trial"
+    assert "No call read less than it could." in report
 
 
 def test_a_ledger_without_tokens_has_no_data_and_no_estimate(tmp_path: Path) -> None:
-    keep_books(tmp_path, CallFacts("m/x"))
-    told = generate_cache_report(tmp_path)
-    assert "No cache data recorded for this run." in told
-    assert "stimate" not in told
+    write_ledger(tmp_path, CallFacts("m/x"))
+    report = generate_cache_report(tmp_path)
+    assert "No cache data recorded for this run." in report
+    assert "stimate" not in report
 
 
 def test_of_many_conversations_the_longest_are_shown(tmp_path: Path) -> None:
-    keep_books(tmp_path, *(CallFacts("m/x", prompt_tokens=n + 1, conversation=f"c{n}") for n in range(23)))
-    told = generate_cache_report(tmp_path)
-    assert "and 3 more" in told
-    assert "a1: the saving of 23 of its calls is not known" in told
+    write_ledger(tmp_path, *(CallFacts("m/x", prompt_tokens=n + 1, conversation=f"c{n}") for n in range(23)))
+    report = generate_cache_report(tmp_path)
+    assert "and 3 more" in report
+    assert "a1: the saving of 23 of its calls is not known" in report
     assert len(cache_report_json(tmp_path)["ledger"]["conversations"]) == 23
 
 
 def test_an_unreadable_ledger_leaves_the_summaries(tmp_path: Path) -> None:
     finish(tmp_path, "a1", cache=CacheStats(5000, 4000, 10, 10, 8))
     (tmp_path / "ledger.sqlite3").write_text("this is no database, although it is long enough to be taken for one" * 99)
-    told = generate_cache_report(tmp_path)
-    assert "80.0%" in told
-    assert "From the summaries: the ledger" in told
+    report = generate_cache_report(tmp_path)
+    assert "80.0%" in report
+    assert "From the summaries: the ledger" in report
     assert cache_report_json(tmp_path)["ledger"] is None
 
 
 def test_the_json_has_the_trials_and_the_ledger(tmp_path: Path) -> None:
     run = tmp_path / "run-1"
     finish(run, "a1", cost_usd=0.1, cache=CacheStats(5000, 4000, 10, 10, 8))
-    keep_books(run, FIRST, HIT)
-    told = cache_report_json(run)
-    assert (told["run"], told["trials"]["a1"]["cached_tokens"]) == ("run-1", 1500)
-    assert told["ledger"]["total"]["saved_usd"] == "0.0025"
+    write_ledger(run, FIRST, HIT)
+    report = cache_report_json(run)
+    assert (report["run"], report["trials"]["a1"]["cached_tokens"]) == ("run-1", 1500)
+    assert report["ledger"]["total"]["saved_usd"] == "0.0025"
