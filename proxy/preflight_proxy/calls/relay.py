@@ -17,7 +17,7 @@ from preflight_proxy.core.evidence.evidence import CALL_S_MAX
 from preflight_proxy.core.refusals.refusals import BROKEN, OVERDUE
 from preflight_proxy.core.secret import Redaction
 from preflight_proxy.core.shapes.answers import generation_id
-from preflight_proxy.core.shapes.shape import CallUsage, Reading, Shape
+from preflight_proxy.core.shapes.shape import Reading, Shape
 from preflight_proxy.upstream.client import last_header
 
 CALL_DRAIN_S_MAX = 5 * 60.0
@@ -166,25 +166,12 @@ class Relay:
         await self._downstream.finish()
 
     def _read(self, new: Reading) -> None:
-        """Merge what a body or an event says; an id in it is durable before its bytes go down (M10 step 4).
-
-        Later facts win; what a later event leaves out stays (M16).
-        """
+        """Merge what a body or an event says; an id in it is durable before its bytes go down (M10 step 4)."""
         try:
             self._settlement.named(generation_id(new.generation_id))
         except LedgerError:
             _log.error("call.not_posted", reservation=self._settlement.reservation.id)
-        old = self.reading
-        self.reading = Reading(
-            generation_id=new.generation_id or old.generation_id,
-            model=new.model or old.model,
-            provider=new.provider or old.provider,
-            usage=_later_usage(old.usage, new.usage),
-            finish=new.finish or old.finish,
-            error=new.error or old.error,
-            terminal=new.terminal or old.terminal,
-            tool_names=old.tool_names + new.tool_names,
-        )
+        self.reading = self.reading.then(new)
 
     def _settle(self) -> bool:
         """Post the cost that upstream reported; False if it reported none. A cached answer without a cost is free (M16).
@@ -233,11 +220,3 @@ class Relay:
             return
         body = self._shape.refusal(status, text, error_type)
         await self._downstream.answer(status, [("Content-Type", "application/json"), *headers], body)
-
-
-def _later_usage(old: CallUsage | None, new: CallUsage | None) -> CallUsage | None:
-    """The later of two usages; the earlier one if only that has a cost, on the same kind of key."""
-    if new is None or old is None:
-        return new or old
-    lacks_cost = new.cost_pusd is None and old.cost_pusd is not None
-    return old if lacks_cost and new.is_byok == old.is_byok else new

@@ -73,6 +73,19 @@ async def test_a_stream_of_comments_ends_once_nobody_listens(world: World, monke
     await world.settled()
 
 
+async def test_a_client_that_leaves_after_a_long_silence_starts_the_limit_of_silence_anew(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "CALL_SILENCE_S_MAX", 1.5)
+    world.proxy.ledger.call_s_max = 3600.0  # if the stream were given up, its cost would be open for that long
+    world.sim.scenario = Scenario(tokens_per_s=0.5, tokens_per_chunk=1, generation_delay_s=1e6)
+    async with world.post(stream=True, text="[[sim tokens=1]]") as response:
+        await response.content.readany()
+        await asyncio.sleep(1.8)
+        response.close()
+    await world.settled()
+
+
 async def test_a_call_has_a_longest_time_whoever_listens(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay, "CALL_S_MAX", 0.2)
     world.sim.scenario = Scenario(faults=(FaultRule(make_fault("comment_drip", {"every_s": 0.02})),))

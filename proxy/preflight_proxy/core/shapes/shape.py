@@ -64,6 +64,27 @@ class Reading:
     terminal: bool = False
     tool_names: tuple[str, ...] = ()
 
+    def then(self, later: Reading) -> Reading:
+        """Return what both say together: later facts win, what the later one leaves out stays (M16 (usage in an answer))."""
+        return Reading(
+            generation_id=later.generation_id or self.generation_id,
+            model=later.model or self.model,
+            provider=later.provider or self.provider,
+            usage=_later_usage(self.usage, later.usage),
+            finish=later.finish or self.finish,
+            error=later.error or self.error,
+            terminal=later.terminal or self.terminal,
+            tool_names=self.tool_names + later.tool_names,
+        )
+
+
+def _later_usage(old: CallUsage | None, new: CallUsage | None) -> CallUsage | None:
+    """The later of two usages; the earlier one if only that has a cost, on the same kind of key."""
+    if new is None or old is None:
+        return new or old
+    lacks_cost = new.cost_pusd is None and old.cost_pusd is not None
+    return old if lacks_cost and new.is_byok == old.is_byok else new
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
