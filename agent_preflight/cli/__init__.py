@@ -1,33 +1,75 @@
-"""The command line: one file a command, which parses, calls and prints. Whatever is heavy is imported inside the commands."""
+"""The command line. A command parses, calls and prints. Modules that take long to load are imported inside the commands."""
 
 from __future__ import annotations
 
+import difflib
+import errno
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from agent_preflight import __version__
-from agent_preflight.cli import (
-    cache_report,
-    costs,
-    demo,
-    doctor,
-    estimate,
-    init,
-    preflight,
-    proxy,
-    quarantine,
-    run,
-    runs,
-    simulate,
-    status,
-    stop,
-    sweep,
-    top_up,
-)
-from agent_preflight.cli.group import Commands, emit_json
+from agent_preflight.base.console import say
+from agent_preflight.cli import before_run, live, machine, proxy, reports, run
+from agent_preflight.cli.shared import complain
+from preflight_proxy.core.errors import OperatingError
 
-__all__ = ["app"]
+__all__ = ["Commands", "app"]
+
+
+class Commands(TyperGroup):
+    """A group of commands that behaves as scripts expect: without arguments it prints the help and exits with 0.
+
+    An unknown command exits with 1. A command that fails prints a sentence.
+    """
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """Name the commands in their order; those with commands of their own come last."""
+        return sorted(super().list_commands(ctx), key=lambda name: isinstance(self.commands[name], TyperGroup))
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # click's own Context
+        """Read no arguments as `--help`."""
+        return super().parse_args(ctx, args or ["--help"])
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> object:  # type: ignore[override]
+        """Find the command, or print which there are."""
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            commands = self.list_commands(ctx)
+            near = difflib.get_close_matches(name, commands, n=1)
+            hint = f" Do you mean `{near[0]}`?" if near else ""
+            complain(f"Unknown command: {name}.{hint} Available: {', '.join(commands)}")
+            ctx.exit(1)
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
+        """Run the command. An operating error is a sentence on stderr, with its notes, and exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except (OperatingError, OSError, RuntimeError) as exc:
+            sentence = _sentence(exc)
+            if sentence is None:
+                raise
+            complain("\n".join((sentence, *getattr(exc, "__notes__", ()))))
+            return ctx.exit(1)
+
+
+def _sentence(exc: Exception) -> str | None:
+    """Return what failed, for a person. None for an error that the program did not expect, or whose reader is gone."""
+    match exc:
+        case OperatingError():
+            return str(exc)
+        case OSError() if exc.errno != errno.EPIPE:
+            reason = (exc.strerror or str(exc) or type(exc).__name__).rstrip(".")
+            place = "" if exc.filename is None else f"{exc.filename}: "
+            if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+                return f"{place}{reason}. Free some room there, then run the command again."
+            return f"{place}{reason}. Give another path, or change who may use this one."
+        case RuntimeError() if str(exc).startswith("Symlink loop"):  # how Python before 3.13 reports ELOOP
+            return f"{exc}: give another path."
+    return None
+
 
 app = typer.Typer(
     name="agent-preflight",
@@ -41,34 +83,34 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
-        emit_json(f"agent-preflight {__version__}")
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"agent-preflight {__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def _main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None: ...
 
 
-app.command("preflight")(preflight.preflight)
-app.command("estimate")(estimate.estimate)
-app.command("init")(init.init)
+app.command("preflight")(before_run.preflight)
+app.command("estimate")(before_run.estimate)
+app.command("init")(before_run.init)
 app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
-app.command("runs")(runs.runs)
-app.command("list", hidden=True)(runs.runs)
-app.command("status")(status.status)
-app.command("top-up")(top_up.top_up)
-app.command("stop")(stop.stop)
-app.command("quarantine")(quarantine.quarantine)
-app.command("sweep")(sweep.sweep)
-app.command("costs")(costs.costs)
-app.command("cache-report")(cache_report.cache_report)
+app.command("runs")(reports.runs)
+app.command("list", hidden=True)(reports.runs)
+app.command("status")(reports.status)
+app.command("top-up")(live.top_up)
+app.command("stop")(live.stop)
+app.command("quarantine")(live.quarantine)
+app.command("sweep")(machine.sweep)
+app.command("costs")(reports.costs)
+app.command("cache-report")(reports.cache_report)
 app.add_typer(proxy.app)
-app.command("simulate")(simulate.simulate)
-app.command("doctor")(doctor.doctor)
-app.command("demo")(demo.demo)
+app.command("simulate")(machine.simulate)
+app.command("doctor")(machine.doctor)
+app.command("demo")(run.demo)

@@ -1,22 +1,62 @@
-"""`agent-preflight proxy`."""
+"""`agent-preflight proxy`: serves the proxy by hand; `proxy status` and `proxy account` show and change its accounts."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent_preflight.cli import proxy_account
-from agent_preflight.cli.group import emit_json
-from agent_preflight.cli.options import read_flag
-from agent_preflight.cli.proxy_account import Data, amounts_of, folder_of
+from agent_preflight.base.config import Environment
+from agent_preflight.base.console import say
+from agent_preflight.base.usd import dollars
+from agent_preflight.cli.shared import emit_json, read_amounts, read_flag
 from agent_preflight.options import kinds
+from preflight_proxy.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from agent_preflight.sidecar.control_client import ControlClient
+    from preflight_proxy.base.control_messages import Balance
 
 UPSTREAM = "https://openrouter.ai/api/v1"
 
-app = typer.Typer(name="proxy", context_settings={"help_option_names": ["-h", "--help"]}, rich_markup_mode=None)
+app = typer.Typer(name="proxy", rich_markup_mode=None)
+account_app = typer.Typer(
+    name="account",
+    help="Add, change and remove accounts of a proxy while it runs.\n\n"
+    "They are kept in its data folder and opened again at its next start.\n\n"
+    "Example: agent-preflight proxy account add alice=5 --data ./proxy-data",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
+
+
+def _data_folder(ctx: typer.Context, data: Path | None) -> Path:
+    """Return the data folder of a command below `proxy`: its own `--data`, else that before it.
+
+    Raises:
+        BadParameter: Neither is there, or it is not a path.
+    """
+    folder = data if data is not None else ctx.obj
+    if not isinstance(folder, Path):
+        raise typer.BadParameter("name the proxy's data folder: --data DIR", ctx=ctx)
+    read_flag(kinds.FOLDER, folder, "--data")
+    return folder
+
+
+Data = Annotated[
+    Path,
+    typer.Option(
+        metavar="DIR",
+        help="The proxy's data folder, as at its start.",
+        show_default=False,
+        default_factory=lambda: None,  # makes the option optional; the callback has the default
+        callback=_data_folder,
+    ),
+]
+Amounts = Annotated[list[str], typer.Argument(metavar="NAME=USD...", help="An account and dollars.")]
+Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="An account.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -67,14 +107,13 @@ def proxy(
         if any((unix, upstream, budget, account, byok, ready_file)):
             raise typer.BadParameter(f"before `{ctx.invoked_subcommand}` only --data has a meaning")
         return
-    from agent_preflight.base.config import Environment
     from preflight_proxy.base import log
-    from preflight_proxy.core.errors import ConfigError
     from preflight_proxy.standalone import serve
 
-    environment, folder = Environment.read(), folder_of(ctx, data)
+    environment, folder = Environment.read(), _data_folder(ctx, data)
     upstream = upstream or environment.base_url or UPSTREAM
-    limits_usd = _checked(folder, listen, upstream, budget, account or [])
+    limits_usd = _limits(folder, budget, account or [])
+    _check_addresses(upstream, listen)
     if environment.api_key is None:
         raise ConfigError("Set OPENROUTER_API_KEY to the key that calls are to leave with. Nothing was started.")
     log.configure()
@@ -91,45 +130,200 @@ def proxy(
     raise typer.Exit(code)
 
 
+def _limits(folder: Path, budget: str | None, accounts: list[str]) -> dict[str, str]:
+    """Return the limits that `--budget` and `--account` set, in dollars by account."""
+    from preflight_proxy.standalone import has_accounts
+
+    if budget is not None and accounts:
+        raise typer.BadParameter("give either --budget or --account, not both: each account has its own limit")
+    amounts = amounts_of(accounts if budget is None else [f"default={budget}"])
+    if not amounts and not has_accounts(folder):
+        raise typer.BadParameter(
+            f"there is no account in {folder} yet: give --budget 1.00, or --account NAME=USD, which may be repeated"
+        )
+    return {name: dollars(limit_pusd).removeprefix("$") for name, limit_pusd in amounts.items()}
+
+
+def _check_addresses(upstream: str, listen: str) -> None:
+    """Check the two addresses here, because a wrong option has an exit code of its own."""
+    from preflight_proxy.base.config import check_upstream, host_port
+
+    try:
+        check_upstream(upstream)
+        host_port(listen)
+    except ConfigError as exc:
+        raise typer.BadParameter(str(exc)) from exc
+    read_flag(kinds.URL, upstream, "--upstream")
+    read_flag(kinds.LISTEN, listen, "--listen")
+
+
 @app.command("status")
-def status(
-    ctx: typer.Context,
-    data: Data = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-) -> None:
+def status(data: Data, as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False) -> None:
     """Show a proxy and its accounts, also while it does not run.
 
     Example: agent-preflight proxy status --data ./proxy-data
     """
     from agent_preflight.operate.proxy_status import proxy_status, show_status
 
-    found = proxy_status(folder_of(ctx, data))
-    emit_json(json.dumps(found.document())) if as_json else show_status(found)
+    state = proxy_status(data)
+    emit_json(state.document()) if as_json else show_status(state)
 
 
-app.add_typer(proxy_account.app)
+@account_app.command("add")
+def add(accounts: Amounts, data: Data) -> None:
+    """Open a new account, and print its token.
+
+    An account that was removed is open again with a new token; what it spent before counts.
+
+    Example: agent-preflight proxy account add alice=5 --data ./proxy-data
+    """
+    amounts = amounts_of(accounts)
+
+    async def change(client: ControlClient, name: str) -> str:
+        account = await client.add_account(name, amounts[name])
+        spent = f", {dollars(account.posted_pusd)} spent before" if account.posted_pusd else ""
+        return f"account   {name}  {dollars(account.limit_pusd)}{spent}  {account.api_key}"
+
+    _change(data, amounts, change)
 
 
-def _checked(folder: Path, listen: str, upstream: str, budget: str | None, accounts: list[str]) -> dict[str, str]:
-    """Return the limits that options give, in dollars; what is wrong with an option is said of that option."""
-    from agent_preflight.base.usd import dollars
-    from preflight_proxy.base.config import check_upstream, host_port
-    from preflight_proxy.core.errors import ConfigError
-    from preflight_proxy.standalone import has_accounts
+@account_app.command("raise")
+def raise_(accounts: Amounts, data: Data) -> None:
+    """Add dollars to an account's limit, for the very next call.
 
-    if budget is not None and accounts:
-        raise typer.BadParameter("give either --budget or --account, not both: each account has its own limit")
-    texts = accounts if budget is None else [f"default={budget}"]
-    limits_usd = {name: dollars(limit_pusd).removeprefix("$") for name, limit_pusd in amounts_of(texts).items()}
-    if not limits_usd and not has_accounts(folder):
-        raise typer.BadParameter(
-            f"there is no account in {folder} yet: give --budget 1.00, or --account NAME=USD, which may be repeated"
-        )
-    try:
-        check_upstream(upstream)
-        read_flag(kinds.URL, upstream, "--upstream")
-        host_port(listen)
-        read_flag(kinds.LISTEN, listen, "--listen")
-    except ConfigError as exc:
-        raise typer.BadParameter(str(exc)) from exc
-    return limits_usd
+    Example: agent-preflight proxy account raise alice=2 --data ./proxy-data
+    """
+    amounts = amounts_of(accounts)
+    _change(data, amounts, lambda client, name: _changed(client.top_up(name, amounts[name])))
+
+
+@account_app.command("limit")
+def limit(accounts: Amounts, data: Data) -> None:
+    """Set an account's limit. What is spent stays spent.
+
+    Example: agent-preflight proxy account limit alice=7 --data ./proxy-data
+    """
+    amounts = amounts_of(accounts)
+    _change(data, amounts, lambda client, name: _changed(client.set_limit(name, amounts[name])))
+
+
+@account_app.command("freeze")
+def freeze(accounts: Names, data: Data) -> None:
+    """Refuse an account's calls and end its streams.
+
+    It stays so until it is unfrozen, also over a restart.
+
+    Example: agent-preflight proxy account freeze alice --data ./proxy-data
+    """
+    _change(data, accounts, lambda client, name: _changed(client.freeze(name, "frozen by a person")))
+
+
+@account_app.command("unfreeze")
+def unfreeze(accounts: Names, data: Data) -> None:
+    """Admit an account's calls again.
+
+    Example: agent-preflight proxy account unfreeze alice --data ./proxy-data
+    """
+    _change(data, accounts, lambda client, name: _changed(client.unfreeze(name)))
+
+
+@account_app.command("remove")
+def remove(accounts: Names, data: Data) -> None:
+    """Close an account for good.
+
+    Its token is refused from now on, and no later start opens it. Its calls in flight still settle; what it spent stays in the
+    ledger.
+
+    Example: agent-preflight proxy account remove alice --data ./proxy-data
+    """
+
+    async def change(client: ControlClient, name: str) -> str:
+        gone = await client.close_account(name)
+        pending = f", {dollars(gone.pending_pusd)} reserved for calls that still settle" if gone.pending_pusd else ""
+        return f"{name}: removed, {dollars(gone.posted_pusd)} spent{pending}"
+
+    _change(data, accounts, change)
+
+
+@account_app.command("show")
+def show(account: Annotated[str, typer.Argument(metavar="NAME", help="An account.")], data: Data) -> None:
+    """Print an account's token, and nothing else.
+
+    Example: agent-preflight proxy account show alice --data ./proxy-data
+    """
+    from agent_preflight.operate.proxy_status import proxy_status
+    from preflight_proxy.control.standalone_accounts import read_tokens
+
+    _check_names([account])
+    known = [each.id for each in proxy_status(data).accounts]
+    token = read_tokens(data).get(account) if account in known else None
+    if token is None:
+        raise ConfigError(f"There is no account {account!r} in {data}. There is: {', '.join(known) or 'none'}.")
+    say(token)
+
+
+@account_app.command("list")
+def list_(
+    data: Data, as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each account.")] = False
+) -> None:
+    """List the accounts, also while no proxy runs.
+
+    Example: agent-preflight proxy account list --data ./proxy-data
+    """
+    from agent_preflight.operate.proxy_status import account_document, proxy_status, show_accounts
+
+    accounts = proxy_status(data).accounts
+    if not as_json:
+        show_accounts(accounts)
+        return
+    for account in accounts:
+        emit_json(account_document(account))
+
+
+app.add_typer(account_app)
+
+
+def _change(
+    data: Path, names: Sequence[str] | dict[str, int], change: Callable[[ControlClient, str], Awaitable[str]]
+) -> None:
+    """Have the running proxy change each account, and print a line about it."""
+    from agent_preflight.operate.proxy_status import on_proxy
+
+    _check_names(names)
+
+    async def change_all(client: ControlClient) -> None:
+        for name in names:
+            say(await change(client, name))
+
+    on_proxy(data, change_all)
+
+
+async def _changed(answer: Awaitable[Balance]) -> str:
+    from agent_preflight.operate.proxy_status import state_of
+
+    balance = await answer
+    amounts = (balance.limit_pusd, balance.posted_pusd, balance.available_pusd)
+    limit, spent, left = map(dollars, amounts)
+    return f"{balance.id}: limit {limit}, {spent} spent, {left} available, {state_of(balance)}"
+
+
+def amounts_of(texts: list[str]) -> dict[str, int]:
+    """Return accounts and amounts above $0, in pico-USD, of options or arguments such as `alice=5` and `alice=$0.50`.
+
+    Raises:
+        BadParameter: One is not of this form, or an account is named twice.
+    """
+    amounts = read_amounts(texts, "NAME=USD, such as alice=5")
+    for name in (names := [name for name, _ in amounts]):
+        if names.count(name) > 1:
+            raise typer.BadParameter(f"{name!r} is named twice")
+    _check_names(names)
+    return dict(amounts)
+
+
+def _check_names(names: Iterable[str]) -> None:
+    from preflight_proxy.core.ledger.account_name import NAME_RULE, is_account_name
+
+    for name in names:
+        if not is_account_name(name):
+            raise typer.BadParameter(f"{name!r} cannot be an account's name: {NAME_RULE}")

@@ -1,31 +1,51 @@
-"""`agent-preflight run`: its options are those that `RunSettings` declares, and a few of the command's own."""
+"""Commands that run agents: `run`, whose options are mostly those that `RunSettings` declares, and `demo`."""
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from types import FrameType
+from typing import Annotated, Any, Literal
 
 import typer
 
 from agent_preflight.base.config import variable
-from agent_preflight.cli.group import complain
-from agent_preflight.cli.options import complete_run_ids, read_flag
+from agent_preflight.cli.shared import RunsDir, complain, complete_run_ids, read_flag
 from agent_preflight.options import kinds
-from agent_preflight.options.kinds import Option
+from agent_preflight.options.kinds import Option, OptionKind
 from agent_preflight.options.settings import COMMAND_NETWORK, DEFAULTS, OPTIONS
 from agent_preflight.options.text_files import FileError
 
 INTERRUPTED = "Interrupted. No agent was started and nothing was spent."
-OTHERWISE = {"network": COMMAND_NETWORK}
+OTHER_DEFAULTS = {"network": COMMAND_NETWORK}
 """Defaults of the command line that are not those of `run_multi`."""
 
 
 def run(
-    config: Path | None,
-    as_json: bool,
-    **said: Any,  # noqa: ANN401 - what Typer makes of each option
+    *,
+    container_args: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="ARGUMENTS",
+            help="The agents' arguments; with --sandbox process the command line.",
+            show_default=False,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A preflight.toml or pyproject.toml. [default: the one in this folder]",
+            show_default=False,
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each trial, at the end.")] = False,
+    **values: Any,  # noqa: ANN401 - what Typer makes of each option
 ) -> None:
     """Run agents, one for each model, in a live table.
 
@@ -37,57 +57,64 @@ def run(
 
     Example: agent-preflight run --resume run-20270131-120000
     """
-    given = {name: _read(name, value) for name, value in said.items() if value not in (None, [])}
-    if "resume" in given:
-        if given.get("run_id") not in (None, given["resume"]):
+    values["container_args"] = container_args
+    request = {name: _read(name, value) for name, value in values.items() if value not in (None, [])}
+    if "resume" in request:
+        if request.get("run_id") not in (None, request["resume"]):
             raise typer.BadParameter("--run-id and --resume name different runs")
-        given |= {"run_id": given["resume"], "resume": True}
-    elif "retry_failed" in given:
+        request |= {"run_id": request["resume"], "resume": True}
+    elif "retry_failed" in request:
         raise typer.BadParameter("--retry-failed needs --resume RUN_ID, the run whose failed trials run again")
     try:
-        code = _run(given, config, as_json)
+        code = _run(request, config, as_json)
     except KeyboardInterrupt as exc:
-        if type(exc) is KeyboardInterrupt:  # no ToldInterrupt, whose module may not be there yet
+        if type(exc) is KeyboardInterrupt:  # not a ToldInterrupt, whose module may not be loaded yet
             complain(INTERRUPTED)
         raise
     raise typer.Exit(code)
 
 
-def _run(given: dict[str, Any], config: Path | None, as_json: bool) -> int:
-    from agent_preflight.cli.signals import interruptible
+def _run(request: dict[str, Any], config: Path | None, as_json: bool) -> int:
     from agent_preflight.launch.run_command import NOTHING_SPENT, run_command
     from agent_preflight.preflight import PreflightError
 
     try:
         with interruptible():
-            return run_command(given, config, as_json=as_json)
+            return run_command(request, config, as_json=as_json)
     except PreflightError as exc:
         complain(f"{exc.below_report}\n{NOTHING_SPENT}")
         return 1
     except FileError as exc:
-        if exc.path in (*given.get("env_file", ()), given.get("prompt_file")):
+        if exc.path in (*request.get("env_file", ()), request.get("prompt_file")):
             raise typer.BadParameter(str(exc)) from exc
         raise
 
 
+def _kind(name: str) -> OptionKind:
+    """Return how the command line writes an option. `--resume` takes the run's id there."""
+    return kinds.RUN_ID if name == "resume" else OPTIONS[name].kind
+
+
 def _read(name: str, value: Any) -> Any:  # noqa: ANN401 - as run_multi takes it
-    """Return an option as `run_multi` takes it; what it cannot be is a usage error."""
-    option = OPTIONS[name]
-    flag = option.flags[0] if option.flags else "ARGUMENTS"
-    given = value
-    if option.kind in (kinds.ENV, kinds.SERVICES):
-        given = dict(_pair(text, f"{flag} {option.kind.metavar}", option.kind is kinds.SERVICES) for text in value)
-        value = {name: text or "" for name, text in given.items()}
-        for unset in (each for each, text in given.items() if text is None and variable(each) is None):
+    """Return an option as `run_multi` takes it.
+
+    Raises:
+        BadParameter: The value is wrong.
+    """
+    kind, flag = _kind(name), next(iter(OPTIONS[name].flags), "ARGUMENTS")
+    pairs: dict[str, str | None] | None = None
+    if kind in (kinds.ENV, kinds.SERVICES):
+        pairs = dict(_pair(text, f"{flag} {kind.metavar}", kind is kinds.SERVICES) for text in value)
+        for unset in (each for each, text in pairs.items() if text is None and variable(each) is None):
             from agent_preflight.launch.run_command import NOTHING_SPENT
 
             raise typer.BadParameter(
                 f"{flag} hands on the variable {unset[:80]!a}, but it is not set here. {NOTHING_SPENT}"
             )
-    if value == "" and option.kind is not kinds.TEXT:
-        raise typer.BadParameter(f"{flag} is {option.kind.form}, not ''.")
-    read_flag(kinds.RUN_ID if name == "resume" else option.kind, value, flag)
-    return given
+    if value == "" and kind is not kinds.TEXT:
+        raise typer.BadParameter(f"{flag} is {kind.form}, not ''.")
+    read_flag(kind, value if pairs is None else {each: text or "" for each, text in pairs.items()}, flag)
+    return value if pairs is None else pairs
 
 
 def _pair(text: str, form: str, needs_value: bool) -> tuple[str, str | None]:
@@ -97,48 +124,35 @@ def _pair(text: str, form: str, needs_value: bool) -> tuple[str, str | None]:
     return name, value if equals else None
 
 
-def _parameters() -> Iterator[inspect.Parameter]:
-    """What Typer is told: the agents' arguments, `--config`, each option that has a flag, `--json`."""
-    told = "The agents' arguments; with --sandbox process the command line."
-    arguments = typer.Argument(help=told, show_default=False, metavar="ARGUMENTS")
-    yield _parameter("container_args", list[str] | None, arguments)
-    told = "A preflight.toml or pyproject.toml. [default: the one in this folder]"
-    config = typer.Option(help=told, show_default=False, metavar="FILE", exists=True, dir_okay=False, readable=True)
-    yield _parameter("config", Path | None, config)
-    for name, option in OPTIONS.items():
-        if option.flags:
-            kind = option.kind
-            metavar = "RUN_ID" if name == "resume" else "|".join(kind.choices) or kind.metavar
-            complete = complete_run_ids if name == "resume" else _completion(kind.choices)
-            help_text = option.help + _default_text(name)
-            info = _typer_option(help_text, *option.flags, metavar=metavar, complete=complete)
-            yield _parameter(name, _type(name, option), info)
-    as_json = _typer_option("One JSON object for each trial, at the end.", "--json")
-    yield _parameter("as_json", bool, as_json, default=False)
+def _signature() -> inspect.Signature:
+    """Return what Typer reads: the parameters of `run`, with an option for each field of `RunSettings` that has a flag."""
+    own = inspect.signature(run, eval_str=True).parameters
+    fields = [_parameter(name, option) for name, option in OPTIONS.items() if option.flags]
+    return inspect.Signature([own["container_args"], own["config"], *fields, own["as_json"]])
 
 
-def _parameter(name: str, kind: Any, info: object, default: object = None) -> inspect.Parameter:  # noqa: ANN401 - a type
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info])
+def _parameter(name: str, option: Option) -> inspect.Parameter:
+    kind = _kind(name)
 
+    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+        if name == "resume":
+            return complete_run_ids(ctx, incomplete)
+        return [choice for choice in kind.choices if choice.startswith(incomplete)]
 
-def _completion(choices: tuple[str, ...]) -> Callable[..., list[str]] | None:
-    return (lambda incomplete: [each for each in choices if each.startswith(incomplete)]) if choices else None
-
-
-def _typer_option(
-    help_text: str, *flags: str, metavar: str | None = None, complete: Callable[..., list[str]] | None = None
-) -> object:
-    return typer.Option(*flags, help=help_text, show_default=False, metavar=metavar, autocompletion=complete)
-
-
-def _type(name: str, option: Option) -> Any:  # noqa: ANN401 - a type
-    if option.kind is kinds.SWITCH and name != "resume":
-        return bool | None
-    return list[str] | None if option.kind.repeats else str | None
+    info = typer.Option(
+        *option.flags,
+        metavar="|".join(kind.choices) or kind.metavar,
+        help=option.help + _default_text(name),
+        show_default=False,
+        autocompletion=complete,
+    )
+    of_typer: Any = bool if kind is kinds.SWITCH else list[str] if kind.repeats else str
+    annotation = Annotated[of_typer | None, info]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 def _default_text(name: str) -> str:
-    default = OTHERWISE.get(name, DEFAULTS[name])
+    default = OTHER_DEFAULTS.get(name, DEFAULTS[name])
     if default is True:
         return " [default: yes]"
     if default in (None, False, "", ()):
@@ -146,4 +160,57 @@ def _default_text(name: str) -> str:
     return f" [default: {default:g}]" if isinstance(default, float) else f" [default: {default}]"
 
 
-run.__signature__ = inspect.Signature(list(_parameters()))  # type: ignore[attr-defined]  # what `inspect.signature` reads
+run.__signature__ = _signature()  # type: ignore[attr-defined]  # what `inspect.signature` reads
+
+
+def demo(
+    sandbox: Annotated[
+        Literal["auto", "docker", "process"],
+        typer.Option(help="What agents run in; auto: containers where they work."),
+    ] = "auto",
+    base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="IMAGE",
+            help="An image with Python to build on.  [default: PREFLIGHT_DEMO_BASE, or python:3.12-slim]",
+            show_default=False,
+        ),
+    ] = None,
+    runs_dir: RunsDir = Path("runs"),
+) -> None:
+    """Run four agents offline, each under a budget.
+
+    Each has $0.25 to spend at a simulated OpenRouter. At the end our ledger is compared with the simulator's bill.
+    Needs no account, no money and no Docker; pulls no image. Exits with 0 only if ledger and bill agree.
+
+    Example: agent-preflight demo --sandbox process
+    """
+    from agent_preflight.launch.demo import run_demo
+
+    with interruptible():
+        code = run_demo(sandbox, base, runs_dir)
+    raise typer.Exit(code)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Handle SIGTERM and SIGHUP as Ctrl-C while the context lasts: every trial is ended in order.
+
+    A signal that is ignored stays so: `nohup` has SIGHUP ignored. If SIGINT is ignored, as a shell does for what a script starts
+    with `&`, the two signals interrupt all the same.
+    """
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
+
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    handled = [number for number, handler in previous.items() if handler is not signal.SIG_IGN]
+    for number in handled:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in handled:
+            signal.signal(number, previous[number])

@@ -10,7 +10,8 @@ import typer
 from agent_preflight.base.config import Environment
 from agent_preflight.base.usd import PUSD_MAX, cents_up, dollars, exact, float_usd, pusd, read_usd, usd
 from agent_preflight.budget import BudgetTracker
-from agent_preflight.cli import proxy_account, run, top_up
+from agent_preflight.cli import proxy, run
+from agent_preflight.cli.shared import read_amounts
 from agent_preflight.eject import CompositeEject, ProgressEject
 from agent_preflight.launch.config_policies import policy_factory
 from agent_preflight.options.config_file import parse_config
@@ -130,8 +131,8 @@ ENTRANCES: dict[str, Callable[[str], Any]] = {
     "the file's window": lambda text: window(f"[[policies]]\npolicy = 'progress'\nwindow_usd = '{text}'"),
     "a policy's window": lambda text: ProgressEject(text, len).window_usd,
     "a tracker's limit": lambda text: BudgetTracker("key", text).limit_usd,
-    "top-up": lambda text: usd(top_up._named(f"a={text}")[1]),
-    "proxy": lambda text: usd(proxy_account.amounts_of([f"a={text}"])["a"]),
+    "top-up": lambda text: usd(read_amounts([f"a={text}"], "ALIAS=USD")[0][1]),
+    "proxy": lambda text: usd(proxy.amounts_of([f"a={text}"])["a"]),
     "run --budget": lambda text: Decimal(run._read("budget_usd", text).removeprefix("$")),
 }
 

@@ -1,4 +1,4 @@
-"""`agent-preflight run`: its exit codes and what it starts; files and options are tested with `command_run`."""
+"""`agent-preflight run` and `demo`: exit codes, what is started, and signals. Files and options are tested in `launch`."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.cli.run import INTERRUPTED
+from agent_preflight.cli.run import INTERRUPTED, interruptible
 from openrouter_sim import FaultRule, Scenario, Simulator, make_fault
 from tests.support.cases import each
 from tests.support.cli_commands import CommandResult, invoke
@@ -241,3 +241,40 @@ def test_a_live_run_is_left_alone_by_a_resume(simulator: Simulator) -> None:
     assert "is going on. Follow it with `agent-preflight status r`" in told.stderr
     assert "No agent was started, so none has spent money." in told.stderr
     assert summaries()[0]["preflight"]["ended_by"] == "interrupted"
+
+
+def test_an_unknown_sandbox_is_a_bad_option() -> None:
+    told = invoke("demo", "--sandbox", "vm")
+    assert told.exit_code == 2
+
+
+def test_containers_that_are_wished_for_and_cannot_be_had_are_an_error() -> None:
+    told = invoke("demo", "--sandbox", "docker", env={"DOCKER_HOST": "unix:///nonexistent/docker.sock"})
+    assert told.exit_code == 1
+    assert "no Docker engine answers" in told.stderr
+
+
+@pytest.mark.usefixtures("usual_signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_it_interrupts_while_the_context_lasts_and_not_after(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.usefixtures("usual_signals")
+def test_it_interrupts_also_what_runs_in_the_background_of_a_script() -> None:
+    """There a shell has SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+@pytest.mark.usefixtures("usual_signals")
+def test_what_nohup_ignores_stays_ignored() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with interruptible():
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN

@@ -1,40 +1,72 @@
-"""Options and arguments that several commands share, and how a shell completes their values."""
+"""What several commands share: their output, the reading of values, options, and the completion of values in a shell."""
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent_preflight.artifacts import find_run, run_dirs, trial_dirs
+from agent_preflight.base.terminal import plain
+from agent_preflight.base.usd import pusd, read_usd
+from agent_preflight.options.settings import SettingError, read_value
+
 if TYPE_CHECKING:
     from agent_preflight.options.kinds import OptionKind
+
+
+def complain(text: str) -> None:
+    """Print a line on standard error, without escapes that came from elsewhere."""
+    sys.stderr.write(plain(text, keep_lines=True) + "\n")
+    sys.stderr.flush()
+
+
+def emit_json(document: object) -> None:
+    """Print a document for machines, as one line on standard output."""
+    sys.stdout.write(json.dumps(document) + "\n")
 
 
 def read_flag(kind: OptionKind, value: object, flag: str) -> Any:  # noqa: ANN401 - whatever the kind makes
     """Return the value of an option or argument.
 
     Raises:
-        BadParameter: It is none. The message names the option and says what it must be.
+        BadParameter: The value is not of this kind. The message names the option and says what it must be.
     """
-    from agent_preflight.options.settings import SettingError, read_value
-
     try:
         return read_value(kind, value, flag)
     except SettingError as exc:
         raise typer.BadParameter(str(exc)) from exc
 
 
+def read_amounts(texts: Iterable[str], example: str) -> list[tuple[str, int]]:
+    """Return the names and the amounts, in pico-USD, of arguments such as `alice=5` and `alice=$0.50`.
+
+    Raises:
+        BadParameter: An argument is not of this form, or its amount is not above $0.
+    """
+    amounts: list[tuple[str, int]] = []
+    for text in texts:
+        name, _, amount = text.rpartition("=")
+        if not name:
+            raise typer.BadParameter(f"give {example}, not {text!r}")
+        try:
+            amounts.append((name, pusd(read_usd(amount))))
+        except ValueError as exc:
+            raise typer.BadParameter(f"the amount of {name!r} is {exc}, not {amount[:80]!r}") from exc
+    return amounts
+
+
 def complete_run_ids(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the ids of the runs below `--runs-dir` that begin with what is typed, the newest first."""
-    from agent_preflight.artifacts import run_dirs
-
     return [run.name for run in run_dirs(_runs_dir(ctx)) if run.name.startswith(incomplete)]
 
 
 def complete_live(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the ids of live runs; where only one is live, the aliases of its trials too, which may stand alone."""
-    from agent_preflight.artifacts import trial_dirs
+    """Return the ids of live runs. If only one is live, add the aliases of its trials, because the run may be left out then."""
     from agent_preflight.runs.choice import live_runs
 
     live = live_runs(_runs_dir(ctx))
@@ -44,7 +76,6 @@ def complete_live(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def complete_aliases(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the aliases of the trials of the run that the command line names, else of the only live one or the latest."""
-    from agent_preflight.artifacts import find_run, trial_dirs
     from agent_preflight.runs.choice import run_to_read
 
     run_id, runs_dir = ctx.params.get("run_id"), _runs_dir(ctx)
@@ -71,7 +102,7 @@ RunId = Annotated[
         autocompletion=complete_run_ids,
     ),
 ]
-"""A run that may be left out."""
+"""A run for a command that reads."""
 
 LiveRunId = Annotated[
     str | None,
@@ -82,13 +113,6 @@ LiveRunId = Annotated[
         autocompletion=complete_live,
     ),
 ]
-"""A live run that may be left out where there is no other."""
+"""A run for a command that changes it."""
 
 RunsDir = Annotated[Path, typer.Option(metavar="DIR", help="The folder that holds the runs.")]
-
-LedgerFolder = Annotated[
-    Path | None,
-    typer.Option(
-        "--data", metavar="DIR", help="The folder of a stand-alone proxy instead of a run.", show_default=False
-    ),
-]
