@@ -83,6 +83,7 @@ class DockerSandbox:
         ports: What the gate listens on, in the order in which the proxy expects the listeners.
 
     Attributes:
+        container_name: The name of the agent's container.
         warnings: What did not work and does not stop the trial, for a person.
     """
 
@@ -100,8 +101,9 @@ class DockerSandbox:
         self._engine = engine = engine.apart()
         self._spec, self._gate_image, self._ports = spec, gate_image, tuple(ports)
         self._labels = TrialLabels(spec.run_id, spec.run_dir, spec.alias)
+        self.container_name = self._labels.name("agent")
         self._gate = Container(engine, self._labels.name("gate"), "the trial's gate", owns_network=True)
-        self._agent = Container(engine, self._labels.name("agent"), f"the agent {spec.alias}")
+        self._agent = Container(engine, self.container_name, f"the agent {spec.alias}")
         self._forwarder = None if spec.portal is None else Forwarder(engine, self._labels, spec.portal)
         self._attached: AttachedStreams | None = None
         self._over = False
@@ -109,11 +111,6 @@ class DockerSandbox:
         self._idle = asyncio.Event()
         self._idle.set()
         self._ending = asyncio.Lock()
-
-    @property
-    def container_name(self) -> str:
-        """The agent's container name."""
-        return self._labels.name("agent")
 
     async def create(self) -> None:
         """Make gate and agent and place the budget link; the gate runs, the agent does not.

@@ -15,7 +15,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from copy import copy
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Self, TypeVar
 
@@ -50,31 +49,28 @@ _NEVER = "0001-01-01T00:00:00Z"
 T = TypeVar("T")
 
 
-class _InspectedState(msgspec.Struct, rename="pascal"):
+class ContainerState(msgspec.Struct, rename="pascal", frozen=True):
+    """One container at one moment, as the engine inspects it; the status is `created`, `running`, `paused`, `exited`, ..."""
+
     status: str
     exit_code: int
     started_at: str
     oom_killed: bool = msgspec.field(default=False, name="OOMKilled")
 
+    @property
+    def ended(self) -> bool:
+        """It ran and runs no more."""
+        return self.started_at != _NEVER and self.status in ("exited", "dead")
+
+    @property
+    def exit(self) -> Exit:
+        """How it ended; means nothing before."""
+        return Exit(self.exit_code, self.oom_killed, self.exit_code == SIGSYS_CODE)
+
 
 class _Inspection(msgspec.Struct):
-    state: _InspectedState | None = msgspec.field(default=None, name="State")
+    state: ContainerState | None = msgspec.field(default=None, name="State")
     message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerState:
-    """One container at one moment.
-
-    Attributes:
-        status: The engine's word: `created`, `running`, `paused`, `exited`, ...
-        ended: It ran and runs no more.
-        exit: How it ended; means nothing before.
-    """
-
-    status: str
-    ended: bool
-    exit: Exit
 
 
 class Image(msgspec.Struct, rename="pascal", frozen=True):
@@ -256,9 +252,7 @@ class Engine:
                 raise ValueError("an answer without a state")
             if inspection.state is None:
                 raise aiodocker.DockerError(answer.status, inspection.message)
-        ended = inspection.state.started_at != _NEVER and inspection.state.status in ("exited", "dead")
-        code, out_of_memory = inspection.state.exit_code, inspection.state.oom_killed
-        return ContainerState(inspection.state.status, ended, Exit(code, out_of_memory, code == SIGSYS_CODE))
+            return inspection.state
 
     async def listed(
         self, kind: str, labels: Mapping[str, str | None], *, running: bool = False

@@ -41,10 +41,6 @@ INHERITED = frozenset(
 """What an agent gets of our environment: nothing that could be a key."""
 
 
-class ProcessError(OperatingError):
-    """The agent's process could not be made or started."""
-
-
 class _AgentStreams(SubprocessStreamProtocol):
     """The agent's standard streams.
 
@@ -69,35 +65,31 @@ class ProcessSandbox:
         spec: The agent. `image`, `network`, `gate_socket`, and `docker_args` mean nothing here.
 
     Attributes:
+        workspace: The agent's working directory.
         warnings: What did not work and does not stop the trial, for a person.
     """
 
     def __init__(self, spec: AgentSpec) -> None:
         self.warnings: list[str] = []
         self._spec = spec
-        self._workspace = spec.budget_dir.parent / "workspace"
+        self.workspace = spec.budget_dir.parent / "workspace"
         self._process: asyncio.SubprocessTransport | None = None
         self._exited = asyncio.Event()
         self._over = False
         self._gone = False
         self._ending = asyncio.Lock()
 
-    @property
-    def workspace(self) -> Path:
-        """The agent's working directory."""
-        return self._workspace
-
     async def create(self) -> None:
         """Make the working directory and put the link to `budget.txt` into it.
 
         Raises:
-            ProcessError: The directory cannot be made.
+            OperatingError: The directory cannot be made.
         """
-        link = self._workspace / BUDGET_LINK
+        link = self.workspace / BUDGET_LINK
         try:
-            self._workspace.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.workspace.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as exc:
-            raise ProcessError(f"the agent's directory {self._workspace} cannot be made: {exc.strerror}") from exc
+            raise OperatingError(f"the agent's directory {self.workspace} cannot be made: {exc.strerror}") from exc
         try:
             link.unlink(missing_ok=True)
             link.symlink_to(self._spec.budget_dir / "budget.txt")
@@ -110,23 +102,23 @@ class ProcessSandbox:
         """Start the agent's command in a session of its own and return its streams.
 
         Raises:
-            ProcessError: There is no command, or it cannot be executed.
+            OperatingError: There is no command, or it cannot be executed.
         """
         if self._over:
-            raise ProcessError(f"the trial {self._spec.alias} was ended before its agent started")
+            raise OperatingError(f"the trial {self._spec.alias} was ended before its agent started")
         if not self._spec.command:
-            raise ProcessError("a process needs a command: give the program and its arguments")
+            raise OperatingError("a process needs a command: give the program and its arguments")
         loop = asyncio.get_running_loop()
         try:
             self._process, streams = await loop.subprocess_exec(
                 lambda: _AgentStreams(self._exited),
                 *self._spec.command,
-                cwd=self._workspace,
+                cwd=self.workspace,
                 env=agent_environment(self._spec.env, child_environment()),
                 start_new_session=True,
             )
         except OSError as exc:
-            raise ProcessError(f"starting the agent {self._spec.alias}: {exc.strerror or exc}") from exc
+            raise OperatingError(f"starting the agent {self._spec.alias}: {exc.strerror or exc}") from exc
         assert streams.stdin is not None
         assert streams.stdout is not None
         assert streams.stderr is not None
@@ -148,8 +140,8 @@ class ProcessSandbox:
 
     async def keep(self, folder: Path) -> KeptOutput:
         """Say where the agent worked: its files are on this machine already, and none of them is looked at."""
-        exists = self._workspace.is_dir()
-        return KeptOutput(str(self._workspace) if exists else None, None, None, why="the agent's working directory")
+        exists = self.workspace.is_dir()
+        return KeptOutput(str(self.workspace) if exists else None, None, None, why="the agent's working directory")
 
     async def close(self) -> dict[str, Step]:
         """End what may still run and close its streams; the working directory stays, it holds what the agent made."""

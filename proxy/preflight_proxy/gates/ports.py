@@ -243,20 +243,18 @@ async def connected(hosts: Sequence[str], port: int) -> AsyncIterator[Streams]:
     Raises:
         OSError: None of them accepts, or not in time (TimeoutError).
     """
-    reader, writer = await _first(hosts[:HOSTS_MAX], port)
-    async with _closing(writer):
-        yield reader, writer
-
-
-async def _first(hosts: Sequence[str], port: int) -> Streams:
-    failed: OSError = ConnectionError("there is nothing to connect to")
-    for host in hosts:
+    failure: OSError = ConnectionError("there is nothing to connect to")
+    for host in hosts[:HOSTS_MAX]:
         try:
             async with asyncio.timeout(CONNECT_S_MAX):
-                return await asyncio.open_connection(host, port, limit=CHUNK_BYTES)
+                reader, writer = await asyncio.open_connection(host, port, limit=CHUNK_BYTES)
+            break
         except OSError as exc:
-            failed = exc
-    raise failed
+            failure = exc
+    else:
+        raise failure
+    async with _closing(writer):
+        yield reader, writer
 
 
 @asynccontextmanager

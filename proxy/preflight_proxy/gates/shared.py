@@ -224,9 +224,8 @@ class SharedGate:
             raise
 
     def _become(self, state: GateState) -> None:
-        if state is not self.state:
-            self.state = state
-            self._on_state(state)
+        self.state = state
+        self._on_state(state)
 
     async def _stop_serving(self) -> None:
         """End connections and close our copies of the listeners; the gate's copies go on listening."""
@@ -248,9 +247,7 @@ class SharedGate:
         for sock in self._listeners:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)  # C4: ends every copy of the listener, the gate's own included
-        await self._stop_serving()
-        if self._server is not None:
-            self._server.close()
+        await self.release()
         self.path.unlink(missing_ok=True)
         self._namespaces.release(self.account)
 

@@ -17,13 +17,13 @@ from agent_preflight.sandboxes import process
 from agent_preflight.sandboxes.interface import AgentSpec, Exit, Pipes
 from agent_preflight.sandboxes.kept_output import KeptOutput
 from agent_preflight.sandboxes.process import (
-    ProcessError,
     ProcessSandbox,
     agent_environment,
     end_orphan_processes,
     members,
     orphan_processes,
 )
+from preflight_proxy.core.errors import OperatingError
 
 pytestmark = pytest.mark.wire
 
@@ -198,7 +198,7 @@ async def test_ending_twice_and_before_the_start_is_no_error(make: Make) -> None
     sandbox = make(python("print(1)"))
     assert await sandbox.kill() == "ok"
     await sandbox.create()
-    with pytest.raises(ProcessError, match="ended before"):
+    with pytest.raises(OperatingError, match="ended before"):
         await sandbox.start()
     assert await sandbox.close() == {"agent": "ok"}
     assert await sandbox.close() == {"agent": "ok"}
@@ -207,7 +207,7 @@ async def test_ending_twice_and_before_the_start_is_no_error(make: Make) -> None
 async def test_a_program_that_is_not_there_is_named(make: Make) -> None:
     sandbox = make(("/no/such/agent",))
     await sandbox.create()
-    with pytest.raises(ProcessError, match="starting the agent t: No such file"):
+    with pytest.raises(OperatingError, match="starting the agent t: No such file"):
         await sandbox.start()
 
 
