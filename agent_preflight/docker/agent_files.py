@@ -23,7 +23,7 @@ from agent_preflight.sandboxes.output_folder import LINK, OutputFolder
 from preflight_proxy.core.errors import ConfigError
 
 SPOILT = frozenset({Failure.FAILED, Failure.REFUSED, Failure.NOT_DOCKER})
-"""After these the engine answers, but cannot read the folder: what an agent made of it may be the reason."""
+"""After these the engine answers, but cannot read the folder. What the agent did to it may be the reason."""
 
 
 def link_copies(workspace_path: str) -> dict[str, bytes]:

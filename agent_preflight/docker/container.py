@@ -3,7 +3,7 @@
 It follows C11 (one step at a time), C12 (ending a container) and C13 (the state comes from `inspect`).
 
 No step of a removal trusts the one before: if a call fails, hangs or returns something wrong, the next harder call follows. Only
-the engine's own 404 counts as gone. An engine that does not answer has said nothing about the container.
+the engine's own 404 counts as gone. If the engine does not answer, nothing is known about the container.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from agent_preflight.sandboxes.interface import Exit, Step
 from preflight_proxy.base.tasks import Tasks
 
 TERM_S = 0.5
-"""An agent's time to write its files. Its calls are refused already, so more time would not help it."""
+"""Time for an agent to write its files. Its calls are refused already, so more time would not help it."""
 REMOVE_TRIES = 3
 REMOVE_AGAIN_S = 0.2
 QUIET_S = 1.0
-"""The engine may still run a `create` whose answer was lost: two looks this far apart must both find nothing."""
+"""The engine may still run a `create` whose answer was lost, so two inspections this far apart must both find nothing."""
 QUIET_TRIES = 10
 DETACHED_S_MAX = 2.0
-"""An agent's output may end a moment before the engine says that its container has."""
+"""An agent's output may end a moment before the engine says that its container has ended."""
 ENGINE_AWAY_S = 1.0
 """How often to ask an engine that does not answer."""
 
@@ -92,10 +92,10 @@ class Container:
     async def until_ended(self, detached: asyncio.Event) -> Exit | None:
         """Return how it ended, with code None if it is gone; None if it runs on although its output is over.
 
-        `wait` says when to look, a look is the truth (C13). It goes on for as long as the engine does not answer.
+        `wait` says when to inspect, and only the inspection counts (C13). It is repeated for as long as the engine does not answer.
 
         Args:
-            detached: Set when the container's output is over, whatever that means.
+            detached: Set when the container's output is over, whether or not the container has ended.
         """
         while True:
             try:
@@ -130,7 +130,7 @@ class Container:
             await tasks.cancel()
 
     async def stop(self) -> Step:
-        """End it and leave it there, `is_over`; where that is not seen it is removed, which ends it too. May be called again.
+        """End it and keep it; `is_over` is then set. If its end cannot be seen, remove it, which ends it too. May be called again.
 
         Returns:
             `"ok"` only when it is seen to run no more, or to be gone.
@@ -163,7 +163,7 @@ class Container:
         return await self._remove(self._id)
 
     async def _stop(self, identity: str) -> None:
-        """TERM, half a second, KILL; then how it ended, if the engine tells."""
+        """Send TERM, wait half a second, send KILL; then set `exit`, if the engine knows it."""
         if await self._signal_and_wait(identity, "TERM", TERM_S):
             await self._signal(identity, "KILL")
         with contextlib.suppress(DockerError):
@@ -201,16 +201,16 @@ class Container:
         return step
 
     async def _remove_unanswered(self) -> Step:
-        """Remove what a `create` without an answer may have made, by its name, until two looks in a row find nothing."""
+        """Remove what a `create` without an answer may have made, by its name, until two inspections in a row find nothing."""
         empty = 0
         for _ in range(QUIET_TRIES):
             try:
-                found = await self._engine.look(self._name, END_CALL_S_MAX)
+                state = await self._engine.look(self._name, END_CALL_S_MAX)
             except DockerError:
                 return "unverified"
-            if found is not None:
+            if state is not None:
                 await self._remove(self._name)
-            empty = 0 if found else empty + 1
+            empty = 0 if state else empty + 1
             if empty == 2:
                 return "ok"
             await asyncio.sleep(QUIET_S)

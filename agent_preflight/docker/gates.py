@@ -61,15 +61,15 @@ class GateMode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
 
 async def choose_gate_mode(
-    engine: Engine, wish: GateChoice, gate_image: str, run_dir: Path, short_dir: Path
+    engine: Engine, choice: GateChoice, gate_image: str, run_dir: Path, short_dir: Path
 ) -> GateMode:
     """Return the gate mode that passes a handshake on this engine.
 
-    The result is kept until the engine's id or version, this machine's boot, the gate image or the wish changes.
+    The result is kept until the engine's id or version, this machine's boot, the gate image or the choice changes.
 
     Args:
         engine: Where the gates will be.
-        wish: `"auto"` tries a shared gate, then a portable one; `"portable"` tries only that; `"shared"` tries nothing,
+        choice: `"auto"` tries a shared gate, then a portable one; `"portable"` tries only that; `"shared"` tries nothing,
             because each trial's gate shows it.
         gate_image: The gate image's id.
         run_dir: The run that the gate is tried for; its sweep finds what a crash leaves.
@@ -78,12 +78,12 @@ async def choose_gate_mode(
     Raises:
         OperatingError: No mode that was tried works on this engine.
     """
-    if wish == "shared":
+    if choice == "shared":
         return GateMode()
     daemon = (await engine.info()).get("ID")
-    key = ":".join((str(daemon), engine.version.version, engine.url, boot_id(), gate_image, wish))
+    key = ":".join((str(daemon), engine.version.version, engine.url, boot_id(), gate_image, choice))
     if (mode := _kept_modes().get(key)) is None:
-        mode = await _choose(engine, wish, gate_image, run_dir, short_dir)
+        mode = await _choose(engine, choice, gate_image, run_dir, short_dir)
         modes = dict(list(_kept_modes().items())[1 - KEPT_MAX :]) | {key: mode}
         with contextlib.suppress(OSError):
             state_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -98,13 +98,13 @@ def _kept_modes() -> dict[str, GateMode]:
 
 
 def forget_gate_modes() -> None:
-    """Make the next run try its gates again, because a gate did not come although one did before."""
+    """Make the next run try its gates again: a gate did not hand over its listeners, though an earlier one did."""
     with contextlib.suppress(OSError):
         (state_dir() / KEPT_FILE).unlink(missing_ok=True)
 
 
-async def _choose(engine: Engine, wish: GateChoice, gate_image: str, run_dir: Path, short_dir: Path) -> GateMode:
-    if wish == "portable":
+async def _choose(engine: Engine, choice: GateChoice, gate_image: str, run_dir: Path, short_dir: Path) -> GateMode:
+    if choice == "portable":
         return await try_portable_gate(engine, gate_image, run_dir, "gates are portable, as you wish")
     try:
         if netns_cookie() is None:

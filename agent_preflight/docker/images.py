@@ -1,4 +1,4 @@
-"""Images: ours are built at first use from the files that ship with the package; nothing is ever pulled unasked."""
+"""Images: ours are built at first use from the files that ship with the package; nothing is pulled."""
 
 from __future__ import annotations
 
@@ -122,8 +122,8 @@ async def ensure_image(engine: Engine, kind: ImageKind, base: str | None = None)
     """
     base = base or DEFAULT_BASE
     name = image_of(kind, base)
-    if (found := await engine.image(name)) is not None:
-        return found.id
+    if (image := await engine.image(name)) is not None:
+        return image.id
     if (missing := await missing_base(engine, kind, base)) is not None:
         raise DockerError(missing, Failure.GONE)
     await engine.build(name, context_archive(context_dir(kind)), {"BASE": base})

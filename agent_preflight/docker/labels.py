@@ -1,6 +1,6 @@
 """Names and labels of everything that a run makes on an engine, by which a sweep finds what a crash left.
 
-C15 (labels and owner): they name the run, its folder, the trial, what it is, who made it, and when nobody can want it any more.
+C15 (labels and owner): they name the run, its folder, the trial, what it is, the process that made it, and when it expires.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class TrialLabels:
         run_dir: Absolute directory of the run; it tells runs with the same id apart.
         alias: The trial.
         owner: The process that made it, as `this_process` returns it.
-        expires: ISO time after which nobody can want it any more.
+        expires: ISO time after which nobody needs it.
         suffix: Random hexadecimal digits, one value per sandbox.
     """
 

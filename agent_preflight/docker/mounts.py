@@ -1,9 +1,9 @@
-"""Which host paths a trial may see: the engine's socket is refused, places that tell too much are warned about.
+"""Checks which host paths a trial mounts: refuses the engine's socket, warns of places that may hold secrets.
 
 Whoever can write to the engine's socket is root on the host, a read-only mount of it included, so that one mount would make
 every other rule void.
 
-A path in `Binds` that does not exist is made by the engine, as an empty folder of root's; one in `Mounts` is refused.
+The engine makes a missing path in `Binds`, as an empty folder of root's. It refuses a missing path in `Mounts`.
 Source: docs.docker.com/reference/api/engine/version/v1.41, ContainerCreate, HostConfig.
 """
 
@@ -32,7 +32,18 @@ _LABELS = frozenset({"z", "Z"})
 """Modes by which the engine relabels a source for SELinux; `Mounts` has no such field."""
 _CONSISTENCY = frozenset({"default", "consistent", "cached", "delegated"})
 _PROPAGATION = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
-_TELLING = ("/", "/etc", "/root", "/home", "/proc", "/sys", "/dev", "/boot", "/var/lib/docker", "/var/lib/containers")
+_MAY_HOLD_SECRETS = (
+    "/",
+    "/etc",
+    "/root",
+    "/home",
+    "/proc",
+    "/sys",
+    "/dev",
+    "/boot",
+    "/var/lib/docker",
+    "/var/lib/containers",
+)
 
 
 def check_mounts(
@@ -46,7 +57,7 @@ def check_mounts(
 
     Args:
         host_config: The container's `HostConfig`; its `Binds` and `Mounts` are looked at.
-        run_dir: The run's directory; other trials' folders in it are none of this trial's business.
+        run_dir: The run's directory; a warning says that other trials' folders in it can be seen.
         own_dir: This trial's folder in it.
         resolve: Follows links on the host.
 
@@ -81,7 +92,7 @@ def binds(host_config: Mapping[str, Any]) -> list[Bind]:
 
 
 def volumes(host_config: Mapping[str, Any]) -> list[Bind]:
-    """Return the named volumes that a container mounts; their names stand for paths."""
+    """Return the named volumes that a container mounts, with the name as the path."""
     return [mount for kind, mount in _mounts(host_config) if kind == "volume" and mount.path]
 
 
@@ -147,7 +158,7 @@ def refuse_sockets(host_config: Mapping[str, Any], resolve: Callable[[str], str]
 
 
 def _warning(source: str, run_dir: str, own_dir: str) -> str | None:
-    if source in _TELLING:
+    if source in _MAY_HOLD_SECRETS:
         return f"the agent sees {source} of this machine, which may hold secrets or ways out"
     if _within(run_dir, source) or (_within(source, run_dir) and not _within(source, own_dir)):
         return f"the agent sees {source}, which holds other trials of its run or the run's own ledger"
@@ -159,7 +170,7 @@ def _within(path: str, directory: str) -> bool:
 
 
 def beside_mounts(policy: OutputPolicy, fields: Mapping[str, Any]) -> OutputPolicy:
-    """Return what of an output folder is to be copied, given what the user mounts.
+    """Return what of an output folder is to be copied, without what the user mounts there.
 
     Nothing is copied of a folder that is the user's own mount, or on a tmpfs. Mounts below it are left out.
 

@@ -4,7 +4,7 @@ C1 (the gate container), C11 (one step at a time) and C12 (ending a container) g
 
 create:  gate created and started, agent created, budget link placed    nothing of the agent runs
 start:   attached, then started                                         the agent runs, and its streams are ours
-wait:    the engine's `wait` is the signal, a look is the truth         the end of its output is neither
+wait:    the engine's `wait` is the signal, an inspection the proof    the end of its output is neither
 kill:    TERM, half a second, KILL, seen to be over                     at any time, also before `create` is done
 keep:    the output folder copied                                       from the stopped container
 close:   agent removed and gone, then gate gone                         the gate stays if the agent may still run
@@ -182,8 +182,7 @@ class DockerSandbox:
         """Return when the engine says that the agent has ended or is gone.
 
         Raises:
-            DockerError: Its output is over while it runs. It has been ended: nobody would hear what it says, and its input is
-                over too.
+            DockerError: Its output was lost while it ran, so it has been ended.
         """
         assert self._attached is not None
         if (exit_ := await self._agent.until_ended(self._attached.over)) is None:
@@ -206,20 +205,22 @@ class DockerSandbox:
         Raises:
             DockerError: It could not be copied; `close` leaves the container.
         """
-        wish = self._spec.output
+        policy = self._spec.output
         async with self._ending:
-            if wish.unkept:
-                return KeptOutput(why=wish.unkept)
+            if policy.unkept:
+                return KeptOutput(why=policy.unkept)
             if not self._agent.is_over and self._attached is None:
                 return KeptOutput(why="the agent never ran")
             if not self._agent.is_over:
-                self.warnings.append(f"the output in {wish.path} is lost: its container was gone, or had to be removed")
+                self.warnings.append(
+                    f"the output in {policy.path} is lost: its container was gone, or had to be removed"
+                )
                 return KeptOutput(why="its container was gone before it was copied")
             try:
-                return await keep(self._engine, self._agent.id, wish, folder)
+                return await keep(self._engine, self._agent.id, policy, folder)
             except (OSError, DockerError) as exc:
                 self._output_pending = True
-                raise DockerError(not_kept(wish.path, exc, self.container_name)) from exc
+                raise DockerError(not_kept(policy.path, exc, self.container_name)) from exc
 
     async def close(self) -> dict[str, Step]:
         """Remove the agent's container, then its gate; the gate is left to a sweep while the agent may run.

@@ -1,6 +1,6 @@
 """Remove what dead runs left on this engine: agents, gates, forwarders, volumes; never anything of a live run (C15, labels).
 
-The sweep holds a dead run's lock while it removes, so a run that is being resumed and its own sweep cannot meet. A directory or
+The sweep holds a dead run's lock while it removes, so it never removes what a resumed run uses. A directory or
 lock that cannot be opened proves nothing: it may belong to another user or, with a shared engine, to another machine. It is
 reported.
 """
@@ -80,18 +80,18 @@ async def sweep(
         engine: Where to look.
         below: Only runs whose directory lies in one of these; None for all.
         dry_run: Only say what would be removed.
-        keeper: Copies what agents wrote; None for nobody.
+        keeper: Copies what agents wrote; None to copy nothing.
 
     Raises:
-        DockerError: The engine could not be asked what there is.
+        DockerError: The engine could not list what there is.
     """
-    found = [
+    leftovers = [
         thing
         for thing in await find(engine)
         if below is None or any(thing.run_dir.is_relative_to(folder) for folder in below)
     ]
     done: dict[str, list[EngineLeftover]] = {"removed": [], "left": [], "live": [], "unreadable": []}
-    for run_dir, things in groupby(found, key=lambda thing: thing.run_dir):
+    for run_dir, things in groupby(leftovers, key=lambda thing: thing.run_dir):
         async with lock_if_dead_soon(run_dir) as state:
             for thing in things:
                 if state is RunState.DEAD:
@@ -103,15 +103,15 @@ async def sweep(
 
 
 async def find(engine: Engine) -> list[EngineLeftover]:
-    """Return all that any run made on this engine, by run and in the order in which it must be removed.
+    """Return all that runs made on this engine, by run and in the order of removal.
 
     Raises:
         DockerError: The engine did not answer.
     """
     kinds = ("containers", "volumes")
     lists = await asyncio.gather(*(engine.listed(kind, {f"{LABEL}.run": None}) for kind in kinds))
-    found = [thing for rows in lists for row in rows if (thing := _read(row)) is not None]
-    return sorted(found, key=lambda thing: (str(thing.run_dir), _ORDER.index(thing.role), thing.id))
+    leftovers = [thing for rows in lists for row in rows if (thing := _read(row)) is not None]
+    return sorted(leftovers, key=lambda thing: (str(thing.run_dir), _ORDER.index(thing.role), thing.id))
 
 
 def _read(row: Mapping[str, Any]) -> EngineLeftover | None:

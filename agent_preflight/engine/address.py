@@ -1,4 +1,4 @@
-"""Which engine is spoken to, and in which version of its API."""
+"""Finds the engine, and chooses the version of its API."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import msgspec
 from agent_preflight.base.config import variable
 from agent_preflight.engine.failure import MESSAGE_CHARS_MAX, DockerError, Failure
 
-API_TRIED = (1, 41)
-"""Version of the API that our container tests pass on, that of Docker 20.10; asked for wherever the engine still has it."""
+API_TESTED = (1, 41)
+"""Version of the API that our container tests pass on, that of Docker 20.10; used if the engine still has it."""
 SYSTEM_SOCKET = Path("/var/run/docker.sock")
 _SSH = "Or forward its socket, `ssh -nNT -L /tmp/engine.sock:/var/run/docker.sock HOST`, and name that in DOCKER_HOST."
 _NO_ENGINE = (
@@ -22,7 +22,7 @@ _NO_ENGINE = (
 
 
 class Version(msgspec.Struct, rename="pascal", frozen=True):
-    """What an engine says of itself: its version, the newest and oldest API that it has, and the platform of its images."""
+    """An engine's answer to `GET /version`: its version, the newest and oldest API that it has, and the platform of its images."""
 
     version: str
     api_version: str
@@ -33,7 +33,7 @@ class Version(msgspec.Struct, rename="pascal", frozen=True):
 
 
 def connect(url: str | None) -> aiodocker.Docker:
-    """Return a client of this engine; if none is given, of DOCKER_HOST, else the current context, else a usual socket.
+    """Return a client of the engine at this URL, else of DOCKER_HOST, else of the current context, else at a usual socket.
 
     `aiodocker` reads the context (in ~/.docker) and the TLS variables. The order is that of Docker's own command line.
 
@@ -72,7 +72,7 @@ def _usual_socket() -> str:
 
 
 def negotiate(url: str, version: Version) -> str:
-    """Return the version of the API to speak: the one that was tried, or the oldest that the engine has if that is newer.
+    """Return the version of the API to use: the one that was tested, or the oldest that the engine has if that is newer.
 
     Raises:
         DockerError: It is no Docker, or too old.
@@ -81,10 +81,10 @@ def negotiate(url: str, version: Version) -> str:
     if any("podman" in str(component.get("Name")).lower() for component in version.components):
         text = f"{url} leads to Podman {version.version}, which is not supported: use Docker."
         raise DockerError(text, Failure.NOT_DOCKER)
-    if newest < API_TRIED:
+    if newest < API_TESTED:
         text = f"Docker {version.version} at {url} is too old: version 20.10 or newer is needed."
         raise DockerError(text, Failure.NOT_DOCKER)
-    return "v{}.{}".format(*max(API_TRIED, oldest))
+    return "v{}.{}".format(*max(API_TESTED, oldest))
 
 
 def _numbers(version: str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The one client of Docker's Engine API: every call has a time limit, and every failure is a `DockerError` that says what it means.
+"""The only client of Docker's Engine API. Every call has a time limit, and every failure is a `DockerError` with a meaning.
 
 A call that is late or cancelled says nothing about what the engine does with the request meanwhile.
 
@@ -37,7 +37,7 @@ END_CALL_S_MAX = 2.0
 REMOVE_CALL_S_MAX = 30.0
 """Removal deletes the container's layer: one of 30,000 files took 12 s on a busy machine (measured)."""
 ASK_S_MAX = 10.0
-"""An engine that does not tell its version within this hangs."""
+"""An engine that does not return its version within this time hangs."""
 NETWORK_TURN_S_MAX = 5.0
 """Longer than a whole field takes to leave its networks, one after another."""
 BUILD_S_MAX = 600.0
@@ -98,11 +98,11 @@ class Engine:
         starts: Limits how many containers start at once: beyond it the engine gets slower, not faster (C14).
     """
 
-    def __init__(self, given: str | None, client: aiodocker.Docker, version: Version) -> None:
+    def __init__(self, address: str | None, client: aiodocker.Docker, version: Version) -> None:
         self.url, self.version = client._connection_info, version
         self.starts = asyncio.Semaphore(max(4, 2 * (os.cpu_count() or 1)))
         self._networks = asyncio.Lock()
-        self._given, self._client, self._clients = given, client, [client]
+        self._address, self._client, self._clients = address, client, [client]
 
     @classmethod
     @asynccontextmanager
@@ -134,7 +134,7 @@ class Engine:
     def apart(self) -> Self:
         """Return the same engine by connections of its own, for one trial: a client has 100, and each trial holds three."""
         other = copy(self)
-        other._client = connect(self._given)
+        other._client = connect(self._address)
         other._client.api_version = self._client.api_version
         self._clients.append(other._client)
         return other
@@ -146,14 +146,14 @@ class Engine:
         Docker 20.10 as a whole hangs for good if two leave at the wrong moment (seen in libnetwork: `getSvcRecords` and
         `processEndpointDelete` wait for each other's lock).
         """
-        held = False
+        is_locked = False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(NETWORK_TURN_S_MAX):
-                held = await self._networks.acquire()
+                is_locked = await self._networks.acquire()
         try:
             yield
         finally:
-            if held:
+            if is_locked:
                 self._networks.release()
 
     def _call(self, doing: str, limit_s: float | None = CALL_S_MAX) -> AbstractAsyncContextManager[None]:
@@ -168,8 +168,8 @@ class Engine:
         """Make a container, which does not run yet, and return its id; nothing is pulled."""
         params = {"name": name} | ({} if platform is None else {"platform": platform})
         async with self._call(doing):  # aiodocker's own `create` takes no platform
-            made = await self._client._query_json("containers/create", "POST", params=params, data=dict(body))
-            return str(made["Id"])
+            document = await self._client._query_json("containers/create", "POST", params=params, data=dict(body))
+            return str(document["Id"])
 
     async def start(self, container: str, doing: str) -> None:
         """Start a container; it runs, or has run, when this returns."""
@@ -266,7 +266,7 @@ class Engine:
             return msgspec.convert((rows["Volumes"] or []) if kind == "volumes" else rows, list[dict[str, Any]])
 
     async def network(self, name: str) -> dict[str, Any]:
-        """Return what the engine tells of a network."""
+        """Return the description of a network."""
         async with self._call(f"looking at the network {name}"):
             return dict(await DockerNetwork(self._client, name).show())  # type: ignore[no-untyped-call]
 
@@ -281,7 +281,7 @@ class Engine:
             await DockerVolume(self._client, name).delete()  # type: ignore[no-untyped-call]
 
     async def image(self, name: str) -> Image | None:
-        """Return an image; None only if the engine says that it has none of that name."""
+        """Return an image; None only if the engine says that it does not have it."""
         try:
             async with self._call(f"looking for the image {name}"):
                 return msgspec.convert(await self._client.images.inspect(name), type=Image)

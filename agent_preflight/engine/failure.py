@@ -1,7 +1,7 @@
 """How a call of the engine can fail: by the status of its answer and by the connection, never by the text of a message.
 
-"Gone" decides about money, so only a 404 of the engine proves it, as C11 (one step at a time) says. An engine that does not answer
-has said nothing about the container.
+"Gone" decides about money, so only a 404 of the engine proves it, as C11 (one step at a time) says. If the engine does
+not answer, nothing is known about the container.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import msgspec
 from agent_preflight.base.terminal import plain
 from preflight_proxy.core.errors import OperatingError
 
-_NONSENSE = (ValueError, TypeError, LookupError, AttributeError, AssertionError)
+_MALFORMED = (ValueError, TypeError, LookupError, AttributeError, AssertionError)
 """What an answer that does not follow the API raises."""
 CANNOT_CONNECT = 900
-"""The status by which `aiodocker` says that nobody answered."""
+"""The status of `aiodocker` for no answer at all."""
 MESSAGE_CHARS_MAX = 500
 
 _AROUND = re.compile(
@@ -51,16 +51,16 @@ class Failure(Enum):
     CONFLICT = "conflict"
     """409: the name is taken, the container does not run, or somebody else is removing it."""
     REFUSED = "refused"
-    """Any other 4xx: the engine does not do what was asked."""
+    """Any other 4xx: the engine refuses the request."""
     FAILED = "failed"
     """5xx: the engine tried and failed; a full disk is one reason."""
     UNREACHABLE = "unreachable"
     """Nothing listens at the engine's address, this user may not open it, or what names it cannot be used or read. Nothing is
     known about any container."""
     LOST = "lost"
-    """The connection broke before the answer; whether the engine did what was asked is not known."""
+    """The connection broke before the answer; whether the engine did it is not known."""
     TIMEOUT = "timeout"
-    """No answer within the call's time limit; whether the engine did what was asked is not known."""
+    """No answer within the call's time limit; whether the engine did it is not known."""
     NOT_DOCKER = "not_docker"
     """What answered is no Docker engine, or one that is too old."""
     NO_ENGINE = "no_engine"
@@ -80,7 +80,7 @@ class DockerError(OperatingError):
 
 
 UNKNOWN = frozenset({Failure.LOST, Failure.TIMEOUT, Failure.NOT_DOCKER})
-"""After these the engine may have done what was asked."""
+"""After these the engine may have done it."""
 ANSWERED = frozenset({Failure.GONE, Failure.CONFLICT, Failure.REFUSED})
 """After these it has not."""
 
@@ -108,7 +108,7 @@ async def explained(place: str, doing: str, limit_s: float | None) -> AsyncItera
         raise DockerError(f"{doing}: {reason}", of_status(exc.status)) from exc
     except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as exc:
         raise _unconnected(place, doing, exc) from exc
-    except (aiohttp.ClientError, msgspec.MsgspecError, *_NONSENSE) as exc:
+    except (aiohttp.ClientError, msgspec.MsgspecError, *_MALFORMED) as exc:
         text = f"{doing}: what answers at {place} is no Docker engine ({type(exc).__name__})."
         raise DockerError(text, Failure.NOT_DOCKER) from exc
 
@@ -128,7 +128,7 @@ def _unconnected(place: str, doing: str, cause: BaseException | None) -> DockerE
 def cause_of(message: str) -> str:
     """Return the cause that a message of the engine names, on one line and without escapes, with what to do where that is known.
 
-    Source: Docker 20.10.24 with runc 1.1.5, asked by hand; the error type `unknown` is containerd's.
+    Source: Docker 20.10.24 with runc 1.1.5, tried by hand; the error type `unknown` is containerd's.
     """
     lines = filter(None, (" ".join(plain(line).split()) for line in message.splitlines()))
     cause = " ".join(_UNKNOWN.sub("", _AROUND.sub("", line)) for line in lines)

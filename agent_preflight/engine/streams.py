@@ -43,7 +43,7 @@ class AttachedStreams:
 
     Attributes:
         pipes: Its streams.
-        over: Set when no more of its output comes, whatever became of the container.
+        over: Set when its output is over, whether or not the container has ended.
     """
 
     def __init__(self, output: Stream, stdin: Stream) -> None:

@@ -25,9 +25,9 @@ class ForwarderTarget:
     """How a portable gate's forwarder reaches the proxy.
 
     Attributes:
-        host: Where the proxy's portal is, seen from a container.
-        port: The portal's port.
-        trial_pass: What shows whom the forwarder serves; it opens this trial's doors and nothing else.
+        host: Where the proxy listens for forwarders, seen from a container.
+        port: The port there.
+        trial_pass: The secret of this trial's gate; it is of no use for anything else.
     """
 
     host: str
@@ -110,7 +110,7 @@ class Sandbox(Protocol):
     """One agent's place to run."""
 
     async def create(self) -> None:
-        """Make everything that must stand before the agent starts; nothing of the agent runs yet.
+        """Make everything that the agent needs; it does not run yet.
 
         Raises:
             OperatingError: The engine refused or did not answer; `close` removes what was made.
@@ -127,7 +127,7 @@ class Sandbox(Protocol):
         """Return when the agent has ended by itself, or is gone.
 
         Raises:
-            OperatingError: It could not be heard any more, and has been ended.
+            OperatingError: Its output was lost while it ran, so it has been ended.
         """
 
     async def kill(self) -> Step:

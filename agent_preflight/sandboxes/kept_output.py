@@ -101,19 +101,19 @@ class KeptOutput:
         except msgspec.MsgspecError:
             return None
 
-    def warning(self, wish: OutputPolicy) -> str | None:
-        """Return what a person must know if a limit was reached."""
+    def warning(self, policy: OutputPolicy) -> str | None:
+        """Return a warning if a limit was reached."""
         if not self.limits:
             return None
         texts = {
-            "time": f"{wish.timeout_s:g} s (output_timeout_s)",
-            "bytes": f"{wish.bytes_max} bytes (output_max_bytes)",
-            "files": f"{wish.files_max} files and folders (output_max_files)",
-            "depth": f"{wish.depth_max} levels (output_max_depth)",
+            "time": f"{policy.timeout_s:g} s (output_timeout_s)",
+            "bytes": f"{policy.bytes_max} bytes (output_max_bytes)",
+            "files": f"{policy.files_max} files and folders (output_max_files)",
+            "depth": f"{policy.depth_max} levels (output_max_depth)",
             "archive": "what the engine could read",
         }
         reached = ", ".join(texts[limit] for limit in self.limits)
-        return f"the output in {wish.path} was not copied whole: the limit was {reached}; summary.json names what is missing"
+        return f"the output in {policy.path} was not copied whole: the limit was {reached}; summary.json names what is missing"
 
 
 def set_workspace_aside(folder: Path, number: int | None = None) -> None:

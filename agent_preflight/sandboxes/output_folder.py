@@ -59,30 +59,30 @@ class OutputFolder:
 
     Args:
         folder: The trial's.
-        wish: The limits.
+        policy: The limits.
         free_bytes_min: A file of more than a mebibyte that would leave less room than this is not begun.
 
     Attributes:
-        root: What the archive's first entry is, which stands for the folder itself; None before it.
+        root: The kind of the archive's first entry, which is the folder itself; None before it.
 
     Raises:
         OSError: The folder cannot be written.
     """
 
-    def __init__(self, folder: Path, wish: OutputPolicy, free_bytes_min: int = FREE_BYTES_MIN) -> None:
+    def __init__(self, folder: Path, policy: OutputPolicy, free_bytes_min: int = FREE_BYTES_MIN) -> None:
         self.root: str | None = None
-        self._folder, self._wish, self._free_bytes_min = folder, wish, free_bytes_min
-        self._draft = folder / PARTIAL
+        self._folder, self._policy, self._free_bytes_min = folder, policy, free_bytes_min
+        self._partial = folder / PARTIAL
         self._stream = TarStream()
         self._prefix: tuple[bytes, ...] = ()
-        self._mounts = {tuple(os.fsencode(mount).split(b"/")) for mount in wish.mounts}
+        self._mounts = {tuple(os.fsencode(mount).split(b"/")) for mount in policy.mounts}
         self._made, self._files, self._bytes = 0, 0, 0
         self._forget_skipped()
         self._writing: _PartialFile | None = None
         self._full = False
-        _remove(self._draft)
-        self._draft.mkdir(mode=0o700)
-        self._top = os.open(self._draft, _FOLDER_FLAGS)
+        _remove(self._partial)
+        self._partial.mkdir(mode=0o700)
+        self._top = os.open(self._partial, _FOLDER_FLAGS)
 
     def again(self) -> None:
         """Begin with another archive; the first held a link, and nothing of it was kept."""
@@ -120,11 +120,11 @@ class OutputFolder:
             self._drop(self._writing, limit or "archive")
         self._close()
         if not self._made:
-            _remove(self._draft)
+            _remove(self._partial)
             return self._kept(None, _why_nothing(self.root, limit))
         place = self._folder / WORKSPACE
         set_workspace_aside(self._folder)
-        self._draft.rename(place)
+        self._partial.rename(place)
         return self._kept(str(place), "")
 
     def discard(self) -> None:
@@ -133,7 +133,7 @@ class OutputFolder:
             os.close(self._writing.fd)
             self._writing = None
         self._close()
-        _remove(self._draft)
+        _remove(self._partial)
 
     def _kept(self, path: str | None, why: str) -> KeptOutput:
         skipped, limits = tuple(self._skipped), tuple(self._limits)
@@ -177,12 +177,12 @@ class OutputFolder:
             pass
         elif kind not in (FILE, FOLDER):
             self._skip(path, kind)
-        elif len(path) > self._wish.depth_max:
+        elif len(path) > self._policy.depth_max:
             self._skip(path, "depth", "depth")
-        elif self._made >= self._wish.files_max:
+        elif self._made >= self._policy.files_max:
             self._skip(path, "files", "files")
             self._full = True
-        elif self._bytes + entry.size > self._wish.bytes_max:
+        elif self._bytes + entry.size > self._policy.bytes_max:
             self._skip(path, "bytes", "bytes")
         else:
             self._make(path, entry)
@@ -250,7 +250,7 @@ class OutputFolder:
         self._bytes += entry.size
 
     def _drop(self, writing: _PartialFile, why: str) -> None:
-        """Remove a file of which only a part came: a part looks like a whole."""
+        """Remove a file of which only a part came, because nobody could tell it from a whole one."""
         self._writing = None
         os.close(writing.fd)
         with self._opened(writing.path[:-1]) as parent:

@@ -139,7 +139,7 @@ class ProcessSandbox:
         return "ok" if self._process is None else await self._end(within_s=TERM_S)
 
     async def keep(self, folder: Path) -> KeptOutput:
-        """Say where the agent worked: its files are on this machine already, and none of them is looked at."""
+        """Return where the agent worked. Its files are on this machine already, and none of them is read."""
         exists = self.workspace.is_dir()
         return KeptOutput(str(self.workspace) if exists else None, None, None, why="the agent's working directory")
 
@@ -179,7 +179,7 @@ def members(leader: int, known: Set[psutil.Process] = frozenset()) -> set[psutil
 
     Args:
         leader: Process id of the agent's first process, which leads its group and session.
-        known: Members found before: one that has lost its parent since is found only so.
+        known: Earlier members. One that has lost its parent since is found only in this way.
     """
     table = {process.pid: (process, parent) for process, parent in _processes()}
     pids = {pid for pid, (process, _) in table.items() if process in known or leader in (pid, *_group_and_session(pid))}
@@ -190,12 +190,12 @@ def members(leader: int, known: Set[psutil.Process] = frozenset()) -> set[psutil
 
 def orphan_processes(budget_file: Path) -> set[psutil.Process]:
     """Return the processes of an agent whose environment names this budget file, and their descendants."""
-    found: set[psutil.Process] = set()
+    orphans: set[psutil.Process] = set()
     for process, _ in _processes():
         with contextlib.suppress(psutil.Error, OSError):
             if process.environ().get("PREFLIGHT_BUDGET_FILE") == str(budget_file):
-                found |= members(process.pid)
-    return found
+                orphans |= members(process.pid)
+    return orphans
 
 
 async def end_orphan_processes(budget_file: Path) -> tuple[int, Step]:
@@ -233,7 +233,7 @@ async def _kill_all(
     """Kill all processes again and again until none is left; return how many there were.
 
     Args:
-        look: Returns the live processes, given all that were seen before.
+        look: Returns the live processes; its argument is all that were seen before.
         group: A process group that is killed as a whole too: a fork between a look and its signals does not escape that.
     """
     seen: set[psutil.Process] = set()

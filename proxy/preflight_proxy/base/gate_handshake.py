@@ -1,4 +1,4 @@
-"""What host and proxy both do to meet a gate: name its network namespace, listen for forwarders, and have one prove its pass."""
+"""What host and proxy both need of gates: a namespace's cookie, a listener for forwarders, and the proof of a pass."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def authenticate(connection: socket.socket, pass_of: Callable[[str], Secre
     while len(line) < CLAIM_BYTES:
         chunk = await loop.sock_recv(connection, CLAIM_BYTES - len(line))
         if not chunk:
-            raise ConnectionResetError("it left before it had shown a pass")
+            raise ConnectionResetError("it left before it had proved a pass")
         line += chunk
     claim = read_claim(line)
     if claim is None:

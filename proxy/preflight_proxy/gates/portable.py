@@ -6,7 +6,7 @@ agent's connection, byte for byte. So the account follows from the pass, never f
 account's token besides. A gate serves agents only: the control socket cannot be reached through it.
 
 The connection for port 0, the *watch*, stays open as long as the forwarder has the gate, and beats. The gate is lost when the
-watch ends (C4, lost gate) or falls silent: a forwarder that hangs serves nobody, and its agent would wait for ever.
+watch ends (C4, lost gate) or falls silent: a forwarder that hangs passes nothing on, and its agent would wait for ever.
 
     WAITING --watch begins--> READY --watch ends, or is silent--> LOST
 """

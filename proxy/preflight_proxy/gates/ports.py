@@ -48,7 +48,7 @@ CONNECT_S_MAX = 10.0
 HOSTS_MAX = 4
 """How many addresses of one name are tried; each has `CONNECT_S_MAX`."""
 LAST_BYTES_S_MAX = 10.0
-"""How long a closed connection may take to deliver its last bytes; a reader that does not read holds it no longer."""
+"""How long a closed connection may take to deliver its last bytes; a reader that does not read does not delay it longer."""
 TUNNEL_IDLE_S_MAX = 900.0
 """A connection on which nothing moves for this long is ended; a database's or a browser's pool may rest for minutes."""
 
@@ -131,7 +131,7 @@ class GatePorts:
             raise ValueError(f"Port {port} is not one of the gate's ports, or is named twice.")
 
     async def serve(self, listeners: Mapping[int, socket.socket | None]) -> Mapping[int, Acceptor]:
-        """Serve each port on its listener, or, where that is None, what is given to its acceptor.
+        """Serve each port on its listener, or, if that is None, the connections that its acceptor takes.
 
         Returns:
             The acceptor of each port. The caller stops them, which ends their connections too.
@@ -152,7 +152,7 @@ class GatePorts:
 
 
 def open_service(listener: socket.socket | None, name: str, target: Target, traffic: Traffic) -> Acceptor:
-    """Relay what connects to a listener, or is given, to one service. The user named the target: it may be any address."""
+    """Relay connections to one service. The user named the target, so it may be any address."""
 
     async def serve(connection: socket.socket) -> None:
         async with streams(connection) as agent:
@@ -211,7 +211,7 @@ async def _head(reader: asyncio.StreamReader) -> bytes:
     except asyncio.LimitOverrunError as exc:
         raise EgressRefusedError(431, "The request's head is too long.") from exc
     except asyncio.IncompleteReadError as exc:
-        raise ConnectionResetError("the agent left before it had asked") from exc
+        raise ConnectionResetError("the agent left before its request was complete") from exc
     if len(head) > HEAD_BYTES_MAX:
         raise EgressRefusedError(431, "The request's head is too long.")
     return head
@@ -273,7 +273,7 @@ async def _closing(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
 async def exchange(
     agent: Streams, outside: Streams, traffic: Traffic, *, idle_s_max: float = TUNNEL_IDLE_S_MAX
 ) -> None:
-    """Pass bytes on both ways until both ends have said their last, one breaks, or nothing moves for `idle_s_max` seconds."""
+    """Pass bytes on both ways until both ends have closed their side, one breaks, or nothing moves for `idle_s_max` seconds."""
     loop = asyncio.get_running_loop()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(idle_s_max) as idle:

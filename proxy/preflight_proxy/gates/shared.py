@@ -38,7 +38,7 @@ _log = structlog.get_logger("preflight_proxy.gates.shared")
 
 
 class GateState(Enum):
-    """Where the hand-over of one trial's listeners stands."""
+    """The state of the hand-over of one trial's listeners."""
 
     WAITING = "waiting"
     READY = "ready"
@@ -110,7 +110,7 @@ class SharedGate:
         path: Where the unix socket is made; the directory exists.
         ports: The ports that the gate must hand over, in this order.
         namespaces: Shared by all gates of the proxy.
-        serve: Starts serving the listeners, given by port; returns the acceptor of each.
+        serve: Starts serving the listener of each port; returns the acceptor of each.
         on_state: Called after each change of `state`.
         handover_s_max: See `HANDOVER_S_MAX`.
     """

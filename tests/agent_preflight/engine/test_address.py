@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from agent_preflight.engine import address
-from agent_preflight.engine.address import API_TRIED, Version, negotiate
+from agent_preflight.engine.address import API_TESTED, Version, negotiate
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
 from tests.support.cases import each
@@ -253,7 +253,7 @@ async def test_certificates_for_an_engine_without_any_are_no_matter_of_permissio
 def test_the_api_is_the_one_that_was_tried_or_the_oldest_of_a_newer_engine(
     newest: str, oldest: str, spoken: str
 ) -> None:
-    assert API_TRIED == (1, 41)
+    assert API_TESTED == (1, 41)
     assert negotiate("unix:///x", Version("x", newest, "linux", "amd64", oldest)) == spoken
 
 
