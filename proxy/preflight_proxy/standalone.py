@@ -15,9 +15,9 @@ from preflight_proxy.app import RunningProxy
 from preflight_proxy.base.atomic_file import write_ready_file
 from preflight_proxy.base.config import Config, check_upstream, host_port, upstream_proxy, user_quarantine_file
 from preflight_proxy.base.data_folder import link_control_socket, make_folders, new_control_socket, serving_pid
-from preflight_proxy.control.standalone_accounts import StandaloneAccounts
+from preflight_proxy.control.standalone_accounts import StandaloneAccounts, check_account
 from preflight_proxy.core.errors import ConfigError, LedgerInUseError
-from preflight_proxy.core.ledger.account_name import NAME_RULE, is_account_name, is_kept
+from preflight_proxy.core.ledger.account_name import is_kept
 from preflight_proxy.core.money import limit_pusd, usd_text
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.ledger.reader import read_snapshot
@@ -59,10 +59,10 @@ def serve(
     """
     check_upstream(upstream)
     upstream_proxy(upstream)
-    check_limits(limits_usd)
+    limits = _limits_pusd(limits_usd)
     data = data.absolute()
     _refuse_served(data)
-    if not limits_usd and not has_accounts(data):
+    if not limits and not has_accounts(data):
         raise ConfigError(f"There is no account in {data} yet: give one a budget.")
     _check_places(listen, unix, ready_file)
     if ready_file is not None and ready_file.is_file():
@@ -84,9 +84,9 @@ def serve(
             link_control_socket(data, control)
             before_pusd = {account.id: account.limit_pusd for account in proxy.ledger.accounts().values()}
             named = proxy.control.named = StandaloneAccounts(proxy.ledger, proxy.accounts, data, upstream_key)
-            made = await named.open_all({name: limit_pusd(limit) for name, limit in limits_usd.items()})
+            made = await named.open_all(limits)
             if ready_file is not None:
-                write_ready_file(ready_file, _ready(proxy, named, limits_usd, control))
+                write_ready_file(ready_file, _ready(proxy, named, next(iter(limits), None), control))
             _say(proxy, named, made, before_pusd, data)
             proxy.foreign_keys.on_limit = _say_limit
             await _compare_with_key(proxy, named.names(), upstream_key)
@@ -108,20 +108,20 @@ def has_accounts(data: Path) -> bool:
     return ledger.is_file() and any(map(is_kept, read_snapshot(ledger).accounts))
 
 
-def check_limits(limits_usd: Mapping[str, str]) -> None:
-    """Check accounts' names and limits.
+def _limits_pusd(limits_usd: Mapping[str, str]) -> dict[str, int]:
+    """Return accounts' limits, checked.
 
     Raises:
-        ConfigError: One cannot be; says which, and why.
+        ConfigError: A name or a limit is not valid; the text says which, and why.
     """
+    limits: dict[str, int] = {}
     for name, limit in limits_usd.items():
-        if not is_account_name(name):
-            raise ConfigError(f"{name!r} cannot be an account's name: {NAME_RULE}.")
         try:
-            if not limit_pusd(limit):
-                raise ValueError("with $0 every call would be refused; give more")
+            limits[name] = limit_pusd(limit)
+            check_account(name, limits[name])
         except ValueError as exc:
-            raise ConfigError(f"The budget of {name!r}: {exc}. Nothing is served.") from exc
+            raise ConfigError(f"The account {name!r} cannot be opened: {exc}. Nothing is served.") from exc
+    return limits
 
 
 def _refuse_served(data: Path) -> None:
@@ -155,20 +155,15 @@ def _check_places(listen: str, unix: str | None, ready_file: Path | None) -> Non
         raise ConfigError(f"The file {ready_file} cannot be written: its folder is missing or not writable.")
 
 
-def _ready(
-    proxy: RunningProxy, named: StandaloneAccounts, limits_usd: Mapping[str, str], control: Path
-) -> dict[str, object]:
+def _ready(proxy: RunningProxy, named: StandaloneAccounts, first: str | None, control: Path) -> dict[str, object]:
+    """Return the content of the ready file. Its `api_key` is that of the account `first`, else of the oldest."""
     accounts = {
-        name: {
-            "api_key": named.token(name),
-            "limit_usd": limits_usd.get(name) or _dollars(proxy.ledger.account(name).limit_pusd),
-        }
+        name: {"api_key": named.token(name), "limit_usd": _dollars(proxy.ledger.account(name).limit_pusd)}
         for name in named.names()
     }
-    first = next(iter(limits_usd or accounts))
     return {
         "base_url": proxy.base_url,
-        "api_key": accounts[first]["api_key"],
+        "api_key": named.token(first or named.names()[0]),
         "control": str(control),
         "accounts": accounts,
     }
@@ -209,10 +204,10 @@ def _say_limit(resets_at: str | None) -> None:
 async def _compare_with_key(proxy: RunningProxy, names: Sequence[str], key: Secret) -> None:
     """Read the key once, before its first call, and say if its limit leaves less than the accounts may still spend."""
     accounts = [proxy.ledger.account(name) for name in names]
-    told = await proxy.foreign_keys.look(key, accounts[0].key_hash)
+    usage = await proxy.foreign_keys.look(key, accounts[0].key_hash)
     open_pusd = sum(max(0, account.limit_pusd - account.posted_pusd) for account in accounts)
-    if told is None or told.left_pusd is None or told.left_pusd >= open_pusd:
+    if usage is None or usage.left_pusd is None or usage.left_pusd >= open_pusd:
         return
-    left, budget = usd_text(told.left_pusd), usd_text(open_pusd)
-    again = f" It begins anew {told.limit_reset}." if told.limit_reset is not None else ""
+    left, budget = usd_text(usage.left_pusd), usd_text(open_pusd)
+    again = f" It begins anew {usage.limit_reset}." if usage.limit_reset is not None else ""
     print(f"The key's limit at OpenRouter leaves ${left}, less than the budget of ${budget}.{again}", flush=True)  # noqa: T201

@@ -204,7 +204,7 @@ async def test_tokens_and_spend_survive_a_restart_and_limits_become_the_new_figu
     spent_usd = posted_usd(tmp_path / "data")
     async with standalone(tmp_path, sim.base_url, sim.inference_key, limits_usd={"b": "0.5", "c": "1"}) as child:
         after = child.ready["accounts"]
-        assert after["b"] == {"api_key": before["b"]["api_key"], "limit_usd": "0.5"}
+        assert after["b"] == {"api_key": before["b"]["api_key"], "limit_usd": "0.50"}
         assert after["c"]["api_key"] not in {account["api_key"] for account in before.values()}
         info = await key_info(child, after["b"]["api_key"])
         assert (Decimal(str(info["usage"])), Decimal(str(info["limit"]))) == (spent_usd, Decimal("0.5"))

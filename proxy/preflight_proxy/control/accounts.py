@@ -99,14 +99,12 @@ class Accounts:
         self._ledger.publish("opened", account_id)
 
     async def _key_usage(self, key: Secret) -> int:
-        for attempt in range(KEY_READS_MAX):
+        for attempt in range(1, KEY_READS_MAX):
             try:
                 return await read_key_usage_pusd(self._upstream, key)
             except UpstreamError:
-                if attempt == KEY_READS_MAX - 1:
-                    raise
-                await asyncio.sleep(0.5 * (attempt + 1))
-        raise AssertionError("the last try raises or returns")
+                await asyncio.sleep(0.5 * attempt)
+        return await read_key_usage_pusd(self._upstream, key)
 
     def _gate_ports(self, account_id: str, spec: GateSpec | None) -> GatePorts | None:
         """What the ports of a new gate serve; None if there is no gate to open."""
@@ -160,7 +158,7 @@ class Accounts:
         self._ledger.publish("frozen", account_id, reason=reason)
 
     def unfreeze(self, account_id: str) -> None:
-        """Admission calls again."""
+        """Admit calls again."""
         self._ledger.account(account_id)
         self._ledger.commit(Unfreeze(account_id))
         self._ledger.forgive(account_id)

@@ -49,17 +49,9 @@ from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.server.intake import Intake, IntakeError
 
 HEARTBEAT_S = 1.0
-"""A follower gets a line at least this often, so that both ends notice a dead connection."""
+"""A follower gets a line at least this often, so that both sides notice a dead connection."""
 
 _M = TypeVar("_M", bound=ControlMessage)
-
-
-class RequestRefusedError(Exception):
-    """A request on the control socket that cannot be carried out."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.code, self.message = status, code, message
 
 
 class Control:
@@ -68,7 +60,7 @@ class Control:
     Args:
         ledger: Read for balances.
         accounts: Opens, freezes and closes accounts.
-        watch: Told who follows which run.
+        watch: Counts the followers of the run.
         run: The run that `POST /stop` stops, if any.
         upstream: Named in `/health`.
 
@@ -92,11 +84,10 @@ class Control:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
+        if (reason := _foreign_peer(request)) is not None:
+            return _problem(403, "peer", reason)
         try:
-            _check_peer(request)
             return await self._route(request)
-        except RequestRefusedError as exc:
-            return _problem(exc.status, exc.code, exc.message)
         except IntakeError as exc:
             return _problem(exc.status, "invalid_request", exc.message)
         except KeyError as exc:
@@ -109,81 +100,56 @@ class Control:
             return _problem(400, "invalid_request", str(exc))
 
     async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Do what a request says. One that changes an account is answered with its balance."""
         path, _, query_text = request.raw_path.partition("?")
         query = {name: values[-1] for name, values in parse_qs(query_text).items()}
         parts = [unquote(part) for part in path.strip("/").split("/")]
-        if self.named is not None and (answer := await self._route_named(request, parts, self.named)) is not None:
-            return answer
+        ledger, named = self._ledger, self.named
+        if named is not None and request.method != "PUT" and parts[0] == "accounts" and len(parts) > 1:
+            named.check(parts[1])
         match (request.method, parts):
             case ("GET", ["health"]):
-                return _answer(self._health())
-            case ("GET", ["accounts"]):
-                return _answer(AccountList(tuple(map(self._ledger.balance, self._ledger.accounts()))))
-            case ("GET", ["accounts", account_id]):
-                return _answer(self._ledger.balance(account_id))
-            case ("PUT", ["accounts", account_id]):
-                spec = await self._body(request, AccountSpec)
-                await self._accounts.open(account_id, spec)
-                return _answer(self._ledger.balance(account_id))
-            case ("PATCH", ["accounts", account_id]):
-                limit = await self._body(request, NewLimit)
-                self._accounts.set_limit(account_id, limit.limit_pusd)
-                return _answer(self._ledger.balance(account_id))
-            case ("POST", ["accounts", account_id, "top-up"]):
-                top_up = await self._body(request, TopUp)
-                self._accounts.top_up(account_id, top_up.more_pusd)
-                return _answer(self._ledger.balance(account_id))
-            case ("POST", ["accounts", account_id, "freeze"]):
-                freeze = await self._body(request, FreezeOrder)
-                await self._accounts.freeze(account_id, freeze.reason)
-                return _answer(self._ledger.balance(account_id))
-            case ("POST", ["accounts", account_id, "unfreeze"]):
-                self._accounts.unfreeze(account_id)
-                return _answer(self._ledger.balance(account_id))
-            case ("POST", ["stop"]):
-                stop = await self._body(request, StopOrder)
-                return _answer(StopAnswer(await self._stop(stop)))
-            case ("DELETE", ["accounts", account_id]):
-                if self._ledger.account(account_id).pending_pusd and query.get("force") != "1":
-                    raise RequestRefusedError(
-                        409, "pending", "Something is still pending; `?force=1` closes all the same."
-                    )
-                await self._accounts.close(account_id)
-                return _answer(self._ledger.balance(account_id))
+                uptime_s = round(ledger.clock.monotonic_s() - self._born_s, 1)
+                return _answer(Health(os.getpid(), VERSION, self.base_url, self._upstream, uptime_s))
             case ("GET", ["events"]):
                 return await self._events(request, query.get("run"), int(query.get("cursor", "0")))
+            case ("POST", ["stop"]):
+                return _answer(StopAnswer(await self._stop(await self._body(request, StopOrder))))
             case ("GET", ["quarantine"]):
-                return _answer(QuarantineList(tuple(sorted(self._ledger.store.book.quarantined))))
+                return _answer(QuarantineList(tuple(sorted(ledger.store.book.quarantined))))
             case ("DELETE", ["quarantine"]):
-                mine = origin(query.get("upstream", self._upstream)) == origin(self._upstream)
-                if mine:
-                    self._ledger.commit(ClearQuarantine(query.get("model", ""), query.get("tag", "")))
-                return _answer(ClearAnswer(mine))
-        raise RequestRefusedError(404, "unknown_path", f"The control socket does not serve {request.method} {path}.")
-
-    async def _route_named(
-        self, request: web.BaseRequest, parts: list[str], named: StandaloneAccounts
-    ) -> web.StreamResponse | None:
-        """Answer what differs for a stand-alone proxy; None for all other requests."""
-        match (request.method, parts):
+                is_ours = origin(query.get("upstream", self._upstream)) == origin(self._upstream)
+                if is_ours:
+                    ledger.commit(ClearQuarantine(query.get("model", ""), query.get("tag", "")))
+                return _answer(ClearAnswer(is_ours))
             case ("GET", ["accounts"]):
-                return _answer(AccountList(tuple(map(self._ledger.balance, named.names()))))
-            case ("POST", ["accounts"]):
+                names = ledger.accounts() if named is None else named.names()
+                return _answer(AccountList(tuple(map(ledger.balance, names))))
+            case ("POST", ["accounts"]) if named is not None:
                 new = await self._body(request, NewAccount)
                 token = await named.add(new.name, new.limit_pusd)
-                return _answer(OpenedAccount(**msgspec.structs.asdict(self._ledger.balance(new.name)), api_key=token))
-            case ("PUT", ["accounts", _]):
-                raise RequestRefusedError(404, "unknown_path", "This proxy opens its accounts itself: POST /accounts.")
-            case ("DELETE", ["accounts", name]):
-                await named.remove(name)
-                return _answer(self._ledger.balance(name))
-            case (_, ["accounts", name, *_]):
-                named.check(name)
-        return None
-
-    def _health(self) -> Health:
-        uptime_s = round(self._ledger.clock.monotonic_s() - self._born_s, 1)
-        return Health(os.getpid(), VERSION, self.base_url, self._upstream, uptime_s)
+                return _answer(OpenedAccount(**msgspec.structs.asdict(ledger.balance(new.name)), api_key=token))
+            case ("GET", ["accounts", account_id]):
+                pass
+            case ("PUT", ["accounts", account_id]) if named is None:
+                await self._accounts.open(account_id, await self._body(request, AccountSpec))
+            case ("PATCH", ["accounts", account_id]):
+                self._accounts.set_limit(account_id, (await self._body(request, NewLimit)).limit_pusd)
+            case ("POST", ["accounts", account_id, "top-up"]):
+                self._accounts.top_up(account_id, (await self._body(request, TopUp)).more_pusd)
+            case ("POST", ["accounts", account_id, "freeze"]):
+                await self._accounts.freeze(account_id, (await self._body(request, FreezeOrder)).reason)
+            case ("POST", ["accounts", account_id, "unfreeze"]):
+                self._accounts.unfreeze(account_id)
+            case ("DELETE", ["accounts", account_id]) if named is not None:
+                await named.remove(account_id)
+            case ("DELETE", ["accounts", account_id]):
+                if ledger.account(account_id).pending_pusd and query.get("force") != "1":
+                    return _problem(409, "pending", "Something is still pending; `?force=1` closes all the same.")
+                await self._accounts.close(account_id)
+            case _:
+                return _problem(404, "unknown_path", f"The control socket does not serve {request.method} {path}.")
+        return _answer(ledger.balance(account_id))
 
     async def _stop(self, stop: StopOrder) -> tuple[str, ...]:
         """Freeze the accounts of one trial, or of all, and ask the runner to end them."""
@@ -199,8 +165,6 @@ class Control:
     async def _body(self, request: web.BaseRequest, kind: type[_M]) -> _M:
         async with self._intake.body(request) as body:
             return decode(body.data or b"{}", kind)
-
-    # Events
 
     async def _events(self, request: web.BaseRequest, run: str | None, cursor: int) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
@@ -222,16 +186,15 @@ class Control:
         return event.run == run if account is None else account.run == run
 
 
-def _check_peer(request: web.BaseRequest) -> None:
-    """Refuse a peer of another user; the socket's mode does so too, where its directory was not opened."""
+def _foreign_peer(request: web.BaseRequest) -> str | None:
+    """Return why the peer is refused; None for the proxy's user and root. The socket's mode refuses other users too."""
     if not hasattr(socket, "SO_PEERCRED"):
-        return
+        return None
     sock = request.get_extra_info("socket")
     if sock is None:
-        raise RequestRefusedError(403, "peer", "The user of this connection is not known.")
+        return "The user of this connection is not known."
     _pid, uid, _gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    if uid not in (os.getuid(), 0):
-        raise RequestRefusedError(403, "peer", "Only the user who runs the proxy may use its control socket.")
+    return None if uid in (os.getuid(), 0) else "Only the user who runs the proxy may use its control socket."
 
 
 def _answer(message: ControlMessage, status: int = 200) -> web.Response:

@@ -16,7 +16,9 @@ import json
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
 import structlog
 
 from preflight_proxy.base.atomic_file import write_private
@@ -29,8 +31,8 @@ from preflight_proxy.core.secret import Secret
 from preflight_proxy.ledger.service import Ledger
 
 TOKENS = "tokens.json"
-TOKEN_CHARS_MIN = 16
-"""Shorter ones can be guessed, and are not recognised in a log."""
+Token = Annotated[str, msgspec.Meta(min_length=16, pattern=r"\A[ -~]*\Z")]
+"""Shorter ones can be guessed, and are not redacted in a log. Errors do not repeat the text."""
 
 _log = structlog.get_logger("preflight_proxy.control.standalone_accounts")
 
@@ -38,6 +40,18 @@ _log = structlog.get_logger("preflight_proxy.control.standalone_accounts")
 def new_token() -> str:
     """Return a new token: 256 random bits with our own prefix, by which logs redact it."""
     return "pf-" + secrets.token_urlsafe(32)
+
+
+def check_account(name: str, limit_pusd: int) -> None:
+    """Check the name and the limit of a new account.
+
+    Raises:
+        ValueError: One of them is not valid; the text says which, and why.
+    """
+    if not is_account_name(name):
+        raise ValueError(f"{name!r} cannot be an account's name: {NAME_RULE}")
+    if not limit_pusd:
+        raise ValueError("with $0 every call would be refused; give more")
 
 
 class StandaloneAccounts:
@@ -116,10 +130,7 @@ class StandaloneAccounts:
             LedgerError: The ledger cannot be written.
         """
         async with self._changing:
-            if not is_account_name(name):
-                raise ValueError(f"{name!r} cannot be an account's name: {NAME_RULE}")
-            if not limit_pusd:
-                raise ValueError("with $0 every call would be refused; give more")
+            check_account(name, limit_pusd)
             known = self._ledger.accounts().get(name)
             if known is not None and known.frozen_reason != CLOSED:
                 raise ValueError(f"there is an account {name!r} already; raise it, or set its limit")
@@ -160,25 +171,18 @@ class StandaloneAccounts:
 
 
 def read_tokens(data: Path) -> dict[str, str]:
-    """Return the tokens that a data folder keeps, by account; none where there is no file.
+    """Return the tokens that a data folder keeps, by account; none if there is no file.
 
     Raises:
         ConfigError: They cannot be read, or are not what a proxy wrote.
     """
     path = data / TOKENS
     try:
-        known = json.loads(path.read_text()) if path.exists() else {}
-        tokens = {str(name): _checked(token) for name, token in known.items()}
+        tokens = msgspec.json.decode(path.read_bytes(), type=dict[str, Token]) if path.exists() else {}
         if len(set(tokens.values())) < len(tokens):
             raise ValueError("two accounts have the same token")
-    except (OSError, ValueError, AttributeError) as exc:
+    except (OSError, ValueError, msgspec.MsgspecError) as exc:
         raise ConfigError(
             f"The tokens in {path} cannot be read: {exc}. Remove the file to have new ones made."
         ) from exc
     return tokens
-
-
-def _checked(token: object) -> str:
-    if isinstance(token, str) and len(token) >= TOKEN_CHARS_MIN and token.isascii() and token.isprintable():
-        return token
-    raise ValueError("a token in it is too short, or is no text")
