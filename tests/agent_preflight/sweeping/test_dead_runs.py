@@ -1,7 +1,11 @@
 """After a runner was killed, a sweep removes its leftovers, and touches no live run."""
 
+import asyncio
 import json
 import os
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -9,16 +13,22 @@ from typing import Any
 
 import pytest
 
+from agent_preflight.engine import address
 from agent_preflight.engine.client import Engine
+from agent_preflight.openrouter.subkeys import create_sub_key
 from agent_preflight.operate.live_changes import find_planned_run, stop
 from agent_preflight.runs.costs import cost_lines, sums_of
-from agent_preflight.runs.folder import open_new, open_try, read_control, tries_dir
-from agent_preflight.sweeping import Leftover, SweepReport, SweepScope, dead_runs, sweep
+from agent_preflight.runs.folder import RunFolder, open_new, open_try, read_control, tries_dir
+from agent_preflight.sweeping import Leftover, SweepReport, SweepScope, dead_runs, keys, sweep
 from agent_preflight.sweeping.dead_runs import NO_KEY, check_gone, sweep_before_run
+from agent_preflight.sweeping.keys import NOT_DELETED
+from openrouter_sim import Simulator
+from preflight_proxy.base.control_messages import AccountList, Balance, Health, StopAnswer, encode
 from preflight_proxy.core.errors import ConfigError
 from tests.agent_preflight.docker.conftest import base_image, containers_of, gate_image
 from tests.support.crashed_run import BUSY, crash
 from tests.support.docker_program import output
+from tests.support.ledger_on_disk import open_account, open_store
 from tests.support.live_field import WAITING, LiveField
 from tests.support.scripted_engine import Fail, ScriptedEngine
 from tests.support.trial_field import Field, agent
@@ -301,3 +311,187 @@ def test_a_leftover_that_still_acts_blocks_a_resume(tmp_path: Path, kind: str, b
         return
     with pytest.raises(ConfigError, match=f"{kind} x"):
         check_gone(tmp_path / "r", mine)
+
+
+# Runs that are dead from the start
+
+
+def dead_run(runs_dir: Path, name: str = "r", *, key_name: str = "") -> RunFolder:
+    """The folder of a run with one trial, whose process is dead and has left its directory of sockets."""
+    folder = open_new(runs_dir, name)
+    trial = {"alias": "a", "model_id": "m/x", "budget_usd": "1", "key_name": key_name}
+    folder.write_plan({"network": "sealed", "trials": [trial]})
+    (folder.path / "a").mkdir()
+    os.close(folder._lock)
+    return folder
+
+
+def labels_of(folder: RunFolder, role: str) -> dict[str, str]:
+    labels = {"run": folder.path.name, "dir": str(folder.path), "trial": "a", "role": role}
+    return {f"agent-preflight.{name}": value for name, value in labels.items()}
+
+
+def add_key(simulator: Simulator, name: str) -> None:
+    create_sub_key(simulator.admin_key, name, Decimal(1), "2999-01-31T23:59:59Z", simulator.base_url)
+
+
+def key_names(simulator: Simulator) -> list[str]:
+    return [key.name for key in simulator.account.keys.values() if not key.deleted and ":" in key.name]
+
+
+@asynccontextmanager
+async def orphan_proxy(socket: Path, pid: int, pending_pusd: int = 0) -> AsyncIterator[list[str]]:
+    """A proxy that says it is this process, with so much pending; yields its requests."""
+    answers = {
+        "GET /health": Health(pid, "1", None, "", 1.0),
+        "GET /accounts": AccountList((Balance(id="a", pending_pusd=pending_pusd),)),
+        "POST /stop": StopAnswer(()),
+    }
+    requests: list[str] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = re.search(r"content-length: (\d+)", head, re.IGNORECASE)
+        await reader.readexactly(int(length[1]) if length else 0)
+        requests.append(head.partition(" HTTP")[0])
+        document = encode(answers[requests[-1]])
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(document), document)
+        )
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_unix_server(answer, socket):
+        yield requests
+
+
+NO_PROCESS = 2**22
+"""Above every process id."""
+
+
+async def test_no_key_is_deleted_and_no_socket_removed_while_the_proxy_settles(
+    tmp_path: Path, simulator: Simulator
+) -> None:
+    folder = dead_run(tmp_path, key_name="agent-preflight:r:a:1")
+    add_key(simulator, "agent-preflight:r:a:1")
+    control = read_control(folder.path)
+    assert control is not None
+    async with orphan_proxy(control.socket, NO_PROCESS, pending_pusd=10**9) as requests:
+        swept = await sweep(SweepScope(tmp_path, simulator.admin_key, simulator.base_url, containers=False))
+    assert requests == ["GET /health", "POST /stop", "GET /accounts"]
+    assert [(item.kind, "still finding out" in item.note) for item in swept.left] == [("proxy", True)]
+    assert (swept.removed, key_names(simulator)) == ((), ["agent-preflight:r:a:1"])
+    assert folder.short_dir.is_dir()
+    assert not (folder.path / "a" / "summary.json").exists()
+
+
+async def test_a_proxy_that_holds_the_ledger_but_did_not_answer_is_ended_and_the_key_deleted(
+    tmp_path: Path, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was starting when its runner died. Here it listens only once the sweep has tried to open the ledger."""
+    monkeypatch.setattr(keys, "CLOSE_S_MAX", 0.5)
+    folder = dead_run(tmp_path, key_name="agent-preflight:r:a:1")
+    add_key(simulator, "agent-preflight:r:a:1")
+    store = open_store(folder.path)
+    control = read_control(folder.path)
+    assert control is not None
+    process = await asyncio.create_subprocess_exec("sleep", "60")
+    scope = SweepScope(tmp_path, simulator.admin_key, simulator.base_url, containers=False)
+    sweeping = asyncio.ensure_future(sweep(scope))
+    try:
+        await asyncio.sleep(0.2)
+        async with asyncio.timeout(30), orphan_proxy(control.socket, process.pid):
+            await process.wait()
+            store.close()
+        swept = await sweeping
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert swept.verified, swept
+    assert kinds(swept.removed) == ["proxy", "sub-key", "sockets"]
+    assert key_names(simulator) == []
+
+
+async def test_a_key_stays_if_the_ledger_cannot_be_read(tmp_path: Path, simulator: Simulator) -> None:
+    folder = dead_run(tmp_path, key_name="agent-preflight:r:a:1")
+    add_key(simulator, "agent-preflight:r:a:1")
+    (folder.path / "ledger.sqlite3").write_bytes(b"no database" * 1000)
+    swept = await sweep(SweepScope(tmp_path, simulator.admin_key, simulator.base_url, containers=False))
+    assert [(item.kind, item.note) for item in swept.left] == [("sub-key", NOT_DELETED)]
+    assert len(swept.trouble) == 1
+    assert key_names(simulator) == ["agent-preflight:r:a:1"]
+    assert not (folder.path / "swept.json").exists()
+
+
+async def test_a_dry_run_deletes_no_key_and_records_nothing(tmp_path: Path, simulator: Simulator) -> None:
+    folder = dead_run(tmp_path, key_name="agent-preflight:r:a:1")
+    add_key(simulator, "agent-preflight:r:a:1")
+    store = open_store(folder.path)
+    open_account(store, "a", 10**12)
+    store.close()
+    before = sorted(path.name for path in folder.path.iterdir())
+    scope = SweepScope(tmp_path, simulator.admin_key, simulator.base_url, containers=False, dry_run=True)
+    assert kinds((await sweep(scope)).removed) == ["sub-key", "sockets"]
+    assert sorted(path.name for path in folder.path.iterdir()) == before
+    assert (key_names(simulator), folder.short_dir.is_dir()) == (["agent-preflight:r:a:1"], True)
+
+
+async def test_containers_of_runs_in_other_directories_are_removed_only_on_request(
+    tmp_path: Path, docker_host: ScriptedEngine
+) -> None:
+    folders = [dead_run(tmp_path / name) for name in ("here", "elsewhere")]
+    for folder in folders:
+        docker_host.state.create(folder.path.parent.name, {"Image": "me/agent", "Labels": labels_of(folder, "gate")})
+    here = SweepScope(tmp_path / "here", None)
+    assert kinds((await sweep(here)).removed) == ["gate", "sockets"]
+    assert [container.name for container in docker_host.state.containers.values()] == ["elsewhere"]
+    assert folders[1].short_dir.is_dir()
+    assert kinds((await sweep(replace(here, everywhere=True))).removed) == ["gate", "sockets"]
+    assert docker_host.state.containers == {}
+    assert not folders[1].short_dir.exists()
+
+
+async def test_a_lost_summary_calls_the_sandbox_removed_only_if_the_engine_has_nothing_of_the_run(
+    tmp_path: Path, docker_host: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_runs, "QUIET_S", 0.01)
+    folders = {name: dead_run(tmp_path, name, key_name=f"agent-preflight:{name}:a:1") for name in ("stuck", "clean")}
+    docker_host.state.create_volume({"Name": "v", "Labels": labels_of(folders["stuck"], "volume")})
+    docker_host.script("DELETE /volumes/*", Fail(500, "in use"))
+    swept = await sweep(SweepScope(tmp_path, None))
+    assert sorted(kinds(swept.left)) == ["sub-key", "sub-key", "volume"]
+    cleanups = {
+        name: json.loads((folder.path / "a" / "summary.json").read_text())["preflight"]["cleanup"]
+        for name, folder in folders.items()
+    }
+    assert {name: cleanup["sandbox"] for name, cleanup in cleanups.items()} == {"stuck": "unverified", "clean": "ok"}
+    assert {cleanup["sub_key"] for cleanup in cleanups.values()} == {"unverified"}
+
+
+async def test_what_the_engine_makes_or_frees_during_the_sweep_is_removed_too(
+    tmp_path: Path, docker_host: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A runner that was killed may have asked for a container just before. The volume is in use until later."""
+    monkeypatch.setattr(dead_runs, "QUIET_S", 0.5)
+    folder = dead_run(tmp_path)
+    docker_host.state.create_volume({"Name": "v", "Labels": labels_of(folder, "volume")})
+    docker_host.script("DELETE /volumes/*", Fail(500, "in use"))
+    sweeping = asyncio.ensure_future(sweep(SweepScope(tmp_path, None)))
+    while folder.short_dir.exists():
+        await asyncio.sleep(0.01)
+    docker_host.unscript("DELETE /volumes/*")
+    docker_host.state.create("late", {"Image": "me/agent", "Labels": labels_of(folder, "agent")})
+    swept = await sweeping
+    assert swept.verified, swept
+    assert sorted(kinds(swept.removed)) == ["agent", "sockets", "volume"]
+    assert (docker_host.state.containers, docker_host.state.volumes) == ({}, {})
+
+
+async def test_a_machine_without_docker_has_nothing_to_sweep_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(address, "SYSTEM_SOCKET", tmp_path / "none.sock")
+    assert await sweep(SweepScope(tmp_path / "runs", None)) == SweepReport()

@@ -5,8 +5,10 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,14 @@ from agent_preflight.runner import arun_multi
 from agent_preflight.runs.folder import read_control
 from agent_preflight.sidecar.control_client import ControlClient
 from agent_preflight.sweeping import SweepScope, sweep
-from agent_preflight.sweeping.keys import LOCK_LOOK_S, KeyDeletions, SubKeys, record_deletions, settle_ledger
+from agent_preflight.sweeping.keys import (
+    LOCK_LOOK_S,
+    NOT_DELETED,
+    KeyDeletions,
+    SubKeys,
+    record_deletions,
+    settle_ledger,
+)
 from agent_preflight.sweeping.lost_trials import SETTLED_LATE
 from openrouter_sim import Simulator
 from openrouter_sim.calls.scenario import Rule, Scenario
@@ -24,6 +33,7 @@ from preflight_proxy.core.evidence.aftermath import EvidenceTimes
 from preflight_proxy.ledger.file import boot_id
 from preflight_proxy.ledger.reader import read_snapshot
 from preflight_proxy.ledger.store import Store
+from tests.agent_preflight.conftest import Script, ScriptedServer, Seen
 from tests.support.crashed_run import crash
 from tests.support.fake_clock import FakeClock
 from tests.support.ledger_on_disk import open_account, open_store, reserve
@@ -204,6 +214,21 @@ def test_a_key_whose_usage_is_needed_stays_and_the_other_is_deleted(simulator: S
     assert found.usages()[key.hash] == 0
     assert found.delete(["a", "b"], {key.hash: "why"}) == KeyDeletions({"b": Decimal(0)}, {"a": "why"})
     assert names(simulator) & {"a", "b"} == {"a"}
+
+
+@pytest.mark.wire
+def test_a_key_whose_deletion_fails_is_left(serve: Callable[[Script], ScriptedServer]) -> None:
+    key = {"hash": "h", "name": "a", "usage": 1}
+
+    def answer(seen: Seen) -> tuple[int, Any]:
+        if seen.method == "DELETE":
+            return 500, {"error": {"code": 500, "message": "no"}}
+        if "offset=" in seen.path:
+            return 200, {"data": [key] if "offset=0" in seen.path else []}
+        return 200, {"data": key}
+
+    deletions = SubKeys("adm", serve(answer).base_url, dry_run=False).delete(["a"], {})
+    assert deletions == KeyDeletions({}, {"a": NOT_DELETED})
 
 
 @pytest.mark.wire

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from agent_preflight.runs.folder import RunControl, short_dir_name
 from agent_preflight.sweeping.run_folders import DAY_S, OldRun, leftovers_of, old_runs, remove_run, run_folders
 
@@ -34,15 +36,15 @@ def control(run_dir: Path, directory: Path) -> None:
 
 def test_a_key_is_listed_until_a_summary_or_a_sweep_records_its_deletion(tmp_path: Path) -> None:
     run_dir = plan(
-        tmp_path / "r", *(trial(name, f"agent-preflight:r:{name}") for name in ("ok", "bad", "none", "never"))
+        tmp_path / "r", *(trial(name, f"agent-preflight:r:{name}") for name in ("ok", "bad", "none", "never", "maybe"))
     )
     summary(run_dir / "ok", cleanup={"sub_key": "ok"})
     summary(run_dir / "bad", cleanup={"sub_key": "unverified"})
     summary(run_dir / "never", ended_by="provisioning", cleanup={})
-    assert leftovers_of(run_dir).keys == ("agent-preflight:r:bad", "agent-preflight:r:none")
-    (run_dir / "swept.json").write_text(
-        json.dumps({"keys": {"agent-preflight:r:bad": None, "agent-preflight:r:none": {}}})
-    )
+    summary(run_dir / "maybe", ended_by="provisioning", cleanup={"sub_key": "unverified"})
+    assert leftovers_of(run_dir).keys == ("agent-preflight:r:bad", "agent-preflight:r:none", "agent-preflight:r:maybe")
+    recorded: dict[str, dict[str, str]] = {f"agent-preflight:r:{name}": {} for name in ("bad", "none", "maybe")}
+    (run_dir / "swept.json").write_text(json.dumps({"keys": recorded}))
     assert not leftovers_of(run_dir)
 
 
@@ -70,6 +72,24 @@ def test_a_socket_directory_counts_only_if_it_is_private_and_named_for_the_run(t
     for foreign in (tmp_path, Path.home(), Path(tempfile.gettempdir()) / "other", tmp_path / "ap-x", of_another):
         control(run_dir, foreign)
         assert leftovers_of(run_dir).control is None
+
+
+def test_a_socket_outside_the_directory_is_not_ours(tmp_path: Path) -> None:
+    run_dir = plan(tmp_path / "r")
+    directory = tmp_path / short_dir_name(run_dir, "0123abcd")
+    document = RunControl(tmp_path / "control.sock", directory, 1).document()
+    (run_dir / "control.json").write_text(json.dumps(document))
+    assert leftovers_of(run_dir).control is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to another user")
+def test_a_socket_directory_of_another_user_is_not_ours(tmp_path: Path) -> None:
+    run_dir = plan(tmp_path / "r")
+    directory = tmp_path / short_dir_name(run_dir, "0123abcd")
+    control(run_dir, directory)
+    directory.mkdir(0o700)
+    os.chown(directory, 65534, 65534)
+    assert leftovers_of(run_dir).control is None
 
 
 def test_a_run_behind_a_link_has_the_socket_directory_of_its_real_path(tmp_path: Path) -> None:
