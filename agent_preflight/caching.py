@@ -198,7 +198,7 @@ def format_cache_report(metrics: CacheMetrics, model_id: str = "") -> str:
 
 @dataclass(eq=False, repr=False)
 class PromptBuilder:
-    """Builds request bodies whose beginning stays the same from turn to turn, with marks for caching where a model needs them.
+    """Builds request bodies whose beginning stays the same from turn to turn, with marks for caching if the model needs them.
 
     Attributes:
         system: The system text, first in every request.

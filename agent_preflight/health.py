@@ -48,7 +48,7 @@ class InfraCheck(ABC):
 
 
 class _Check(InfraCheck):
-    """A check made of a name and a function. Its hint is added to any result but a pass."""
+    """A check that consists of a name and a function. Its hint is added to a failure or a warning."""
 
     def __init__(self, name: str, hint: str, look: Callable[[], InfraResult]) -> None:
         self._name = name
@@ -142,7 +142,7 @@ def _http(url: str, require: Mapping[str, Any] | None, min_version: str | None, 
 
     try:
         with opened("GET", url, timeout_s=timeout_s) as response:
-            content = next(response.iter_bytes(BODY_BYTES_MAX), b"")  # the rest of a larger page is not waited for
+            content = next(response.iter_bytes(BODY_BYTES_MAX), b"")  # the rest of a larger page is not read
     except httpx.TimeoutException:
         return InfraResult(ok=False, detail=f"timed out after {timeout_s}s")
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, config.ConfigError) as exc:

@@ -73,7 +73,7 @@ def preflight(
             20,000, and then it is a warning.
         byok: True if calls may run on provider keys that your OpenRouter account holds.
         log_fn: Takes each line of the report instead of `print`.
-        found: Lines that head the report; their failures count.
+        found: The first lines of the report; their failures count.
 
     Returns:
         The failures in the order of the report, without repetitions.

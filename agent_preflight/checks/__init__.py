@@ -1,1 +1,1 @@
-"""What preflight checks, one module a subject; each check returns the lines of its part of the report."""
+"""The checks before a run, one module a subject. A check returns its lines of the report."""

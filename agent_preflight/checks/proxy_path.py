@@ -77,7 +77,7 @@ def verdict(result: RunResult, probe: dict[str, Any] | None) -> CheckLine:
 
 def _trial(inputs: Inputs, image: str, alias: str, events: list[dict[str, Any]]) -> RunResult:
     """Run it in a folder that every sweep reads. The folder is removed unless the clean-up of the trial is not confirmed."""
-    assert inputs.run_trial is not None, "whoever makes the inputs passes it"
+    assert inputs.run_trial is not None, "the caller of the checks passes it"
     result = inputs.run_trial(
         image_name=image,
         model_id=MODEL,

@@ -23,7 +23,7 @@ class CheckLine:
     Attributes:
         ok: True for a pass, False for a failure, None for a warning.
         name: What was checked.
-        detail: What was found.
+        detail: The finding.
         failure: The text for the list of failures; only failed lines have one.
         hint: What to do.
         is_skipped: There was nothing to check. The line has the sign of a warning, and is not counted as one.

@@ -55,7 +55,7 @@ def _run_lane(slots: Sequence[_Slot]) -> None:
         slot.started.set()
         try:
             slot.lines = slot.job.run()
-        except BaseException as exc:  # nobody else sees an exception of this thread
+        except BaseException as exc:  # an exception of this thread is seen nowhere else
             slot.lines = [slot.job.crashed(str(exc) or type(exc).__name__)]
         slot.done.set()
 

@@ -50,9 +50,9 @@ BOUND_TOKENS = 16
 """Some providers take no smaller bound."""
 PROMPT = "Write 500 words about the history of paper. Do not stop before you have written all of them."
 BOUND_LIMIT_USD = Decimal("0.05")
-"""Of the test key, for each endpoint: 700 tokens of the dearest models, if it ignores the bound."""
+"""Of the test key, for each endpoint: 700 tokens of the most expensive models, if it ignores the bound."""
 CALLS_AT_ONCE = 8
-"""With as many, a long list of models is asked within the time of a check."""
+"""With as many, the endpoints of a long list of models are called within the time of a check."""
 
 
 def with_test_key(
@@ -165,10 +165,11 @@ def _send_twice(inputs: Inputs, key: Secret, model: str, lines: int) -> CheckLin
 
 
 def check_bound_smoke(inputs: Inputs, facts: Facts) -> list[CheckLine]:
-    """Ask each endpoint that lists the output bound for 500 words within 16 tokens, and quarantine those that pass it (M5, output).
+    """Ask each endpoint that lists the output bound for 500 words within 16 tokens, and quarantine those that exceed it.
 
-    Such an endpoint would bill more than the proxy has reserved. It stays on the user's list of quarantined endpoints, which
-    every proxy reads at its start, until a person clears it. Endpoints on that list are not asked again.
+    Such an endpoint would bill more than the proxy has reserved, against M5 (bound on output tokens). It stays on the user's
+    list of quarantined endpoints, which every proxy reads at its start, until a person clears it. Endpoints on that list are not
+    called again.
     """
 
     def use(key: Secret) -> Iterator[CheckLine]:
@@ -218,15 +219,15 @@ def _quarantine(inputs: Inputs, answers: Mapping[tuple[str, Endpoint], int | str
     upstream = origin(http.resolve_base_url(inputs.base_url))
     for (_, endpoint), tokens in answers.items():
         if isinstance(tokens, int) and tokens > BOUND_TOKENS:
-            file.add(QuarantinedEndpoint(endpoint.model, endpoint.tag, _broken(tokens), at_s, upstream))
+            file.add(QuarantinedEndpoint(endpoint.model, endpoint.tag, _excess(tokens), at_s, upstream))
 
 
-def _broken(tokens: int) -> str:
+def _excess(tokens: int) -> str:
     return f"answered with {tokens} tokens to a bound of {BOUND_TOKENS}"
 
 
 def _bound_lines(model: str, answers: Mapping[str, int | str]) -> Iterator[CheckLine]:
-    """Yield which endpoints of a model passed the bound, which kept it, and which could not be asked.
+    """Yield which endpoints of a model exceeded the bound, which kept it, and which could not be called.
 
     Args:
         model: The model.
@@ -236,10 +237,10 @@ def _bound_lines(model: str, answers: Mapping[str, int | str]) -> Iterator[Check
     if not answers:
         yield warned(name, "no endpoint lists it: the most that an endpoint can make is reserved for each call")
     tokens = {tag: answer for tag, answer in answers.items() if isinstance(answer, int)}
-    broken = [f"{tag} {_broken(count)}" for tag, count in tokens.items() if count > BOUND_TOKENS]
-    if broken:
-        detail = f"{', '.join(broken)}; not used until: agent-preflight quarantine --clear {model} TAG"
-        if len(broken) == len(answers):
+    exceeding = [f"{tag} {_excess(count)}" for tag, count in tokens.items() if count > BOUND_TOKENS]
+    if exceeding:
+        detail = f"{', '.join(exceeding)}; not used until: agent-preflight quarantine --clear {model} TAG"
+        if len(exceeding) == len(answers):
             yield failed(name, detail, f"No endpoint of {model} keeps the output bound")
         else:
             yield warned(name, detail)
@@ -247,4 +248,4 @@ def _bound_lines(model: str, answers: Mapping[str, int | str]) -> Iterator[Check
         yield passed(name, f"kept by {', '.join(kept)}")
     for tag, answer in answers.items():
         if isinstance(answer, str):
-            yield warned(name, f"{tag} could not be asked: {answer}")
+            yield warned(name, f"{tag} could not be called: {answer}")

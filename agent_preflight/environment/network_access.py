@@ -30,7 +30,7 @@ class Service:
     """A service that agents reach.
 
     Attributes:
-        label: Its name as the user wrote it, port included where one was given.
+        label: Its name as the user wrote it, with its port if it has one.
         host: Its name for agents.
         port: Its port for agents.
         target: Where it is, seen from this machine.
@@ -61,21 +61,21 @@ class NetworkAccess:
 
     @property
     def names(self) -> dict[str, str]:
-        """The services' names for agents, each with a place of it."""
+        """The services' names for agents, each with one of its targets."""
         return {service.host: str(service.target) for service in self.services}
 
     @property
     def openings(self) -> tuple[ServiceSpec, ...]:
-        """What the proxy is told of the services."""
+        """The services in the form of the control messages."""
         return tuple(ServiceSpec(each.label, each.port, str(each.target)) for each in self.services)
 
     @property
     def way_out(self) -> EgressSpec | None:
-        """What the proxy is told of the egress list."""
+        """The egress list in the form of the control messages; None if it is empty."""
         return EgressSpec(EGRESS_PORT, tuple(map(str, self.egress))) if self.egress else None
 
     def document(self) -> dict[str, Any]:
-        """Return it as plan.json has it."""
+        """Return the document that plan.json has."""
         return {
             "services": {each.label: str(each.target) for each in self.services},
             "egress": [str(place) for place in self.egress],
@@ -85,7 +85,7 @@ class NetworkAccess:
 def read_network_access(
     services: Mapping[str, str] | None, egress: Iterable[str] | None, network: str
 ) -> NetworkAccess:
-    """Return what the user named.
+    """Return the network access that the user asks for.
 
     Args:
         services: Name to `HOST:PORT`; the name may have a port of its own for agents, `name:PORT`.
@@ -93,7 +93,7 @@ def read_network_access(
         network: What agents have besides; an egress list is for sealed trials.
 
     Raises:
-        ConfigError: A name or place is none, or two services would need one port.
+        ConfigError: A name or place cannot be used, or two services would need one port.
     """
     if isinstance(egress, str):
         raise ConfigError(f"egress is a list of places, such as ['pypi.org:443'], not {egress!r}.")
@@ -103,7 +103,7 @@ def read_network_access(
     )
     if reach.egress and network not in (SEALED, "host"):
         raise ConfigError(
-            f"An egress list bounds a sealed trial; network={network!r} has no bounds: use network='sealed'."
+            f"An egress list limits a sealed trial, but network={network!r} has no limits: use network='sealed'."
         )
     _check_ports(reach.services)
     return reach
@@ -150,15 +150,15 @@ def network_env(
     network: str,
     image: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Return the variables that tell an agent of it, and by which proxy; those that the user sets are left out, but for NO_PROXY.
+    """Return the variables for services and HTTP proxies. Those that the user sets are left out, except NO_PROXY.
 
     `PREFLIGHT_SERVICE_NAME` is a service's `HOST:PORT` as this agent reaches it.
 
     Args:
-        reach: What there is.
+        reach: The services and the egress list.
         user: The user's own variables.
-        in_container: Services have the gate's names.
-        network: What a container has besides its gate.
+        in_container: The agent reaches services by their names at the gate.
+        network: The container's network besides its gate.
         image: The variables of the agents' image.
     """
     env = {
@@ -179,10 +179,12 @@ def network_env(
 
 
 def network_warnings(reach: NetworkAccess, user: Mapping[str, str], *, in_container: bool) -> list[str]:
-    """Return what a person should know of it."""
+    """Return what a person should know about the services and the egress list before a run."""
     if not in_container:
         named = [name for name, used in (("services", reach.services), ("egress", reach.egress)) if used]
-        return [f"{' and '.join(named)} mean nothing without containers: agents reach what you reach"] if named else []
+        return (
+            [f"{' and '.join(named)} have no effect without containers: agents reach what you reach"] if named else []
+        )
     if reach.egress and (own := own_proxy(user)):
         return [
             f"{', '.join(own)} in env is yours: the egress list is served at http://127.0.0.1:{EGRESS_PORT} all the same"
@@ -191,7 +193,7 @@ def network_warnings(reach: NetworkAccess, user: Mapping[str, str], *, in_contai
 
 
 def proxy_warnings(reach: NetworkAccess, user: Mapping[str, str], network: str) -> list[str]:
-    """Return what to tell a person whose own proxy wins in a container that has no network."""
+    """Return a warning if the user's own proxy wins in a container without a network."""
     own = [name for name in own_proxy(user) if user[name]]
     if not own or reach.egress or network != SEALED:
         return []

@@ -15,11 +15,11 @@ GATE_PORT = 8788
 TLS_PORT = 443
 GATE_BASE_URL = f"http://127.0.0.1:{GATE_PORT}/api/v1"
 BUDGET_MOUNT = "/run/preflight"
-"""Where the budget directory is mounted in a container, read-only; not below the workspace, as C16 (the budget file) says."""
+"""The mount point of the budget directory in a container; read-only, and not below the workspace: C16 (the budget file)."""
 CONTAINER_BUDGET_FILE = f"{BUDGET_MOUNT}/budget.txt"
 BUNDLE_NAME = "ca-bundle.pem"
 CONTAINER_BUNDLE = f"{BUDGET_MOUNT}/{BUNDLE_NAME}"
-"""Where the bundle of root certificates is in a container, beside budget.txt."""
+"""The bundle of root certificates in a container, beside budget.txt."""
 TRUST_VARIABLES = (
     "SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
@@ -97,13 +97,13 @@ def proxy_env(
 ) -> dict[str, str]:
     """Return the HTTP proxy variables that an agent gets beside the user's own, which win.
 
-    In a sealed trial a proxy that an image names leads nowhere, so those variables are empty, or name the egress list's proxy.
-    If an agent may have any proxy, the hosts in `past` are added to those that user and image except from it.
+    In a sealed trial a proxy that an image names cannot be reached, so those variables are empty, or name the egress list's proxy.
+    If an agent may have any proxy, the hosts in `past` are added to the user's and the image's exceptions.
 
     Args:
         user: The user's own variables.
         image: The image's.
-        past: Hosts that are reached without a proxy.
+        past: Hosts that are to be reached without a proxy.
         egress: URL of the proxy that serves the egress list, or None.
         sealed: The agent has no network but its gate.
     """
@@ -126,5 +126,5 @@ def _exceptions(past: Sequence[str], *variables: Mapping[str, str]) -> str:
 
 
 def own_proxy(user: Mapping[str, str]) -> list[str]:
-    """Return the variables with which the user names a proxy, or that there is none."""
+    """Return the proxy variables that the user sets, empty ones included."""
     return [name for name in PROXY_VARIABLES if name in user]

@@ -1,4 +1,4 @@
-"""How many calls a budget affords, by the proxy's own quote and its own rule of admission (M3-M9). Pure.
+"""How many calls a budget affords, by the proxy's own quote and its own rule of admission. Pure.
 
 The calls are equal, come one after another, and each costs its worst case. Real calls cost less, so a run gets at least as many.
 """
@@ -22,9 +22,9 @@ from preflight_proxy.core.shapes.chat import Chat
 from preflight_proxy.core.shapes.shape import Request
 
 EXPECT_TOKENS = 20_000
-"""The prompt that is assumed where nobody states one: tools and system text of a large agent."""
+"""The assumed size of a prompt, unless the user states one: tools and system text of a large agent."""
 BYTES_PER_TOKEN = 4
-"""Bytes of ASCII text that an expected token stands for, as in English and in code. The quote counts bytes (M3)."""
+"""Bytes of ASCII text per expected token, as in English and in code. The quote counts bytes: M3 (bound on prompt tokens)."""
 TOKENS_MAX = 100_000_000
 """Of a prompt or an answer that can be stated: above every context."""
 CALLS_WANTED = 5
@@ -40,7 +40,7 @@ class Estimate:
     """What a budget affords of one model.
 
     Attributes:
-        model: As it was asked for.
+        model: Its id, as the user wrote it.
         budget_pusd: The budget.
         expect_tokens: Tokens of the stated prompt.
         why_none: Why the proxy refuses the model whatever the budget; empty if it does not.
@@ -49,7 +49,7 @@ class Estimate:
         bound: Output tokens that a call asks for: as stated, else the most that an endpoint makes by itself.
         floor: Output tokens below which a call is refused, not clamped (M9).
         worst_pusd: The most that a call can cost.
-        least_pusd: The least with which a call is admitted, clamped to `floor`.
+        least_pusd: The least with which a call is admitted, clamped to `floor` (the least output bound).
         first_bound: Output tokens with which the first call leaves; None if it is refused.
         calls: Calls that are admitted, at most `CALLS_COUNTED_MAX`.
     """
@@ -146,7 +146,7 @@ def _call(model: str, expect_tokens: int, max_tokens: int | None) -> Request:
 
 
 def _admitted(price: Quote, budget_pusd: int) -> tuple[Admission | None, int]:
-    """Return the first admission and how many there are; each call after the first follows within a minute (M9)."""
+    """Return the first admission and how many there are. Calls after the first follow within a minute: M9 (lower output bound)."""
     account, first = Account("estimate", "estimate", budget_pusd), None
     for calls in range(CALLS_COUNTED_MAX):
         decision = admit(account, price, busy=calls > 0, has_unknown=False, waited_s=0)
@@ -172,7 +172,7 @@ def calls_text(estimate: Estimate) -> str:
 
 
 def advice(estimate: Estimate) -> str:
-    """Return what to do about a low count; empty where there is nothing to do."""
+    """Return what to do about a low count; empty if there is nothing to do."""
     if estimate.why_none:
         return "take another model"
     if not estimate.is_low:

@@ -23,7 +23,7 @@ from preflight_proxy.ledger.quarantine_file import QuarantineFile
 
 TIMEOUT_S = 15.0
 OTHER_TOKENIZER = "Other"
-"""Where the list names none."""
+"""The tokenizer, if the list names none."""
 
 _is_model_name = re.compile(MODEL_NAME, re.ASCII).fullmatch
 
@@ -55,7 +55,7 @@ def read_endpoints(model: str, key: Key | None, base_url: str | None = None) -> 
     Args:
         model: Its id; a suffix that only steers routing is left out.
         key: Any key, or None.
-        base_url: The API's base, where not the usual one.
+        base_url: The API's base, if not the usual one.
 
     Raises:
         UpstreamError: The list cannot be read.

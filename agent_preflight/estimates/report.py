@@ -1,4 +1,4 @@
-"""What `agent-preflight estimate` shows: a table of what each budget affords, and what to do where that is little. Pure."""
+"""What `agent-preflight estimate` shows: a table of what each budget affords, and what to do if that is little. Pure."""
 
 from __future__ import annotations
 

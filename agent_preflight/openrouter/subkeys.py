@@ -255,7 +255,7 @@ def path_of(key_hash: str) -> str:
 
 
 def key_in(body: object) -> tuple[str, str]:
-    """Return the key and the hash in the answer to ``POST /keys``, empty texts where they are missing."""
+    """Return the key and the hash in the answer to ``POST /keys``; empty texts if they are missing."""
     top: Mapping[str, Any] = body if isinstance(body, Mapping) else {}
     data = top.get("data")
     inner: Mapping[str, Any] = data if isinstance(data, Mapping) else {}

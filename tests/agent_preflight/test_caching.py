@@ -48,7 +48,7 @@ def test_the_table_has_both_spellings() -> None:
         ("", "other"),
     ],
 )
-def test_whose_rules_a_model_follows(model: str, provider: str) -> None:
+def test_a_model_id_names_the_provider(model: str, provider: str) -> None:
     assert detect_provider(model) == provider
 
 
@@ -82,7 +82,7 @@ def test_a_suffix_or_a_date_does_not_change_the_minimum(model: str) -> None:
     assert min_cache_tokens(model) == 4096
 
 
-def test_the_constants() -> None:
+def test_the_constants_have_their_known_values() -> None:
     assert (OPENAI_MIN_CACHE_TOKENS, GOOGLE_MIN_CACHE_TOKENS) == (1024, 4096)
 
 
@@ -102,14 +102,14 @@ def test_usage_adds_up() -> None:
     assert metrics.summary() == "Cache: 85.0% hit rate | 1,700 cached / 2,000 total prompt tokens | 1/1 requests hit"
 
 
-def test_a_token_told_in_both_spellings_counts_once() -> None:
+def test_a_token_reported_under_two_names_counts_once() -> None:
     metrics = CacheMetrics()
     metrics.record({**USAGE, "cache_read_input_tokens": 1700, "cache_creation_input_tokens": 100})
     assert metrics.hit_rate == 0.85
     assert metrics.cache_creation_tokens == 100
 
 
-def test_nothing_recorded_reads_so() -> None:
+def test_the_summary_says_that_nothing_was_recorded() -> None:
     assert CacheMetrics().summary() == "Cache: no requests recorded"
     assert CacheMetrics().hit_rate == 0.0
     assert CacheMetrics().request_hit_rate == 0.0
@@ -117,14 +117,14 @@ def test_nothing_recorded_reads_so() -> None:
 
 
 @each("usage", [{}, None, {"prompt_tokens": "many"}, {"prompt_tokens_details": None}])
-def test_a_usage_object_without_figures_is_a_request_all_the_same(usage: Any) -> None:
+def test_a_usage_object_without_figures_counts_as_a_request(usage: Any) -> None:
     metrics = CacheMetrics()
     metrics.record(usage)
     assert metrics.request_count == 1
     assert metrics.total_prompt_tokens == 0
 
 
-def test_missing_cache_fields_are_remarked_on_in_the_first_three_requests(caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_cache_fields_are_logged_for_the_first_three_requests(caplog: pytest.LogCaptureFixture) -> None:
     metrics = CacheMetrics()
     with caplog.at_level(logging.WARNING, logger="agent_preflight.caching"):
         for _ in range(5):
@@ -133,7 +133,7 @@ def test_missing_cache_fields_are_remarked_on_in_the_first_three_requests(caplog
     assert "no cache data" in caplog.text
 
 
-def test_a_cache_field_of_zero_is_not_remarked_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_cache_field_of_zero_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     CacheMetrics().record({"prompt_tokens": 10, "prompt_tokens_details": {"cached_tokens": 0}})
     assert caplog.records == []
 
@@ -252,7 +252,7 @@ def test_building_changes_nothing_that_was_added() -> None:
     assert tools == [{"type": "function"}]
 
 
-def test_no_user_message_before_the_last_is_no_trouble() -> None:
+def test_a_request_without_an_earlier_user_message_is_built() -> None:
     made = PromptBuilder("SYS")
     assert made.build(CLAUDE)["messages"][0]["role"] == "system"
     made.add_message({"role": "user", "content": None})
@@ -260,6 +260,6 @@ def test_no_user_message_before_the_last_is_no_trouble() -> None:
     assert made.build(CLAUDE)["messages"][1] == {"role": "user", "content": None}
 
 
-def test_openai_s_longer_retention() -> None:
+def test_openai_cache_params_ask_for_a_longer_retention() -> None:
     assert PromptBuilder.openai_cache_params() == {}
     assert PromptBuilder.openai_cache_params("24h") == {"prompt_cache_retention": "24h"}

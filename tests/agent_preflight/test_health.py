@@ -28,7 +28,7 @@ def test_variables_that_are_set_pass_even_if_empty(monkeypatch: pytest.MonkeyPat
     assert env_vars("PREFLIGHT_T1", "PREFLIGHT_T2", hint="h").check() == InfraResult(ok=True, detail="2 vars present")
 
 
-def test_missing_variables_are_named_and_the_hint_given() -> None:
+def test_missing_variables_are_named_with_the_hint() -> None:
     check = env_vars("PREFLIGHT_NO1", "PATH", "PREFLIGHT_NO2", name="Vars", hint="set them")
     assert check.name == "Vars"
     assert check.check() == InfraResult(ok=False, detail="missing: PREFLIGHT_NO1, PREFLIGHT_NO2", hint="set them")
@@ -59,7 +59,7 @@ def test_missing_variables_are_named_and_the_hint_given() -> None:
         (200, {}, {"min_version": "1.0"}, InfraResult(ok=True, detail="HTTP 200")),
     ],
 )  # fmt: skip
-def test_a_service_is_judged_by_its_page(
+def test_a_service_passes_or_fails_by_its_page(
     serve: Serve, status: int, body: Any, options: dict[str, Any], expected: InfraResult
 ) -> None:
     server = serve(lambda _: (status, body))
@@ -67,7 +67,7 @@ def test_a_service_is_judged_by_its_page(
 
 
 @pytest.mark.wire
-def test_a_service_that_is_not_there_fails_with_the_reason() -> None:
+def test_an_unreachable_service_fails_with_the_reason() -> None:
     check = http_health("http://127.0.0.1:1/x")
     assert check.name == "127.0.0.1:1"
     found = check.check()
@@ -88,13 +88,13 @@ def test_a_service_that_does_not_answer_times_out(serve: Serve) -> None:
 
 
 @pytest.mark.wire
-def test_a_url_that_is_none_fails() -> None:
+def test_a_malformed_url_fails() -> None:
     assert http_health("http://[", name="broken").check().ok is False
     assert http_health("nonsense").name == "nonsense"
 
 
 @pytest.mark.wire
-def test_a_container_is_judged_by_its_state(docker_host: ScriptedEngine) -> None:
+def test_a_container_passes_if_it_is_running(docker_host: ScriptedEngine) -> None:
     check = docker_health("db-1")
     assert check.name == "Docker db-1"
     assert check.check() == InfraResult(ok=False, detail="container 'db-1' not found")
@@ -107,21 +107,23 @@ def test_a_container_is_judged_by_its_state(docker_host: ScriptedEngine) -> None
 
 
 @pytest.mark.wire
-def test_an_engine_that_does_not_answer_fails_and_says_so(no_engine: str) -> None:
+def test_an_unreachable_engine_fails_with_the_reason(no_engine: str) -> None:
     found = docker_health("db").check()
     assert found.ok is False
     assert f"no Docker engine answers at {no_engine}" in found.detail
 
 
 @pytest.mark.wire
-def test_an_engine_that_hangs_is_not_waited_for(docker_host: ScriptedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_hangs_fails_after_the_time_limit(
+    docker_host: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(health, "COMMAND_TIMEOUT_S", 0.05)
     docker_host.script("GET /containers/*", HANG)
     found = docker_health("db").check()
     assert (found.ok, "did not answer within 0.05 s" in found.detail) == (False, True)
 
 
-def test_without_git_the_check_fails_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_git_the_check_fails_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert git_version(str(tmp_path)).check().detail == "git CLI not found"
 

@@ -18,31 +18,31 @@ from tests.support.cases import each
         ),
     ],
 )
-def test_the_field_order_is_the_known_one(kind: type, fields: list[str]) -> None:
+def test_the_fields_have_their_known_order(kind: type, fields: list[str]) -> None:
     assert [f.name for f in dataclasses.fields(kind)] == fields
 
 
-def test_what_remains_is_never_negative() -> None:
+def test_the_remaining_amount_is_never_negative() -> None:
     assert BudgetStatus(1.5, 1.0).remaining == 0.0
     assert BudgetStatus(0.25, 1.0).remaining == 0.75
 
 
-def test_what_remains_is_a_float_also_of_whole_dollars() -> None:
+def test_the_remaining_amount_is_a_float() -> None:
     assert [repr(BudgetStatus(used, limit).remaining) for used, limit in ((1, 1), (2, 1), (0, 0))] == ["0.0"] * 3
 
 
-def test_without_a_limit_all_is_spent() -> None:
+def test_a_limit_of_zero_is_spent() -> None:
     assert BudgetStatus(0.0, 0.0).pct_spent == 1.0
     assert BudgetStatus(0.25, 0.5).pct_spent == 0.5
 
 
-def test_exceeded_is_used_up_or_spent() -> None:
+def test_a_budget_is_exceeded_if_it_is_used_up_or_spent() -> None:
     assert BudgetStatus(1.0, 1.0).exceeded
     assert not BudgetStatus(0.99, 1.0).exceeded
     assert BudgetStatus(0.99, 1.0, spent=True).exceeded
 
 
-def test_a_status_prints_as_the_line_of_the_budget_file() -> None:
+def test_a_status_is_printed_as_the_line_of_the_budget_file() -> None:
     assert str(BudgetStatus(0.088, 0.5)) == "Budget: $0.412 remaining of $0.50 (82% left)"
 
 
@@ -64,10 +64,10 @@ def test_an_unknown_cost_stays_unknown() -> None:
     assert RunResult("a", "m", 1.0).to_dict()["cost_usd"] is None
 
 
-@each("given, written", [(12.9, 12.9), (0.12345, 0.123), (3, 3.0)])
-def test_a_duration_is_in_seconds_to_the_millisecond(given: float, written: float) -> None:
-    told = RunResult("a", "m", 1.0, duration_s=given).to_dict()["duration_s"]
-    assert (told, type(told)) == (written, float)
+@each("duration_s, rounded_s", [(12.9, 12.9), (0.12345, 0.123), (3, 3.0)])
+def test_a_duration_is_in_seconds_to_the_millisecond(duration_s: float, rounded_s: float) -> None:
+    result = RunResult("a", "m", 1.0, duration_s=duration_s).to_dict()["duration_s"]
+    assert (result, type(result)) == (rounded_s, float)
 
 
 def test_ok_means_no_error() -> None:
@@ -75,7 +75,7 @@ def test_ok_means_no_error() -> None:
     assert not RunResult("a", "m", 1.0, error="ejected: idle").ok
 
 
-def test_results_share_no_mutable_part() -> None:
+def test_results_share_no_mutable_field() -> None:
     one, two = RunResult("a", "m", 1.0), RunResult("b", "m", 1.0)
     one.output["x"] = 1
     one.cache.request_count = 5

@@ -14,7 +14,7 @@ from tests.support.scripted_engine import ScriptedEngine
 
 
 def seen(admin_key: str, or_key: str, models: list[str], budget: str, **options: Any) -> dict[str, Any]:
-    """Return what a script's own check is told in a preflight with such arguments."""
+    """Return the context of a script's check in a preflight with these arguments."""
     facts: dict[str, Any] = {}
 
     def own(context: dict[str, Any]) -> tuple[str, bool, str]:
@@ -51,7 +51,7 @@ def test_each_argument_reaches_the_checks(monkeypatch: pytest.MonkeyPatch) -> No
     }
 
 
-def test_lines_that_are_known_already_stand_first_and_their_failures_count() -> None:
+def test_found_lines_come_first_and_their_failures_count() -> None:
     printed: list[str] = []
     found = [passed("Disk", "there is room"), failed("Network", "is missing", "The network is missing.")]
     with pytest.raises(PreflightError) as caught:
@@ -61,13 +61,13 @@ def test_lines_that_are_known_already_stand_first_and_their_failures_count() -> 
     assert preflight("a", "k", [], 1, checks=[], found=found, log_fn=printed.append, raise_on_failure=False) != []
 
 
-def test_a_budget_that_is_no_amount_is_an_error_before_any_check() -> None:
+def test_a_budget_that_is_not_an_amount_is_an_error_before_any_check() -> None:
     with pytest.raises(ConfigError, match="budget_per_model"):
         preflight("admin", "key", ["a/b"], "much", log_fn=lambda line: pytest.fail(line))
 
 
 @pytest.mark.wire
-def test_the_check_of_the_proxy_path_is_handed_the_runner(
+def test_the_proxy_path_check_gets_run_container(
     simulator: Simulator, docker_host: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREFLIGHT_GATE_BASE", "no-such-base")

@@ -1,4 +1,4 @@
-"""Keys, credits and models, asked of the simulator and of servers that misbehave."""
+"""Keys, credits and models, read from the simulator and from servers that misbehave."""
 
 import hashlib
 import json
@@ -35,25 +35,25 @@ def test_a_key_is_made_and_deleted(simulator: Simulator) -> None:
     assert provision.get_usage(key) is None
 
 
-def test_a_key_alone(simulator: Simulator) -> None:
+def test_provision_key_returns_the_key_alone(simulator: Simulator) -> None:
     assert provision.provision_key(simulator.admin_key, "label", 0.25).startswith("sk-or-")
 
 
-def test_a_refused_key_raises_the_http_library_s_error(simulator: Simulator) -> None:
+def test_a_refused_key_raises_httpx_error(simulator: Simulator) -> None:
     with pytest.raises(httpx.HTTPStatusError) as caught:
         provision.provision_key(simulator.inference_key, "label", 0.25)
     assert caught.value.response.status_code in (401, 403)
     assert simulator.inference_key not in str(caught.value)
 
 
-def test_an_answer_without_a_key_never_shows_what_it_held(serve: Serve) -> None:
+def test_an_answer_without_a_key_is_not_quoted(serve: Serve) -> None:
     serve(lambda _: (201, {"data": {"hash": "h"}, "secret": "sk-or-v1-verysecret"}))
     with pytest.raises(RuntimeError) as caught:
         provision.provision_key("admin", "label", 0.25)
     assert "verysecret" not in str(caught.value)
 
 
-def test_a_key_may_stand_inside_data(serve: Serve) -> None:
+def test_the_key_may_be_inside_data(serve: Serve) -> None:
     server = serve(lambda _: (201, {"data": {"key": "sk-1"}}))
     assert provision.provision_key_full("admin", "label", 0.25) == ("sk-1", "")
     assert server.seen[0].body == {"name": "label", "limit": 0.25}
@@ -61,7 +61,7 @@ def test_a_key_may_stand_inside_data(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("key_hash", ["", "absent", "../credits", "a b?c"])
-def test_deleting_what_is_not_there_is_false_not_an_exception(simulator: Simulator, key_hash: str) -> None:
+def test_deleting_a_missing_key_returns_false(simulator: Simulator, key_hash: str) -> None:
     assert not provision.delete_key(simulator.admin_key, key_hash)
 
 
@@ -70,7 +70,7 @@ def test_the_balance_is_read_with_a_management_key(simulator: Simulator) -> None
     assert provision.get_account_balance(simulator.inference_key) == (None, None, None)
 
 
-def test_models_come_by_id_with_plain_numbers(simulator: Simulator) -> None:
+def test_models_are_listed_by_id_with_plain_numbers(simulator: Simulator) -> None:
     models = provision.get_available_models(simulator.inference_key)
     assert models is not None
     assert "openai/gpt-4.1-nano" in models
@@ -112,29 +112,29 @@ def test_readers_return_none_for_a_key_that_cannot_be_sent(serve: Serve, tmp_pat
     assert (done.stdout, done.returncode) == ("None None False\n", 0)
 
 
-def test_readers_do_not_raise_where_nobody_listens() -> None:
+def test_readers_do_not_raise_for_a_bad_address() -> None:
     for base in ("http://127.0.0.1:1", "nonsense", "http://["):
         assert provision.get_usage("k", base_url=base) is None
         assert not provision.delete_key("k", "hash", base_url=base)
 
 
-def test_one_failed_read_is_not_the_end(serve: Serve) -> None:
+def test_a_failed_read_is_repeated(serve: Serve) -> None:
     answers = iter([None, (503, b""), (200, {"data": {"usage": 0.5}})])
     serve(lambda _: next(answers))
     assert provision.get_usage("k") == 0.5
 
 
-def test_a_usage_that_is_not_told_is_nothing_used(serve: Serve) -> None:
+def test_a_missing_usage_is_zero(serve: Serve) -> None:
     serve(lambda _: (200, {"data": {}}))
     assert provision.get_usage("k") == 0.0
 
 
-def test_an_empty_list_of_models_is_a_list(serve: Serve) -> None:
+def test_an_empty_list_of_models_is_an_empty_dict(serve: Serve) -> None:
     serve(lambda _: (200, {"data": []}))
     assert provision.get_available_models("k") == {}
 
 
-def test_an_argument_wins_over_the_variable_and_that_over_the_constant(
+def test_the_base_url_is_the_argument_else_the_variable_else_the_constant(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     argument = serve(lambda _: (200, {"data": {"usage": 1}}))
@@ -147,7 +147,7 @@ def test_an_argument_wins_over_the_variable_and_that_over_the_constant(
     assert provision.get_usage("k") == 3.0
 
 
-def test_a_sub_key_is_made_read_and_seen_to_be_gone(simulator: Simulator) -> None:
+def test_a_sub_key_is_made_read_and_deleted(simulator: Simulator) -> None:
     admin = Secret(simulator.admin_key)
     made = provision.create_sub_key(admin, "run:a:1", Decimal("0.26"), EXPIRES)
     assert made.hash == hashlib.sha256(made.key.reveal().encode()).hexdigest()
@@ -160,12 +160,12 @@ def test_a_sub_key_is_made_read_and_seen_to_be_gone(simulator: Simulator) -> Non
     assert provision.read_sub_key_usage(admin, made.hash) is None
 
 
-def test_a_made_key_never_prints(simulator: Simulator) -> None:
+def test_a_sub_key_is_not_shown(simulator: Simulator) -> None:
     made = provision.create_sub_key(simulator.admin_key, "n", Decimal(1), EXPIRES)
     assert made.key.reveal() not in repr(made)
 
 
-def test_a_refused_sub_key_says_why_and_is_not_asked_for_again(serve: Serve) -> None:
+def test_a_refused_sub_key_has_the_reason_and_is_not_repeated(serve: Serve) -> None:
     server = serve(lambda _: (403, {"error": {"message": "sk-or-secret"}}))
     with pytest.raises(UpstreamError, match="management key") as caught:
         provision.create_sub_key("admin", "n", Decimal(1), EXPIRES)
@@ -202,13 +202,13 @@ def test_a_key_whose_answer_was_lost_is_found_by_name_and_deleted(serve: Serve) 
     assert server.asked("POST", "/keys") == 3
 
 
-def test_when_every_answer_is_lost_the_error_names_the_key(serve: Serve) -> None:
+def test_if_every_answer_is_lost_the_error_names_the_key(serve: Serve) -> None:
     serve(Keys(lose=99))
     with pytest.raises(UpstreamError, match="run:a:1"):
         provision.create_sub_key("admin", "run:a:1", Decimal(1), EXPIRES)
 
 
-def test_a_key_that_is_still_there_after_deletion_is_not_called_gone(serve: Serve) -> None:
+def test_a_key_that_still_exists_does_not_count_as_deleted(serve: Serve) -> None:
     serve(lambda seen: (200, {"deleted": True}) if seen.method == "DELETE" else (200, {"data": {"hash": "h"}}))
     assert not provision.delete_sub_key("admin", "h")
 
@@ -232,7 +232,7 @@ def test_keys_are_listed_page_by_page(simulator: Simulator) -> None:
     assert {f"n{number}" for number in range(102)} <= names
 
 
-def test_a_list_without_end_is_left(serve: Serve) -> None:
+def test_a_list_of_keys_without_an_end_is_not_followed(serve: Serve) -> None:
     server = serve(lambda _: (200, {"data": [{"hash": "same", "name": "n"}]}))
     assert len(provision.list_keys("admin")) == 1
     assert server.asked("GET", "/keys") == 2
@@ -244,14 +244,14 @@ def test_a_list_that_cannot_be_read_is_an_error(serve: Serve) -> None:
         provision.list_keys("admin")
 
 
-def test_a_script_s_own_provision_key_makes_the_sub_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replaced_provision_key_makes_the_sub_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent_preflight, "provision_key", lambda admin, label, limit: f"{admin}/{label}/{limit}")
     made = provision.create_sub_key(Secret("admin"), "n", Decimal("0.26"), EXPIRES)
     assert made.key.reveal() == "admin/n/0.26"
     assert made.hash == hashlib.sha256(b"admin/n/0.26").hexdigest()
 
 
-def test_a_script_s_own_failure_is_an_upstream_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_of_a_replaced_provision_key_is_an_upstream_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> str:
         raise httpx.ConnectError("no route")
 

@@ -20,7 +20,7 @@ def one(context: dict[str, Any]) -> tuple[str, bool | None, str]:
 
 
 def star(*args: Any) -> tuple[str, bool | None, str]:
-    return "star", False, f"{len(args)} given"
+    return "star", False, f"{len(args)} arguments"
 
 
 def keyword(*, option: int = 3) -> tuple[str, bool | None, str]:
@@ -57,7 +57,9 @@ def test_a_check_without_a_positional_parameter_is_called_without_the_context() 
 
 def test_a_positional_parameter_takes_the_context() -> None:
     assert run_custom(one, context) == [CheckLine(ok=None, name="ctx", detail="5.0")]
-    assert run_custom(star, context) == [CheckLine(ok=False, name="star", detail="1 given", failure="star: 1 given")]
+    assert run_custom(star, context) == [
+        CheckLine(ok=False, name="star", detail="1 arguments", failure="star: 1 arguments")
+    ]
 
 
 def test_a_builtin_without_a_signature_takes_no_context() -> None:

@@ -30,7 +30,7 @@ def ask(check: Check, inputs: Inputs = INPUTS) -> CheckLine:
 
 
 @each(
-    "told, ahead_s",
+    "date, ahead_s",
     [
         ("Fri, 09 Oct 2026 12:00:00 GMT", 0.0),
         ("Fri, 09 Oct 2026 12:00:01 GMT", -0.1),
@@ -38,23 +38,23 @@ def ask(check: Check, inputs: Inputs = INPUTS) -> CheckLine:
         ("Fri, 09 Oct 2026 11:59:00 GMT", 59.4),
     ],
 )
-def test_a_clock_is_compared_within_what_an_answer_can_tell(told: str, ahead_s: float) -> None:
-    assert machine.seconds_ahead(NOON, 0.5, {"Date": told}) == pytest.approx(ahead_s)
+def test_a_clock_is_compared_within_the_precision_of_an_answer(date: str, ahead_s: float) -> None:
+    assert machine.seconds_ahead(NOON, 0.5, {"Date": date}) == pytest.approx(ahead_s)
 
 
 @each("headers", [{}, {"Date": "noon"}, {"Date": "Fri, 09 Oct 2026 12:00:00"}])
-def test_an_answer_without_a_readable_time_tells_nothing(headers: dict[str, str]) -> None:
+def test_without_a_readable_time_there_is_no_comparison(headers: dict[str, str]) -> None:
     assert machine.seconds_ahead(NOON, 0.5, headers) is None
 
 
 @each("ahead_s, ok", [(0.0, True), (-20.0, True), (31.0, None), (-601.0, False)])
-def test_the_further_off_the_worse(ahead_s: float, ok: bool | None) -> None:
+def test_a_clock_that_is_off_warns_and_one_that_is_far_off_fails(ahead_s: float, ok: bool | None) -> None:
     line = machine.offset_line(ahead_s)
     assert line.ok is ok
     assert bool(line.failure) is (ok is False)
 
 
-def test_a_clock_behind_says_so() -> None:
+def test_a_clock_that_is_behind_is_reported_as_behind() -> None:
     assert machine.offset_line(-601.0).detail == "601 s behind OpenRouter's"
 
 
@@ -72,23 +72,23 @@ def test_the_clock_is_compared_without_showing_a_key(serve: Callable[..., object
 
 
 @pytest.mark.wire
-def test_without_an_answer_the_clock_is_a_failure_with_its_reason(serve: Callable[..., object]) -> None:
+def test_without_an_answer_the_clock_check_fails_with_the_reason(serve: Callable[..., object]) -> None:
     serve(lambda _request: None)
     assert ask(machine.check_clock).failure.startswith("Clock: no answer to compare with")
 
 
-def test_a_disk_with_room_passes_and_the_less_the_worse(tmp_path: Path) -> None:
+def test_a_disk_with_little_room_warns_and_with_less_fails(tmp_path: Path) -> None:
     free = (machine.DISK_WARN_BYTES, machine.DISK_WARN_BYTES - 1, machine.DISK_FAIL_BYTES - 1)
     assert [machine.disk_line(tmp_path, each).ok for each in free] == [True, None, False]
     assert "MiB free" in machine.disk_line(tmp_path, 0).failure
 
 
-def test_a_folder_that_cannot_be_written_is_a_failure(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_fails(tmp_path: Path) -> None:
     line = machine.disk_line(tmp_path / "absent", machine.DISK_WARN_BYTES)
     assert "cannot be written" in line.failure
 
 
-def test_the_folders_that_are_looked_at_are_those_a_run_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folders_of_a_run_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     lines = machine.check_disk(INPUTS, Facts(INPUTS))
     assert lines[0].name == f"Disk {tmp_path}", "runs/ is not there yet"
@@ -96,13 +96,13 @@ def test_the_folders_that_are_looked_at_are_those_a_run_writes(tmp_path: Path, m
 
 
 @pytest.mark.wire
-def test_an_engine_that_answers_here_is_told_with_its_version(docker_host: ScriptedEngine) -> None:
+def test_an_engine_on_this_machine_passes_with_its_version(docker_host: ScriptedEngine) -> None:
     line = ask(machine.check_docker_socket)
     assert (line.ok, line.detail) == (True, f"20.10.24 at {docker_host.url}")
 
 
 @pytest.mark.wire
-def test_an_engine_that_is_reached_by_a_network_is_a_thing_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_is_reached_by_a_network_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     with serve_in_thread() as engine:
         monkeypatch.setenv("DOCKER_HOST", engine.url)
         line = ask(machine.check_docker_socket)
@@ -119,7 +119,7 @@ def test_an_engine_that_fails_is_a_failure_with_its_reason(docker_host: Scripted
 
 
 @pytest.mark.wire
-def test_an_engine_that_this_user_may_not_ask_is_a_failure_that_says_how_to_be_let_in(
+def test_an_engine_that_this_user_may_not_use_fails_and_says_what_to_do(
     docker_host: ScriptedEngine,
 ) -> None:
     Path(docker_host.url.removeprefix("unix://")).chmod(0)
@@ -130,7 +130,7 @@ def test_an_engine_that_this_user_may_not_ask_is_a_failure_that_says_how_to_be_l
 
 
 @pytest.mark.wire
-def test_where_nobody_answers_there_is_no_engine_and_it_is_said_what_to_do(no_engine: str) -> None:
+def test_without_an_engine_the_check_fails_and_says_what_to_do(no_engine: str) -> None:
     failure = ask(machine.check_docker_socket).failure
     assert failure.startswith("Docker engine: ")
     assert f"no Docker engine answers at {no_engine}" in failure
@@ -138,14 +138,14 @@ def test_where_nobody_answers_there_is_no_engine_and_it_is_said_what_to_do(no_en
 
 
 @pytest.mark.wire
-def test_a_daemon_that_is_down_is_not_an_absent_image(no_engine: str) -> None:
+def test_an_engine_that_does_not_answer_is_not_reported_as_a_missing_image(no_engine: str) -> None:
     (line,) = machine.check_docker_image(IMAGE_INPUTS, Facts(IMAGE_INPUTS))
     assert line.failure.startswith("Docker image 'img': looking for ")
     assert f"no Docker engine answers at {no_engine}" in line.failure
 
 
 @pytest.mark.wire
-def test_an_engine_that_fails_is_not_an_absent_image(docker_host: ScriptedEngine) -> None:
+def test_an_engine_that_fails_is_not_reported_as_a_missing_image(docker_host: ScriptedEngine) -> None:
     docker_host.script("GET /images/*/json", Fail(500, "the disk is broken"))
     (line,) = machine.check_docker_image(IMAGE_INPUTS, Facts(IMAGE_INPUTS))
     assert line.failure == "Docker image 'img': looking for the image img: the disk is broken"
@@ -153,7 +153,7 @@ def test_an_engine_that_fails_is_not_an_absent_image(docker_host: ScriptedEngine
 
 @pytest.mark.wire
 @pytest.mark.parametrize(
-    ("created", "told"),
+    ("created", "shown"),
     [
         ("2026-01-02T03:04:05.123456789Z", "2026-01-02T03:04:05Z"),
         ("2026-01-02T03:04:05.1+02:00", "2026-01-02T01:04:05Z"),
@@ -163,13 +163,13 @@ def test_an_engine_that_fails_is_not_an_absent_image(docker_host: ScriptedEngine
         ("some day in the year before last", "some day in the yea"),
     ],
 )
-def test_an_image_s_date_is_utc_and_says_so(docker_host: ScriptedEngine, created: str, told: str) -> None:
+def test_the_date_of_an_image_is_shown_in_utc(docker_host: ScriptedEngine, created: str, shown: str) -> None:
     docker_host.state.images["img"] = {"Id": "sha256:img", "Created": created}
     (line,) = machine.check_docker_image(IMAGE_INPUTS, Facts(IMAGE_INPUTS))
-    assert (line.ok, line.detail) == (True, f"created {told}")
+    assert (line.ok, line.detail) == (True, f"created {shown}")
 
 
-def test_they_run_only_where_they_are_named() -> None:
+def test_the_machine_checks_run_only_if_they_are_named() -> None:
     names = {"clock", "disk", "docker_socket", "proxy_path"}
     assert names <= BUILT_IN.keys()
     assert not names & set(DEFAULT)

@@ -26,14 +26,14 @@ def result(**more: Any) -> RunResult:
     return made
 
 
-def test_a_call_that_arrived_from_a_sealed_container_passes_and_tells_its_price() -> None:
+def test_a_call_from_a_sealed_container_passes_with_its_cost() -> None:
     line = verdict(result(), WELL)
     assert line.ok is True
     assert "$0.0000011" in line.detail
 
 
 @each(
-    "told, words",
+    "probe, words",
     [
         ({**WELL, "status": 402, "reason": "spent"}, "answered with 402: spent"),
         ({**WELL, "status": 0, "reason": "OSError()"}, "OSError()"),
@@ -42,17 +42,19 @@ def test_a_call_that_arrived_from_a_sealed_container_passes_and_tells_its_price(
         (None, "the probe printed nothing"),
     ],
 )
-def test_whatever_is_not_as_promised_is_a_failure(told: dict[str, Any] | None, words: str) -> None:
-    line = verdict(result(), told)
+def test_a_failed_call_a_missing_budget_file_and_another_way_out_are_failures(
+    probe: dict[str, Any] | None, words: str
+) -> None:
+    line = verdict(result(), probe)
     assert line.ok is False
     assert words in line.failure
 
 
-def test_a_trial_that_did_not_start_says_why() -> None:
+def test_a_trial_that_did_not_start_fails_with_its_error() -> None:
     assert "no gate" in verdict(result(error="no gate"), None).failure
 
 
-def test_what_is_left_behind_is_a_warning() -> None:
+def test_an_unconfirmed_clean_up_is_a_warning() -> None:
     left = result()
     left.preflight["cleanup"]["container"] = "unverified"
     line = verdict(left, WELL)
@@ -76,7 +78,7 @@ def test_without_an_engine_it_is_a_failure_with_its_reason(no_engine: str) -> No
 
 
 @pytest.mark.docker
-def test_the_whole_path_works_on_this_machine_and_leaves_nothing(
+def test_the_whole_path_works_and_leaves_nothing(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     if not image_exists(BASE):

@@ -1,4 +1,4 @@
-"""Checks run side by side, report in order, and hold nobody up for ever."""
+"""Checks run side by side, are reported in order, and have a time limit."""
 
 import threading
 
@@ -15,7 +15,7 @@ def flat(jobs: list[Job]) -> list[CheckLine]:
     return [line for lines in run_in_order(jobs) for line in lines]
 
 
-def test_results_come_in_the_order_of_the_jobs_whoever_ends_first() -> None:
+def test_results_come_in_the_order_of_the_jobs() -> None:
     second_done = threading.Event()
 
     def first() -> list[CheckLine]:
@@ -59,7 +59,7 @@ def test_an_exception_without_text_is_named_by_its_kind() -> None:
     assert flat([Job(run, crashed, 10, "a")])[0].detail == "ValueError"
 
 
-def test_a_job_that_does_not_end_fails_and_so_does_what_waits_behind_it() -> None:
+def test_a_job_that_does_not_end_fails_and_so_do_the_jobs_behind_it() -> None:
     release = threading.Event()
 
     def hang() -> list[CheckLine]:
@@ -76,5 +76,5 @@ def test_a_job_that_does_not_end_fails_and_so_does_what_waits_behind_it() -> Non
     assert lines[2] == passed("good")
 
 
-def test_no_jobs_no_lines() -> None:
+def test_without_jobs_there_are_no_lines() -> None:
     assert flat([]) == []

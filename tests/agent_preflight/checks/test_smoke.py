@@ -133,7 +133,7 @@ def test_endpoints_on_the_quarantine_list_are_not_called_again(simulator: Simula
 
 
 @pytest.mark.wire
-def test_a_model_fails_if_all_its_endpoints_pass_the_bound_and_they_are_quarantined(
+def test_a_model_fails_if_all_its_endpoints_exceed_the_bound_and_they_are_quarantined(
     simulator: Simulator,
 ) -> None:
     simulator.scenario = Scenario(faults=(FaultRule(make_fault("wrong_bound"), model=BAD),))
@@ -172,7 +172,7 @@ def test_an_endpoint_that_refuses_the_call_is_reported_and_not_quarantined(simul
     simulator.scenario = Scenario(faults=(FaultRule(make_fault("http_error")),))
     lines = bound_lines(simulator, GOOD)
     assert [line.ok for line in lines] == [None, None]
-    assert all("could not be asked" in line.detail for line in lines)
+    assert all("could not be called" in line.detail for line in lines)
     assert quarantined() == set()
 
 

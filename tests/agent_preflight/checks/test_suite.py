@@ -25,19 +25,19 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 class Account:
-    """What a script may put in the place of our readers; counts the questions."""
+    """Replacements for our readers, which record their calls."""
 
     def __init__(self) -> None:
         self.balance: tuple[float | None, float | None, float | None] = (5.0, 10.0, 5.0)
         self.models: dict[str, dict[str, Any]] | None = MODELS
-        self.asked: list[str] = []
+        self.reads: list[str] = []
 
     def get_balance(self, api_key: str) -> tuple[float | None, float | None, float | None]:
-        self.asked.append(f"balance {api_key}")
+        self.reads.append(f"balance {api_key}")
         return self.balance
 
     def get_models(self, api_key: str) -> dict[str, dict[str, Any]] | None:
-        self.asked.append(f"models {api_key}")
+        self.reads.append(f"models {api_key}")
         return self.models
 
 
@@ -58,7 +58,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return [line for line in capsys.readouterr().out.splitlines() if line.startswith("  [")]
 
 
-def test_what_cannot_be_fetched_or_found_is_told_in_the_known_words(
+def test_lists_and_models_that_are_missing_are_reported_in_the_known_words(
     account: Account, capsys: pytest.CaptureFixture[str]
 ) -> None:
     account.balance, account.models = (None, None, None), None
@@ -74,7 +74,7 @@ def test_what_cannot_be_fetched_or_found_is_told_in_the_known_words(
     ]
 
 
-def test_the_report_in_its_known_form(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_has_its_known_form(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
     assert check("balance", "math", "models") == []
     assert (
         capsys.readouterr().out
@@ -107,33 +107,35 @@ def test_failures_are_listed_returned_and_raised(account: Account, capsys: pytes
     assert "PREFLIGHT FAILED" in capsys.readouterr().out
 
 
-def test_the_order_is_fixed_not_the_list_s(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_order_of_the_report_is_fixed(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
     check("models", "math", "balance")
     assert [line[6:].split("  ")[0] for line in lines(capsys)] == [
         "Account balance", "Provisioning budget", "Model a/b",
     ]  # fmt: skip
 
 
-def test_everything_is_asked_for_once(account: Account) -> None:
+def test_balance_and_models_are_read_once(account: Account) -> None:
     check("balance", "math", "models", "tool_support", common_required_params=["tools"])
-    assert sorted(account.asked) == ["balance admin", "models key"]
+    assert sorted(account.reads) == ["balance admin", "models key"]
 
 
-def test_nothing_is_asked_for_that_no_check_needs(account: Account) -> None:
+def test_nothing_is_read_that_no_check_needs(account: Account) -> None:
     check("models")
-    assert account.asked == ["models key"]
-    account.asked.clear()
+    assert account.reads == ["models key"]
+    account.reads.clear()
     check()
-    assert account.asked == []
+    assert account.reads == []
 
 
-def test_the_balance_is_asked_for_with_the_admin_key_then_with_the_other(account: Account) -> None:
+def test_the_balance_is_read_with_the_admin_key_then_with_the_inference_key(account: Account) -> None:
     account.balance = (None, None, None)
     assert check("balance") == ["Could not fetch account balance"]
-    assert account.asked == ["balance admin", "balance key"]
+    assert account.reads == ["balance admin", "balance key"]
 
 
-def test_an_unknown_balance_does_not_fail_the_sum(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_balance_is_a_warning_for_the_sum_of_budgets(
+    account: Account, capsys: pytest.CaptureFixture[str]
+) -> None:
     account.balance = (None, None, None)
     assert check("math") == []
     assert lines(capsys) == ["  [!] Provisioning budget  1 model x $0.50 = $0.50 (balance unknown)"]
@@ -149,11 +151,11 @@ def test_models_are_counted_once(account: Account, capsys: pytest.CaptureFixture
     assert "1 model x" in lines(capsys)[0]
 
 
-def test_a_model_that_is_not_there(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_that_is_not_listed_fails(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
     assert check("models", models=("a/b", "no/no")) == ["Model no/no not on OpenRouter"]
 
 
-def test_without_the_list_of_models_both_checks_say_so(account: Account) -> None:
+def test_without_the_list_of_models_both_checks_fail(account: Account) -> None:
     account.models = None
     assert check("models", "tool_support", common_required_params=["t"]) == [
         "Could not fetch model list from OpenRouter",
@@ -169,12 +171,14 @@ def test_a_model_with_a_suffix_is_found_with_its_price(account: Account, capsys:
     ]
 
 
-def test_a_price_that_is_no_number_aborts_nothing(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_price_that_is_not_a_number_does_not_end_the_check(
+    account: Account, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert check("models", models=("c/d", "a/b")) == []
     assert lines(capsys)[0] == "  [v] Model c/d  no fixed price/no fixed price per M tokens in/out"
 
 
-def test_required_parameters(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_required_parameter_fails(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
     failures = check(
         "tool_support",
         models=("a/b", "no/no"),
@@ -188,7 +192,7 @@ def test_required_parameters(account: Account, capsys: pytest.CaptureFixture[str
     ]
 
 
-def test_required_parameters_given_as_one_text(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+def test_required_parameters_may_be_one_text(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
     assert check("tool_support", required_params={"a/b": "seed"}, common_required_params="tools") == []
     assert lines(capsys) == ["  [v] Params a/b  supports tools, seed"]
 
@@ -203,12 +207,14 @@ def test_an_unknown_check_is_named(account: Account, capsys: pytest.CaptureFixtu
     assert lines(capsys)[0].startswith("  [!] Unknown check 'balence'  not run; known are balance, math, ")
 
 
-def test_an_empty_list_runs_only_a_script_s_own(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_list_runs_only_the_checks_of_the_script(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(custom_checks=[lambda: ("mine", True, "fine")]) == []
     assert lines(capsys) == ["  [v] mine  fine"]
 
 
-def test_text_of_others_is_printed_without_escapes(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+def test_model_names_are_printed_without_control_characters(
+    account: Account, capsys: pytest.CaptureFixture[str]
+) -> None:
     check("models", models=("x/\x1b[2Jy",))
     assert "\x1b" not in capsys.readouterr().out
 
@@ -225,7 +231,7 @@ class Service(InfraCheck):
         return self._result
 
 
-def test_a_script_s_own_checks_in_order_and_all_of_them(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_checks_of_a_script_run_in_order(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
     def boom() -> tuple[str, bool, str]:
         raise ValueError("boom")
 
@@ -245,24 +251,24 @@ def test_a_script_s_own_checks_in_order_and_all_of_them(account: Account, capsys
     ]
 
 
-def test_a_custom_check_is_told_the_facts(account: Account) -> None:
-    told: list[dict[str, Any]] = []
+def test_a_custom_check_gets_the_options_the_balance_and_the_models(account: Account) -> None:
+    contexts: list[dict[str, Any]] = []
 
     def look(context: dict[str, Any]) -> tuple[str, bool, str]:
-        told.append(context)
+        contexts.append(context)
         return "look", True, ""
 
     check("math", custom_checks=[look, look], docker_image="img", required_params={"a/b": ["tools"]})
-    assert told[0] == {
+    assert contexts[0] == {
         "admin_key": "admin", "or_key": "key", "models": ["a/b"], "budget_per_model": 0.5, "checks": ["math"],
         "docker_image": "img", "site_name": "agent-preflight", "required_params": {"a/b": ["tools"]},
         "balance": 5.0, "available_models": MODELS,
     }  # fmt: skip
-    assert told[0] is not told[1]
-    assert sorted(account.asked) == ["balance admin", "models key"]
+    assert contexts[0] is not contexts[1]
+    assert sorted(account.reads) == ["balance admin", "models key"]
 
 
-def test_a_reader_that_raises_is_a_failed_check_not_the_end(
+def test_a_read_that_raises_fails_its_check_and_the_others_run(
     account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(_: str) -> None:
@@ -274,15 +280,15 @@ def test_a_reader_that_raises_is_a_failed_check_not_the_end(
 
 
 def test_independent_checks_run_side_by_side(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each reader waits for the other: one after the other they would never meet."""
-    meeting = threading.Barrier(2, timeout=60)
+    """Each reader waits for the other, so checks one after another would time out."""
+    barrier = threading.Barrier(2, timeout=60)
 
     def balance(_: str) -> tuple[float, float, float]:
-        meeting.wait()
+        barrier.wait()
         return 5.0, 10.0, 5.0
 
     def models(_: str) -> dict[str, dict[str, Any]]:
-        meeting.wait()
+        barrier.wait()
         return MODELS
 
     monkeypatch.setattr(agent_preflight, "get_account_balance", balance)
@@ -291,19 +297,19 @@ def test_independent_checks_run_side_by_side(account: Account, monkeypatch: pyte
 
 
 @pytest.mark.wire
-def test_an_image_that_is_here(docker_host: ScriptedEngine, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_image_on_this_machine_passes(docker_host: ScriptedEngine, capsys: pytest.CaptureFixture[str]) -> None:
     docker_host.state.images["img"] = {"Id": "sha256:img", "Created": "2026-01-02T03:04:05.123456789Z"}
     assert check("docker_image", docker_image="img") == []
     assert lines(capsys) == ["  [v] Docker image 'img'  created 2026-01-02T03:04:05Z"]
 
 
 @pytest.mark.wire
-def test_an_image_that_is_not_here(docker_host: ScriptedEngine) -> None:
+def test_a_missing_image_fails(docker_host: ScriptedEngine) -> None:
     assert check("docker_image", docker_image="img") == ["Docker image 'img' not found"]
 
 
 @pytest.mark.wire
-def test_without_docker_the_report_still_comes(
+def test_without_docker_the_other_checks_are_reported(
     account: Account, no_engine: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (failure,) = check("docker_image", "balance", docker_image="img")
@@ -312,7 +318,7 @@ def test_without_docker_the_report_still_comes(
     assert "PREFLIGHT FAILED (1 issue)" in capsys.readouterr().out
 
 
-def test_without_an_image_name_the_image_check_is_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_an_image_name_the_image_check_has_no_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert check("docker_image") == []
     assert lines(capsys) == []
 
@@ -322,9 +328,7 @@ def names_of_keys(simulator: Simulator) -> list[str]:
 
 
 @pytest.mark.wire
-def test_the_usual_checks_pass_against_openrouter_and_leave_no_key(
-    simulator: Simulator, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_default_checks_pass_and_leave_no_key(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
     before = names_of_keys(simulator)
     models = ["anthropic/claude-sonnet-4.5", "openai/gpt-4.1-nano"]
     failures = preflight(
@@ -349,9 +353,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_the_report_has_colours_on_a_terminal_and_none_where_the_caller_takes_it(
-    account: Account, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_report_has_colours_on_a_terminal_only(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal, taken = Terminal(), list[str]()
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setattr("sys.stdout", terminal)
@@ -362,7 +364,7 @@ def test_the_report_has_colours_on_a_terminal_and_none_where_the_caller_takes_it
 
 
 @pytest.mark.wire
-def test_a_stated_prompt_that_no_budget_affords_fails_before_a_key_is_made(
+def test_a_stated_prompt_size_above_the_budget_fails_before_a_key_is_made(
     simulator: Simulator, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without the statement the same budget is a warning."""
@@ -375,7 +377,7 @@ def test_a_stated_prompt_that_no_budget_affords_fails_before_a_key_is_made(
     assert list(simulator.requests) == []
 
 
-def test_the_whole_report_goes_where_the_caller_says(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_whole_report_goes_to_log_fn(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
     """Heads, lines and the end, in order; nothing is printed."""
     check("balance", "models")
     printed = capsys.readouterr().out
@@ -392,7 +394,7 @@ def test_the_whole_report_goes_where_the_caller_says(account: Account, capsys: p
 
 
 @pytest.mark.parametrize("makers", [("key_smoke",), ("cache_smoke", "key_smoke"), ("bound_smoke",), ("proxy_path",)])
-def test_no_key_is_made_once_something_has_failed(
+def test_no_key_is_made_if_something_has_failed(
     simulator: Simulator, capsys: pytest.CaptureFixture[str], makers: tuple[str, ...]
 ) -> None:
     boom = {"custom_checks": [lambda: ("mine", False, "no")]}
@@ -410,7 +412,7 @@ def test_no_key_is_made_once_something_has_failed(
     assert not any(key.name.startswith("agent-preflight:") for key in simulator.bill().keys.values())
 
 
-def test_what_was_found_before_heads_the_report_and_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_findings_from_before_come_first_and_count_once(capsys: pytest.CaptureFixture[str]) -> None:
     found = [failed("Docker image 'img'", "missing", "img is missing"), failed("Limits", "no", "same")]
     failures = check("docker_image", docker_image="img", found=[*found, failed("Limits", "no", "same")])
     assert failures == ["img is missing", "same"]
@@ -418,7 +420,7 @@ def test_what_was_found_before_heads_the_report_and_is_told_once(capsys: pytest.
 
 
 @pytest.mark.wire
-def test_a_model_that_is_not_there_is_told_of_once_and_not_estimated(
+def test_a_model_that_is_not_listed_has_one_line_and_no_estimate(
     simulator: Simulator, capsys: pytest.CaptureFixture[str]
 ) -> None:
     models = ("no/such", "openai/gpt-4.1-nano")
@@ -435,19 +437,17 @@ UNREACHABLE = "Cannot reach OpenRouter at http://127.0.0.1:1/v1: connection refu
 
 @pytest.mark.wire
 @pytest.mark.parametrize("names", [None, ["models", "estimate"], ["estimate", "api_key"], ["tool_support", "balance"]])
-def test_an_openrouter_that_does_not_answer_is_one_line(
-    capsys: pytest.CaptureFixture[str], names: list[str] | None
-) -> None:
+def test_an_unreachable_openrouter_is_one_line(capsys: pytest.CaptureFixture[str], names: list[str] | None) -> None:
     options: dict[str, Any] = {"base_url": "http://127.0.0.1:1/v1", "raise_on_failure": False}
     (failure,) = preflight("a", "k", ["m/m", "n/n"], 0.25, names, common_required_params="tools", **options)
     assert failure.startswith(f"{UNREACHABLE}. Check ")
-    told = lines(capsys)
-    assert [line for line in told if "OpenRouter" in line] == [f"  [x] OpenRouter  {UNREACHABLE}"]
-    assert len(told) == (3 if names is None else 1)  # what the budgets sum up to, and what was not run
+    printed = lines(capsys)
+    assert [line for line in printed if "OpenRouter" in line] == [f"  [x] OpenRouter  {UNREACHABLE}"]
+    assert len(printed) == (3 if names is None else 1)  # what the budgets sum up to, and what was not run
 
 
 @pytest.mark.wire
-def test_the_smoke_calls_are_what_they_were(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_smoke_calls_have_their_known_bodies(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
     check_with(simulator, "key_smoke", "cache_smoke", models=("anthropic/claude-sonnet-4.5",))
     key_call = next(r for r in simulator.requests if b"gpt-4.1-nano" in r.body)
     assert json.loads(key_call.body) == {
@@ -490,13 +490,13 @@ def test_caching_without_an_anthropic_model_is_skipped(
     simulator: Simulator, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert check_with(simulator, "cache_smoke") == []
-    told = capsys.readouterr().out
-    assert "  [!] Prompt caching  skipped: no Anthropic model in the list\n" in told
-    assert "  All preflight checks passed.\n" in told
+    printed = capsys.readouterr().out
+    assert "  [!] Prompt caching  skipped: no Anthropic model in the list\n" in printed
+    assert "  All preflight checks passed.\n" in printed
 
 
 class Answers:
-    """An OpenRouter that makes keys and answers chat calls as told."""
+    """An OpenRouter that makes keys and answers chat calls with these usages."""
 
     def __init__(self, *usages: Any, status: int = 200) -> None:
         self.usages = list(usages)
@@ -543,7 +543,7 @@ def usage(cached: int = 0, written: int = 0) -> dict[str, Any]:
         ),
     ],
 )  # fmt: skip
-def test_caching_is_judged_by_the_second_answer(
+def test_the_second_answer_decides_about_caching(
     serve: Serve, capsys: pytest.CaptureFixture[str], usages: tuple[Any, Any], sign: str, failures: list[str]
 ) -> None:
     answers = Answers(*usages)
@@ -555,7 +555,7 @@ def test_caching_is_judged_by_the_second_answer(
 
 @pytest.mark.wire
 @pytest.mark.parametrize("name", ["key_smoke", "cache_smoke"])
-def test_the_test_key_is_deleted_also_when_the_call_fails(
+def test_the_test_key_is_deleted_even_if_the_call_fails(
     serve: Serve, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     answers = Answers(status=402)
@@ -569,7 +569,7 @@ def test_the_test_key_is_deleted_also_when_the_call_fails(
 
 
 @pytest.mark.wire
-def test_a_test_key_that_stays_is_reported(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_test_key_that_could_not_be_deleted_is_reported(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
     answers = Answers(usage())
 
     def script(seen: Seen) -> tuple[int, Any]:

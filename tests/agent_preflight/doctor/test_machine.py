@@ -93,20 +93,20 @@ def test_an_editable_installation_of_this_folder_is_ours_whatever_its_name(tmp_p
 
 
 @pytest.mark.wire
-def test_doctor_says_what_to_do_about_a_strangers_package(tmp_path: Path) -> None:
+def test_doctor_says_what_to_do_about_another_package(tmp_path: Path) -> None:
     """The command itself, in a Python whose path holds one more distribution."""
     install(tmp_path, "agent-preflight", "agent_preflight/__init__.py", "agent_preflight/cli.py")
     path = os.pathsep.join([str(ROOT), str(ROOT / "proxy"), str(tmp_path)])
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "agent_preflight", "doctor", "--offline", "--no-containers"],
         capture_output=True,
         text=True,
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": path, "NO_COLOR": "1", "COLUMNS": "300"},
     )
-    assert told.returncode == 1, told.stderr
-    assert "agent-preflight (another project) is installed in this Python" in told.stdout
-    assert f"pip uninstall agent-preflight {NAME}" in told.stdout
+    assert done.returncode == 1, done.stderr
+    assert "agent-preflight (another project) is installed in this Python" in done.stdout
+    assert f"pip uninstall agent-preflight {NAME}" in done.stdout
 
 
 def test_linux_passes_macos_is_a_warning_and_windows_fails() -> None:
@@ -116,7 +116,7 @@ def test_linux_passes_macos_is_a_warning_and_windows_fails() -> None:
     assert platform_line("win32", "11").ok is False
 
 
-def test_every_finding_has_a_name() -> None:
+def test_each_finding_on_the_system_has_its_name() -> None:
     assert [line.name for line in system_lines()] == ["Open files", "Network namespaces", "Socket paths"]
 
 
@@ -127,7 +127,7 @@ def test_the_limit_of_open_files_is_shown_in_trials(hard: int, ok: bool | None, 
     assert trials in line.detail
 
 
-def test_no_limit_is_enough() -> None:
+def test_an_unlimited_number_of_open_files_passes() -> None:
     assert files_line(resource.RLIM_INFINITY).ok
 
 

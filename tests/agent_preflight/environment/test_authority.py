@@ -19,7 +19,7 @@ from agent_preflight.environment.authority import HOST, LIFETIME, make_authority
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 
 
-def test_the_authority_may_vouch_for_one_name_only() -> None:
+def test_the_authority_may_sign_for_one_name_only() -> None:
     authority = make_authority("run-1", NOW)
     root = x509.load_pem_x509_certificate(authority.root.encode())
     names = root.extensions.get_extension_for_class(x509.NameConstraints)
@@ -30,7 +30,7 @@ def test_the_authority_may_vouch_for_one_name_only() -> None:
     assert "run-1" in root.subject.rfc4514_string()
 
 
-def test_its_one_certificate_is_that_names_for_the_life_of_a_run() -> None:
+def test_its_one_certificate_is_for_that_name_and_the_life_of_a_run() -> None:
     authority = make_authority("run-1", NOW)
     root = x509.load_pem_x509_certificate(authority.root.encode())
     leaf = x509.load_pem_x509_certificate(authority.certificate.encode())
@@ -42,7 +42,7 @@ def test_its_one_certificate_is_that_names_for_the_life_of_a_run() -> None:
     assert isinstance(leaf.public_key(), ec.EllipticCurvePublicKey)
 
 
-def test_no_two_runs_share_a_key_and_no_key_shows() -> None:
+def test_two_runs_have_different_keys_and_no_key_is_shown() -> None:
     one, other = make_authority("a", NOW), make_authority("a", NOW)
     assert one.key != other.key
     assert one.root != other.root
@@ -54,7 +54,7 @@ def test_a_long_run_id_fits() -> None:
     assert "BEGIN" in make_authority("r" * 128, NOW).root
 
 
-def test_the_bundle_is_the_public_roots_and_ours_for_everybody_to_read(tmp_path: Path) -> None:
+def test_the_bundle_has_the_public_roots_and_ours_and_anybody_may_read_it(tmp_path: Path) -> None:
     authority, path = make_authority("run-1", NOW), tmp_path / "ca-bundle.pem"
     write_bundle(path, authority)
     text = path.read_text()
@@ -68,6 +68,6 @@ def test_the_bundle_is_the_public_roots_and_ours_for_everybody_to_read(tmp_path:
 
 
 @pytest.mark.wire
-def test_cryptography_is_loaded_only_by_who_makes_an_authority() -> None:
+def test_cryptography_is_loaded_only_to_make_an_authority() -> None:
     code = "import agent_preflight.environment.authority, sys; sys.exit('cryptography' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

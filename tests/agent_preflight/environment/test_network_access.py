@@ -1,4 +1,4 @@
-"""What agents may reach besides: read, checked, told."""
+"""What agents may reach besides the proxy: options, errors, variables."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tests.support.cases import each
 BOTH = read_network_access({"los": "127.0.0.1:3000", "db:5433": "db.example:5432"}, ["pypi.org:443"], "sealed")
 
 
-def test_nothing_is_reached_unless_it_is_named() -> None:
+def test_without_options_nothing_is_reached() -> None:
     assert read_network_access(None, None, "bridge") == NetworkAccess()
     assert NetworkAccess().ports == (8788, 443)
     assert NetworkAccess().way_out is None
     assert network_warnings(NetworkAccess(), {}, in_container=False) == []
 
 
-def test_a_service_has_its_targets_port_unless_it_is_given_another() -> None:
+def test_a_service_has_the_port_of_its_target_unless_it_names_another() -> None:
     assert BOTH.openings == (
         ServiceSpec("los", 3000, "127.0.0.1:3000"),
         ServiceSpec("db:5433", 5433, "db.example:5432"),
@@ -65,7 +65,7 @@ def test_one_host_may_have_services_on_several_ports() -> None:
         ({f"s{n}": f"127.0.0.1:{3000 + n}" for n in range(33)}, "at most 32"),
     ],
 )
-def test_a_service_that_cannot_be_is_an_error_that_says_why(services: dict[str, str], why: str) -> None:
+def test_a_service_that_cannot_be_used_is_an_error_with_the_reason(services: dict[str, str], why: str) -> None:
     with pytest.raises(ConfigError, match=why):
         read_network_access(services, None, "sealed")
 
@@ -78,7 +78,7 @@ def test_a_service_that_cannot_be_is_an_error_that_says_why(services: dict[str, 
         (["pypi.org:443"], "bridge", "use network='sealed'"),
     ],
 )
-def test_an_egress_list_that_cannot_be_is_an_error_that_says_why(egress: Any, network: str, why: str) -> None:
+def test_an_egress_list_that_cannot_be_used_is_an_error_with_the_reason(egress: Any, network: str, why: str) -> None:
     with pytest.raises(ConfigError, match=why):
         read_network_access(None, egress, network)
 
@@ -86,7 +86,7 @@ def test_an_egress_list_that_cannot_be_is_an_error_that_says_why(egress: Any, ne
 NONE = dict.fromkeys(PROXY_VARIABLES + NO_PROXY_VARIABLES, "")
 
 
-def test_of_proxies_a_sealed_agent_is_told_none_and_every_other_what_goes_past_them() -> None:
+def test_a_sealed_agent_has_no_proxy_and_others_get_the_exceptions() -> None:
     assert network_env(NetworkAccess(), {}, in_container=True, network="sealed") == NONE
     image = {"no_proxy": "image.example"}
     env = network_env(NetworkAccess(), {}, in_container=True, network="bridge", image=image)
@@ -97,7 +97,7 @@ def test_of_proxies_a_sealed_agent_is_told_none_and_every_other_what_goes_past_t
         assert not set(PROXY_VARIABLES) & env.keys()
 
 
-def test_a_user_is_told_of_a_proxy_that_a_sealed_trial_may_not_reach() -> None:
+def test_a_proxy_that_a_sealed_trial_may_not_reach_is_a_warning() -> None:
     user = {"all_proxy": "http://mine:1", "FTP_PROXY": "http://mine:2", "HTTP_PROXY": "", "NO_PROXY": "x"}
     (warning,) = proxy_warnings(NetworkAccess(), user, "sealed")
     assert warning.startswith("all_proxy, FTP_PROXY in env are yours: in a sealed trial")
@@ -107,7 +107,7 @@ def test_a_user_is_told_of_a_proxy_that_a_sealed_trial_may_not_reach() -> None:
     assert proxy_warnings(NetworkAccess(), {"HTTP_PROXY": "", "NO_PROXY": "x"}, "sealed") == []
 
 
-def test_an_agent_is_told_where_services_are_as_it_reaches_them() -> None:
+def test_an_agent_gets_the_addresses_of_services_as_it_reaches_them() -> None:
     services = NetworkAccess(services=BOTH.services)
     inside = {"PREFLIGHT_SERVICE_LOS": "los:3000", "PREFLIGHT_SERVICE_DB_5433": "db:5433"}
     assert network_env(services, {}, in_container=True, network="sealed") == inside | NONE
@@ -116,7 +116,7 @@ def test_an_agent_is_told_where_services_are_as_it_reaches_them() -> None:
     assert network_env(BOTH, {}, in_container=False, network="sealed") == outside | past
 
 
-def test_an_agent_with_an_egress_list_is_given_a_proxy_that_what_the_gate_serves_goes_past() -> None:
+def test_an_agent_with_an_egress_list_gets_a_proxy_with_exceptions_for_the_gate() -> None:
     user = {"no_proxy": "mine.example", "PREFLIGHT_SERVICE_LOS": "mine"}
     env = network_env(BOTH, user, in_container=True, network="sealed")
     for name in ("HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"):
@@ -135,7 +135,7 @@ def test_a_users_own_proxy_wins_with_a_warning() -> None:
     assert "8789" in warning
 
 
-def test_processes_are_said_to_reach_everything_anyway() -> None:
+def test_services_and_egress_without_containers_are_a_warning() -> None:
     assert network_warnings(BOTH, {}, in_container=True) == []
     (warning,) = network_warnings(BOTH, {}, in_container=False)
-    assert warning.startswith("services and egress mean nothing without containers")
+    assert warning.startswith("services and egress have no effect without containers")

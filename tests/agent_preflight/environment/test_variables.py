@@ -41,7 +41,7 @@ def test_every_client_family_finds_the_proxy_and_the_token() -> None:
     assert env["PREFLIGHT_MODEL"] == "m/m"
 
 
-def test_a_family_that_the_user_names_is_left_alone_and_the_others_are_not() -> None:
+def test_a_client_family_that_the_user_sets_is_left_out_and_the_others_are_not() -> None:
     env = env_of({"OPENAI_API_KEY": "own"})
     assert env["OPENAI_API_KEY"] == "own"
     assert "CODEX_API_KEY" not in env
@@ -53,7 +53,7 @@ def test_the_users_own_openrouter_key_never_reaches_the_agent() -> None:
     assert env_of({"OPENROUTER_API_KEY": "sk-or-real"})["OPENROUTER_API_KEY"] == "pf-t"
 
 
-def test_the_users_other_variables_stand_and_a_model_of_theirs_wins() -> None:
+def test_the_users_other_variables_are_kept_and_their_model_wins() -> None:
     env = env_of({"X": "1", "PREFLIGHT_MODEL": "mine"})
     assert (env["X"], env["PREFLIGHT_MODEL"]) == ("1", "mine")
 
@@ -79,11 +79,11 @@ def test_the_users_own_value_wins_with_a_warning_that_says_what_to_do() -> None:
     assert "base URL" in warning
 
 
-def test_without_own_variables_there_is_nothing_to_warn_about() -> None:
+def test_without_variables_of_the_user_there_is_no_warning() -> None:
     assert trust_warnings({"OTHER": "x"}) == []
 
 
-def test_where_nothing_answers_for_openrouter_no_variable_is_set() -> None:
+def test_without_an_authority_no_trust_variable_is_set() -> None:
     env = agent_env({}, token="pf-t", base_url="http://127.0.0.1:1/api/v1", budget_file="/b", model_id="m")
     assert not env.keys() & set(TRUST_VARIABLES)
 
@@ -96,25 +96,25 @@ def open_env(user: Mapping[str, str], image: Mapping[str, str] = IMAGE) -> dict[
     return proxy_env(user, image, past=PAST, egress=None, sealed=False)
 
 
-def test_a_sealed_agent_has_none_of_the_images_proxies() -> None:
+def test_a_sealed_agent_has_no_proxy_of_its_image() -> None:
     assert sealed_env({}) == dict.fromkeys([*PROXIES, *EXCEPTIONS], "")
     assert sealed_env({"OTHER": "x"}) == dict.fromkeys([*PROXIES, *EXCEPTIONS], "")
 
 
 @each("name", PROXIES)
-def test_a_proxy_of_the_users_own_wins_in_a_sealed_trial_and_does_not_stand_before_the_gate(name: str) -> None:
+def test_the_users_proxy_wins_in_a_sealed_trial_but_not_for_the_gate(name: str) -> None:
     env = sealed_env({name: "http://los:3000"})
     assert {each: env.get(each) for each in PROXIES} == dict.fromkeys(PROXIES, "") | {name: None}
     assert env["NO_PROXY"] == env["no_proxy"] == f"{OURS},image.example"
 
 
 @each("name", EXCEPTIONS)
-def test_exceptions_of_the_users_own_win_in_a_sealed_trial(name: str) -> None:
+def test_the_users_exceptions_win_in_a_sealed_trial(name: str) -> None:
     others = [*PROXIES, *(other for other in EXCEPTIONS if other != name)]
     assert sealed_env({name: "mine"}) == dict.fromkeys(others, "")
 
 
-def test_with_an_egress_list_the_web_goes_there_and_all_else_nowhere() -> None:
+def test_with_an_egress_list_only_http_has_a_proxy() -> None:
     web = [name for name in PROXIES if name.lower().startswith("http")]
     rest = [name for name in PROXIES if name not in web]
     past = dict.fromkeys(EXCEPTIONS, f"{OURS},image.example")
@@ -123,7 +123,7 @@ def test_with_an_egress_list_the_web_goes_there_and_all_else_nowhere() -> None:
 
 
 @each("name", PROXIES)
-def test_a_proxy_of_the_users_own_stands_for_the_egress_lists(name: str) -> None:
+def test_the_users_proxy_replaces_the_one_of_the_egress_list(name: str) -> None:
     for value in ("http://los:3000", ""):
         env = sealed_env({name: value}, egress=EGRESS)
         assert EGRESS not in env.values()
@@ -131,22 +131,22 @@ def test_a_proxy_of_the_users_own_stands_for_the_egress_lists(name: str) -> None
         assert env["NO_PROXY"] == env["no_proxy"] == f"{OURS},image.example"
 
 
-def test_an_agent_with_a_network_keeps_its_proxies_and_reaches_the_gate_past_them() -> None:
+def test_an_agent_with_a_network_keeps_its_proxies_with_exceptions_for_the_gate() -> None:
     assert open_env({}) == dict.fromkeys(EXCEPTIONS, f"{OURS},image.example")
     assert open_env({}, {}) == dict.fromkeys(EXCEPTIONS, OURS)
     assert open_env({"HTTPS_PROXY": "http://mine:1"}, {}) == dict.fromkeys(EXCEPTIONS, OURS)
 
 
-def test_exceptions_are_added_to_what_user_and_image_say_in_either_spelling() -> None:
+def test_exceptions_are_added_to_those_of_user_and_image() -> None:
     user = {"NO_PROXY": "a, b", "no_proxy": "b los c"}
     image = {"NO_PROXY": "d", "no_proxy": "e,a"}
     assert open_env(user, image) == dict.fromkeys(EXCEPTIONS, f"{OURS},a,b,c,d,e")
 
 
 @each("user, image", [({"NO_PROXY": "*"}, {}), ({"no_proxy": "a,*"}, {}), ({"NO_PROXY": "a"}, {"no_proxy": " * "})])
-def test_no_proxy_for_anything_stays_so(user: dict[str, str], image: dict[str, str]) -> None:
+def test_an_exception_for_everything_stays_the_only_one(user: dict[str, str], image: dict[str, str]) -> None:
     assert open_env(user, image) == dict.fromkeys(EXCEPTIONS, "*")
 
 
-def test_an_empty_value_is_the_users_word_too() -> None:
+def test_an_empty_proxy_variable_counts_as_the_users() -> None:
     assert own_proxy({"https_proxy": "", "no_proxy": "x"}) == ["https_proxy"]

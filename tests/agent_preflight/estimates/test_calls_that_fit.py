@@ -41,7 +41,7 @@ def test_the_worst_case_is_the_quote_of_a_call_with_that_many_bytes() -> None:
     assert found.prompt_tokens > BYTES_PER_TOKEN * EXPECT_TOKENS
 
 
-def test_the_default_budget_does_not_cover_the_first_call_of_a_large_agent_on_a_dear_model() -> None:
+def test_the_default_budget_does_not_pay_for_a_large_agent_on_an_expensive_model() -> None:
     found = of("0.25")
     assert (found.calls, found.first_bound, found.is_low) == (0, None, True)
     assert found.budget_pusd < found.least_pusd < found.worst_pusd
@@ -56,7 +56,7 @@ def test_exactly_the_least_admits_one_call_at_the_floor_and_a_pico_dollar_less_n
     assert (below.calls, below.first_bound) == (0, None)
 
 
-def test_a_call_that_fits_only_with_a_lower_bound_counts_and_tells_which() -> None:
+def test_a_call_that_fits_only_with_a_lower_bound_counts_with_that_bound() -> None:
     found = of("0.5")
     assert found.calls == 1
     assert found.first_bound is not None
@@ -99,27 +99,27 @@ def test_each_call_that_is_counted_is_one_that_the_proxy_admits(dollars: int, to
         assert not isinstance(last, Admission)
 
 
-def test_what_is_free_is_counted_to_an_end() -> None:
+def test_the_count_of_free_calls_ends_at_a_maximum() -> None:
     prices = ("prompt", "completion", "input_cache_read", "input_cache_write", "input_cache_write_1h")
     free = of("0.25", endpoint(pricing=dict.fromkeys(prices, "0")))
     assert (free.calls, free.worst_pusd, free.is_low) == (CALLS_COUNTED_MAX, 0, False)
     assert calls_text(free) == "1,000 calls or more"
 
 
-def test_the_fee_for_keys_of_ones_own_is_in_the_worst_case() -> None:
+def test_the_fee_for_provider_keys_is_in_the_worst_case() -> None:
     plain, byok = of("1"), of("1", byok=True)
     assert plain.worst_pusd < byok.worst_pusd <= plain.worst_pusd * 105 // 100 + 2
 
 
 @each("model", ["openrouter/auto", "openai/gpt-4o:online", "", "no model", "@preset/x"])
-def test_a_model_that_the_proxy_refuses_affords_nothing_whatever_the_budget(model: str) -> None:
+def test_a_model_that_the_proxy_refuses_has_no_calls(model: str) -> None:
     found = estimate(model, pusd(100), [endpoint()])
     assert (found.calls, found.is_low) == (0, True)
     assert found.why_none
     assert advice(found) == "take another model"
 
 
-def test_without_an_endpoint_no_call_is_afforded() -> None:
+def test_a_model_without_an_endpoint_has_no_calls() -> None:
     found = estimate(SONNET, pusd(100), [])
     assert (found.calls, bool(found.why_none)) == (0, True)
 
@@ -136,17 +136,17 @@ def test_without_an_endpoint_no_call_is_afforded() -> None:
         ("0.000000000001", "$0.00000000000100"),
     ],
 )
-def test_an_amount_for_a_person_is_rounded_up(amount: str, text: str) -> None:
+def test_a_shown_amount_is_rounded_up(amount: str, text: str) -> None:
     assert rounded_up(pusd(amount)) == text
     assert Decimal(text[1:]) >= Decimal(amount)
 
 
 @each("count, text", [(0, "no call"), (1, "1 call"), (2, "2 calls"), (999, "999 calls"), (1000, "1,000 calls or more")])
-def test_counts_are_words_for_a_person(count: int, text: str) -> None:
+def test_a_count_is_shown_in_words(count: int, text: str) -> None:
     assert calls_text(Estimate("m", 1, 1, calls=count)) == text
 
 
-def test_the_advice_names_a_budget_that_is_enough_and_a_smaller_bound_only_where_one_helps() -> None:
+def test_the_advice_names_a_sufficient_budget_and_a_smaller_bound_only_if_it_helps() -> None:
     asks_most = of("0.25")
     assert advice(asks_most) == (
         f"raise the budget to {rounded_up(asks_most.enough_pusd)} for 5 calls, take a cheaper model, "
@@ -156,7 +156,12 @@ def test_the_advice_names_a_budget_that_is_enough_and_a_smaller_bound_only_where
 
 
 def test_the_json_has_exact_dollars_as_text() -> None:
-    told = of("0.25", max_tokens=1000).to_json()
-    assert (told["budget_usd"], told["model"], told["calls"], told["first_bound"]) == ("0.25", SONNET, 0, None)
-    assert pusd(told["worst_usd"]) == of("0.25", max_tokens=1000).worst_pusd
-    assert not [name for name in told if name.endswith("_pusd")]
+    document = of("0.25", max_tokens=1000).to_json()
+    assert (document["budget_usd"], document["model"], document["calls"], document["first_bound"]) == (
+        "0.25",
+        SONNET,
+        0,
+        None,
+    )
+    assert pusd(document["worst_usd"]) == of("0.25", max_tokens=1000).worst_pusd
+    assert not [name for name in document if name.endswith("_pusd")]

@@ -34,12 +34,12 @@ Serve = Callable[[Script], ScriptedServer]
         ([], None),
     ],
 )
-def test_only_sums_of_money_are_amounts(value: object, expected: Decimal | None) -> None:
+def test_only_finite_numbers_are_amounts(value: object, expected: Decimal | None) -> None:
     assert http.amount(value) == expected
 
 
 @pytest.mark.wire
-def test_the_key_travels_in_the_header_only(serve: Serve) -> None:
+def test_the_key_is_sent_in_the_header_only(serve: Serve) -> None:
     server = serve(lambda _: (200, {"data": 0.1}))
     answer = http.call("POST", "/x", Secret("sk-1"), timeout_s=10, body={"a": 1}, headers={"X-Title": "t"})
     assert answer.ok
@@ -65,14 +65,14 @@ def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key: str) -> No
 
 
 @pytest.mark.wire
-def test_an_answer_that_is_no_json_has_no_body(serve: Serve) -> None:
+def test_an_answer_that_is_not_json_has_no_body(serve: Serve) -> None:
     serve(lambda _: (502, b"<html>"))
     answer = http.call("GET", "/x", "k", timeout_s=10)
     assert (answer.ok, answer.body, answer.data) == (False, None, None)
 
 
 @pytest.mark.wire
-def test_an_enormous_answer_is_refused(serve: Serve) -> None:
+def test_an_answer_that_is_too_large_is_an_error(serve: Serve) -> None:
     serve(lambda _: (200, b" " * (http.ANSWER_BYTES_MAX + 1)))
     with pytest.raises(httpx.DecodingError):
         http.call("GET", "/x", "k", timeout_s=30)
@@ -86,9 +86,7 @@ def test_a_redirect_is_not_followed_with_the_key(serve: Serve) -> None:
 
 
 @pytest.mark.wire
-def test_a_call_goes_by_the_http_proxy_that_the_environment_names(
-    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_call_uses_the_http_proxy_of_the_environment(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     host, _, port = simulator.base_url.removeprefix("http://").partition("/")[0].partition(":")
     with ForwardProxy((host, int(port)), login="me:hunter2") as forward:
         monkeypatch.setenv("http_proxy", f"http://me:hunter2@{forward.address}")
@@ -113,7 +111,7 @@ def test_a_netrc_file_adds_no_login(serve: Serve, tmp_path: Path, monkeypatch: p
     assert "Authorization" not in server.seen[0].headers
 
 
-def test_an_http_proxy_that_cannot_be_used_is_an_error_of_the_settings_and_readers_answer_none(
+def test_an_http_proxy_that_cannot_be_used_is_a_config_error_and_readers_return_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
@@ -128,6 +126,6 @@ def test_an_http_proxy_that_cannot_be_used_is_an_error_of_the_settings_and_reade
     http.check_way("http://127.0.0.1:9/api/v1")
 
 
-def test_an_address_that_is_none_is_told_before_anything_is_asked() -> None:
+def test_a_base_url_that_is_no_address_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match=r"^OPENROUTER_BASE_URL is no address: 'http://\[::1'"):
         http.check_way("http://[::1")

@@ -24,20 +24,20 @@ CHECK = "Check OPENROUTER_BASE_URL and your network. Nothing was spent."
 
 @pytest.fixture
 def port() -> int:
-    """One at which nobody listens."""
+    """A port that is closed."""
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         number: int = server.getsockname()[1]
     return number
 
 
 @pytest.mark.wire
-def test_a_port_at_which_nobody_listens_is_a_connection_refused(port: int) -> None:
+def test_a_closed_port_is_a_refused_connection(port: int) -> None:
     url = f"http://127.0.0.1:{port}/api/v1"
     assert trouble("key", url) == f"Cannot reach OpenRouter at {url}: connection refused. {CHECK}"
 
 
 @pytest.mark.wire
-def test_a_name_that_nobody_knows_is_told_as_that() -> None:
+def test_an_unknown_host_name_is_reported_as_such() -> None:
     url = "https://no-such-host.invalid/api/v1"
     assert trouble("key", url) == (
         f"Cannot reach OpenRouter at {url}: the name no-such-host.invalid cannot be found (DNS). {CHECK}"
@@ -45,7 +45,7 @@ def test_a_name_that_nobody_knows_is_told_as_that() -> None:
 
 
 @pytest.mark.wire
-def test_a_server_without_tls_is_told_from_one_whose_certificate_is_not_trusted(serve: Serve) -> None:
+def test_a_server_without_tls_and_an_untrusted_certificate_have_different_messages(serve: Serve) -> None:
     plain_url = serve(lambda seen: (200, {})).base_url.replace("http:", "https:")
     assert "TLS failed (" in trouble("key", plain_url)
     assert "is it an http:// address?" in trouble("key", plain_url)
@@ -57,22 +57,22 @@ def test_a_server_without_tls_is_told_from_one_whose_certificate_is_not_trusted(
 
 
 @pytest.mark.wire
-def test_a_server_that_says_nothing_is_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_answer_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reachable, "TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        said = trouble("key", f"http://127.0.0.1:{server.getsockname()[1]}")
-    assert ": no answer within 0 s. " in said
+        message = trouble("key", f"http://127.0.0.1:{server.getsockname()[1]}")
+    assert ": no answer within 0 s. " in message
 
 
 @pytest.mark.wire
-def test_a_server_that_hangs_up_is_told_as_that(serve: Serve) -> None:
+def test_a_server_that_closes_the_connection_is_reported_as_such(serve: Serve) -> None:
     assert "it closed the connection" in trouble("key", serve(lambda seen: None).base_url)
 
 
 @pytest.mark.wire
 @pytest.mark.parametrize("status", [200, 302, 404])
 @pytest.mark.parametrize("body", [b"<html>hello</html>", b"[]", b"", b"\xff"])
-def test_what_is_not_openrouters_api_is_told_as_that(serve: Serve, status: int, body: bytes) -> None:
+def test_another_api_is_reported_as_such(serve: Serve, status: int, body: bytes) -> None:
     url = serve(lambda seen: (status, body)).base_url
     assert trouble("key", url) == (
         f"What answers at {url} is not OpenRouter's API (HTTP {status}). "
@@ -82,13 +82,13 @@ def test_what_is_not_openrouters_api_is_told_as_that(serve: Serve, status: int, 
 
 @pytest.mark.wire
 @pytest.mark.parametrize("status", [500, 503])
-def test_a_server_that_fails_is_told_with_its_words(serve: Serve, status: int) -> None:
+def test_a_server_error_is_reported_with_its_message(serve: Serve, status: int) -> None:
     url = serve(lambda seen: (status, {"error": {"message": "down\x1b[2J for now"}})).base_url
     assert trouble("key", url) == f"Cannot reach OpenRouter at {url}: it answers with {status}: down for now. {CHECK}"
 
 
 @pytest.mark.wire
-def test_an_openrouter_that_answers_is_no_trouble_also_where_it_refuses_the_key(simulator: Simulator) -> None:
+def test_an_openrouter_that_refuses_the_key_is_reachable(simulator: Simulator) -> None:
     assert trouble(simulator.inference_key) == ""
     assert trouble("sk-wrong") == ""
 
@@ -99,7 +99,7 @@ def test_a_password_in_the_address_is_not_shown(port: int) -> None:
 
 
 @each(
-    "body, said",
+    "body, refusal",
     [
         ({"error": {"message": "no"}}, "401: no"),
         ({"error": {"message": "x" * 900}}, f"401: {'x' * 200}"),
@@ -108,12 +108,12 @@ def test_a_password_in_the_address_is_not_shown(port: int) -> None:
         ([], "401"),
     ],
 )
-def test_a_refusal_is_its_status_and_its_words(body: Any, said: str) -> None:
-    assert refusal_of(Answer(401, body)) == said
+def test_a_refusal_is_the_status_and_the_error_message(body: Any, refusal: str) -> None:
+    assert refusal_of(Answer(401, body)) == refusal
 
 
 @each(
-    "error, said",
+    "error, message",
     [
         (ConfigError("HTTPS_PROXY is no URL."), "HTTPS_PROXY is no URL. Nothing was spent."),
         (
@@ -132,18 +132,18 @@ def test_a_refusal_is_its_status_and_its_words(body: Any, said: str) -> None:
         (RuntimeError(), f"Cannot reach OpenRouter at u: RuntimeError. {CHECK}"),
     ],
 )
-def test_every_error_is_a_sentence(error: Exception, said: str) -> None:
-    assert cannot_reach("u", error) == said
+def test_each_error_has_a_message(error: Exception, message: str) -> None:
+    assert cannot_reach("u", error) == message
 
 
-def test_an_error_that_is_its_own_cause_ends() -> None:
+def test_errors_that_cause_each_other_end() -> None:
     first, second = OSError(), OSError(1, "No")
     first.__cause__, second.__cause__ = second, first
     assert json.dumps(cause_of(first)) == '"no"'
 
 
 @pytest.mark.wire
-def test_what_could_not_be_read_says_why_and_nothing_of_money(port: int, serve: Serve) -> None:
+def test_a_failed_read_has_its_reason_and_says_nothing_about_money(port: int, serve: Serve) -> None:
     url = f"http://127.0.0.1:{port}/api/v1"
     assert why_unread(None, "key", url) == (
         f"Cannot reach OpenRouter at {url}: connection refused. Check OPENROUTER_BASE_URL and your network"

@@ -64,7 +64,7 @@ class Keys:
 
 
 @pytest.mark.wire
-def test_a_sub_key_is_limited_with_what_provider_keys_are_billed_and_it_expires(serve: Serve) -> None:
+def test_a_sub_key_has_a_limit_that_includes_provider_keys_and_an_expiry(serve: Serve) -> None:
     keys = Keys("answer")
     serve(keys)
     assert create().hash == "h1"
@@ -72,7 +72,7 @@ def test_a_sub_key_is_limited_with_what_provider_keys_are_billed_and_it_expires(
 
 
 @pytest.mark.wire
-def test_a_server_error_is_a_doubt_and_what_it_made_is_deleted_before_the_next_attempt(serve: Serve) -> None:
+def test_a_key_made_despite_a_server_error_is_deleted_before_the_next_attempt(serve: Serve) -> None:
     keys = Keys("fail", "lose", "lose")
     serve(keys)
     with pytest.raises(UpstreamError, match=f"attempts: 3.*{NAME}"):
@@ -81,7 +81,7 @@ def test_a_server_error_is_a_doubt_and_what_it_made_is_deleted_before_the_next_a
 
 
 @pytest.mark.wire
-def test_a_key_that_comes_true_after_its_attempt_is_deleted_once_another_is_there(serve: Serve) -> None:
+def test_a_key_that_is_made_late_is_deleted_after_the_next_attempt(serve: Serve) -> None:
     keys = Keys("late", "answer")
     serve(keys)
     assert create().hash == "h2"
@@ -89,7 +89,7 @@ def test_a_key_that_comes_true_after_its_attempt_is_deleted_once_another_is_ther
 
 
 @pytest.mark.wire
-def test_a_hash_that_is_not_told_is_that_of_the_key(serve: Serve) -> None:
+def test_a_missing_hash_is_computed_from_the_key(serve: Serve) -> None:
     serve(lambda _: (201, {"key": "sk-1"}))
     assert create().hash == hashlib.sha256(b"sk-1").hexdigest()
 
@@ -104,7 +104,7 @@ def test_a_deletion_that_is_refused_is_not_repeated(serve: Serve, status: int) -
 
 @pytest.mark.wire
 @pytest.mark.parametrize("answer", [(500, {}), (200, b"<html>"), (200, {"data": {"deleted": "true"}})])
-def test_a_key_of_which_nothing_can_be_read_is_not_called_gone(serve: Serve, answer: tuple[int, Any]) -> None:
+def test_a_key_that_cannot_be_read_does_not_count_as_deleted(serve: Serve, answer: tuple[int, Any]) -> None:
     server = serve(lambda seen: (200, {"deleted": True}) if seen.method == "DELETE" else answer)
     assert not subkeys.delete_sub_key("admin", "h")
     assert server.asked("DELETE", "/keys/h") == subkeys.DELETE_ATTEMPTS
@@ -133,7 +133,7 @@ def test_a_limit_is_changed_only_if_the_answer_says_so(simulator: Simulator, ser
     assert server.asked("PATCH", f"/keys/{made.hash}") == 4
 
 
-def test_the_key_stands_beside_data() -> None:
+def test_the_key_may_be_beside_data() -> None:
     assert key_in({"key": "sk", "data": {"hash": "h"}}) == ("sk", "h")
 
 
@@ -142,11 +142,11 @@ def test_an_answer_of_another_form_has_no_key(body: object) -> None:
     assert key_in(body) == ("", "")
 
 
-def test_a_hash_cannot_lead_to_another_path() -> None:
+def test_a_hash_is_quoted_in_the_path() -> None:
     assert path_of("../credits?x#y") == "/keys/..%2Fcredits%3Fx%23y"
 
 
-def test_what_provider_keys_of_the_users_own_were_billed_counts_as_used() -> None:
+def test_the_usage_includes_what_provider_keys_were_billed() -> None:
     assert used_usd({"usage": Decimal("0.1"), "byok_usage": Decimal("0.25")}) == Decimal("0.35")
     assert used_usd({"usage": Decimal("0.1")}) == Decimal("0.1")
 

@@ -206,7 +206,7 @@ def test_the_start_says_where_and_what_to_mind(tmp_path: Path) -> None:
     announce(request(tmp_path, log_fn=said.append, network="host", services=services), tmp_path, "r", [TRIAL])
     announce(replace(request(tmp_path, log_fn=said.append), single=True), tmp_path, "r", [TRIAL])
     assert said[0] == f"Starting 1 trial in {tmp_path}"
-    assert any("services mean nothing without containers" in line for line in said)
+    assert any("services have no effect without containers" in line for line in said)
     assert said[-2].endswith(f"status r --runs-dir {tmp_path / 'runs'}")
     assert said[-1].endswith(f"Ctrl-C, or agent-preflight stop r --runs-dir {tmp_path / 'runs'}")
 
