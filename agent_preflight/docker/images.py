@@ -15,6 +15,8 @@ from agent_preflight.engine.failure import DockerError, Failure
 
 DEFAULT_BASE = "python:3.12-slim"
 """What our images are built on by default; any image with `python3` of version 3.9 or later will do."""
+LOCAL_BASE = "local/python:base"
+"""An image of plain Python that machines without a registry build for themselves."""
 USERS_BUILD_S_MAX = 1800.0
 """Someone's image may install a lot."""
 

@@ -8,10 +8,9 @@ from typing import Any
 
 from agent_preflight.checks.report import CheckLine, passed, warned
 from agent_preflight.docker.gates import try_portable_gate, try_shared_gate
-from agent_preflight.docker.images import DEFAULT_BASE, ensure_image
+from agent_preflight.docker.images import DEFAULT_BASE, LOCAL_BASE, ensure_image
 from agent_preflight.engine.client import Engine, on_engine
 from agent_preflight.engine.failure import DockerError
-from agent_preflight.launch.demo_place import LOCAL_BASE
 from agent_preflight.runs.folder import open_try
 from preflight_proxy.core.errors import OperatingError
 

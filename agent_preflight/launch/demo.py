@@ -1,12 +1,14 @@
-"""`agent-preflight demo`: a field of four agents against the offline OpenRouter, each under its own budget.
+"""`agent-preflight demo`: runs four agents against the offline OpenRouter, each under its own budget.
 
-At its end it compares two books that know nothing of each other: what our ledger posted, and what the simulator billed.
+Agents run in containers if this machine can, else as processes. At the end the demo compares what our ledger posted with what
+the simulator billed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import shlex
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -14,25 +16,31 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 
 from agent_preflight.base.config import variable
 from agent_preflight.base.console import say
 from agent_preflight.base.usd import pusd, usd
-from agent_preflight.launch.demo_place import DemoPlace, DemoSandboxChoice, choose_place
+from agent_preflight.docker.gates import choose_gate_mode
+from agent_preflight.docker.images import DEFAULT_BASE, LOCAL_BASE, context_dir, ensure_image, missing_base
+from agent_preflight.engine.client import Engine
 from agent_preflight.launch.run_view import RunView, print_table, run_view
 from agent_preflight.options.naming import NamedModel
-from agent_preflight.options.settings import RunSettings
+from agent_preflight.options.settings import RunSettings, SandboxKind
 from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import StopSignal, run_blocking
 from agent_preflight.runs.costs import cost_lines, sums_of
 from agent_preflight.runs.final_table import place_lines
+from agent_preflight.runs.folder import open_try
 from agent_preflight.runs.request import Finished, RunRequest
 from agent_preflight.runs.result import exit_code
 from agent_preflight.sidecar import own_process, until_ready
+from preflight_proxy.core.errors import ConfigError, OperatingError
 from preflight_proxy.core.secret import Secret
+
+DemoSandboxChoice = Literal["auto", "docker", "process"]
 
 BUDGET_USD = Decimal("0.25")
 AGENTS = (
@@ -43,7 +51,7 @@ AGENTS = (
 )
 """What each agent does (see docker/demo/agent.py), and the model it does it with."""
 IDLE_S = 6.0
-"""Long enough to tell idleness from thinking at the demo's pace, short enough to be watched."""
+"""Longer than an answer takes at the demo's pace, and short enough to watch."""
 TASK = "Explain in a few lines why a ledger has two sides."
 PACE = """
 tokens_per_s = 80.0
@@ -53,16 +61,81 @@ first_token_s = 0.2
 
 
 @dataclass(frozen=True, slots=True)
+class DemoPlace:
+    """Where agents run.
+
+    Attributes:
+        sandbox: The kind of sandbox.
+        image: The demo image's id, empty for processes.
+        base: The image that our images are built on, None for processes.
+        command: What comes before an agent's arguments.
+        sentence: What that means, for a person.
+    """
+
+    sandbox: SandboxKind
+    image: str
+    base: str | None
+    command: tuple[str, ...]
+    sentence: str
+
+
+async def choose_place(sandbox: DemoSandboxChoice, base: str | None) -> DemoPlace:
+    """Return where the demo's agents run. No image is pulled.
+
+    Args:
+        sandbox: `"auto"` takes containers where they work.
+        base: The image to build on; None for the first of `DEFAULT_BASE`, `LOCAL_BASE` that is here.
+
+    Raises:
+        OperatingError: The choice is `"docker"`, and containers do not work here.
+    """
+    reason = "as --sandbox process asks"
+    if sandbox != "process":
+        try:
+            return await _containers(base)
+        except OperatingError as exc:
+            if sandbox == "docker":
+                raise
+            reason = str(exc)
+    sentence = (
+        "Agents run as processes of this machine: their budgets hold all the same, because they have no key but a trial "
+        f"token, but they see what you may see. ({reason})"
+    )
+    return DemoPlace("process", "", None, (sys.executable, str(context_dir("demo") / "agent.py")), sentence)
+
+
+async def _containers(base: str | None) -> DemoPlace:
+    bases = (base,) if base else (DEFAULT_BASE, LOCAL_BASE)
+    async with Engine.open() as engine:
+        present = [each for each in bases if await engine.image(each) is not None]
+        if not present:
+            reason = await missing_base(engine, "demo", bases[0])
+            raise ConfigError(f"{reason} Or run it without containers: --sandbox process. Nothing was spent.")
+        image, gate = await ensure_image(engine, "demo", present[0]), await ensure_image(engine, "gate", present[0])
+        with open_try("handshake") as folder:
+            await choose_gate_mode(engine, "auto", gate, folder.path, folder.short_dir)
+    sentence = "Agents run in containers, sealed: no network but the proxy, no key but a trial token."
+    return DemoPlace("docker", image, present[0], (), sentence)
+
+
+@dataclass(frozen=True, slots=True)
 class Simulated:
     """The offline OpenRouter, running."""
 
     base_url: str
     admin_key: Secret
 
-    @property
-    def bill_url(self) -> str:
-        """Where its own books are."""
-        return self.base_url.removesuffix("/api/v1") + "/sim/bill"
+    async def billed_usd(self) -> Decimal:
+        """Return what it has billed in all. Each generation is rounded to the pico-dollar, as in the ledger: M2 (exact costs)."""
+        async with httpx.AsyncClient(trust_env=False) as client:
+            response = await client.get(self.base_url.removesuffix("/api/v1") + "/sim/bill")
+        return bill_sum_usd(response.json())
+
+
+def bill_sum_usd(bill: Mapping[str, Any]) -> Decimal:
+    """Return the sum of a bill, each generation rounded to the pico-dollar."""
+    generations = [row for key in bill["keys"].values() for row in key["generations"]]
+    return usd(sum(pusd(str(row["cost_usd"])) for row in generations))
 
 
 def run_demo(sandbox: DemoSandboxChoice = "auto", base: str | None = None, runs_dir: Path = Path("runs")) -> int:
@@ -90,11 +163,11 @@ async def _demo(sandbox: DemoSandboxChoice, base: str | None, runs_dir: Path, vi
     async with simulator() as simulated:
         with view:
             finished = await run_field(_request(place, simulated, runs_dir, view), stop, view.progress)
-        bill = await _bill(simulated)
+        billed = await simulated.billed_usd()
     print_table(view.progress.rows())
     if stop.ending.is_set():
         return 130
-    return _compare(finished, bill)
+    return _compare(finished, billed)
 
 
 def _request(place: DemoPlace, simulated: Simulated, runs_dir: Path, view: RunView) -> RunRequest:
@@ -118,9 +191,9 @@ def _request(place: DemoPlace, simulated: Simulated, runs_dir: Path, view: RunVi
     return RunRequest(settings=settings, suggested_id=run_id, gate_base=place.base)
 
 
-def _compare(finished: Finished, bill: Mapping[str, Any]) -> int:
+def _compare(finished: Finished, billed: Decimal) -> int:
     """Print the two sums and return the exit code."""
-    posted, billed = sums_of(list(cost_lines(finished.run_dir))).cost_usd, billed_usd(bill)
+    posted = sums_of(list(cost_lines(finished.run_dir))).cost_usd
     agree = posted == billed
     say(f"\nour ledger posted     ${posted:.12f}")
     say(f"the simulator billed  ${billed:.12f}")
@@ -128,12 +201,6 @@ def _compare(finished: Finished, bill: Mapping[str, Any]) -> int:
     for line in place_lines(finished.run_dir, f" --runs-dir {shlex.quote(str(finished.run_dir.parent))}"):
         say(line)
     return exit_code(finished.results, finished.held_back) if agree else 3
-
-
-def billed_usd(bill: Mapping[str, Any]) -> Decimal:
-    """Return what the simulator billed in all, each generation rounded to the pico-dollar as the ledger must (M2)."""
-    generations = [row for key in bill["keys"].values() for row in key["generations"]]
-    return usd(sum(pusd(str(row["cost_usd"])) for row in generations))
 
 
 @asynccontextmanager
@@ -155,10 +222,3 @@ async def simulator() -> AsyncIterator[Simulated]:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
             await process.wait()
-
-
-async def _bill(simulated: Simulated) -> dict[str, Any]:
-    async with httpx.AsyncClient(trust_env=False) as client:
-        response = await client.get(simulated.bill_url)
-    bill: dict[str, Any] = response.json()
-    return bill

@@ -29,7 +29,7 @@ OTHER_MEANINGS: Mapping[str, Mapping[str, str]] = {
     },
     "gate": {
         "agent_preflight/options/container_options.py": "fields for the gate's container",
-        "agent_preflight/launch/demo_place.py": "the image of that container",
+        "agent_preflight/launch/demo.py": "the image of that container",
         "agent_preflight/docker/": "the container",
         "agent_preflight/sidecar/": "what the proxy is told of the container, and its state",
         "agent_preflight/runner/drive.py": "what the proxy is told of the container",
