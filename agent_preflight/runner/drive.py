@@ -97,8 +97,6 @@ async def _set_up(trial: RunningTrial) -> None:
     pipes = await sandbox.start()
     trial.started()
     trial.move(TrialState.RUNNING)
-    if trial.balance.gate == "lost":  # its gate was lost while the agent started
-        trial.end(GATE_LOST)
     _attend(trial, sandbox, pipes)
 
 
@@ -230,11 +228,11 @@ def not_handed_over(portal_host: str | None, portal: str | None) -> str:
 
 def _attend(trial: RunningTrial, sandbox: Sandbox, pipes: Pipes) -> None:
     """Start the tasks that run beside the agent."""
-    work: dict[str, Coroutine[Any, Any, None]] = {
-        "stdout": trial.output.read_stdout(pipes.stdout),
-        "stderr": trial.output.read_stderr(pipes.stderr, trial.folder / "stderr.log"),
-    }
-    trial.readers = [trial.tasks.spawn(_guard(trial, each), name) for name, each in work.items()]
+    stderr = trial.output.read_stderr(pipes.stderr, trial.folder / "stderr.log")
+    trial.readers = [
+        trial.tasks.spawn(_guard(trial, trial.output.read_stdout(pipes.stdout)), "stdout"),
+        trial.tasks.spawn(_guard(trial, stderr), "stderr"),
+    ]
     trial.watching = trial.tasks.spawn(_guard(trial, _until_judged(trial)), "watch")
     trial.exiting = [trial.tasks.spawn(_guard(trial, _until_exit(trial, sandbox)), "exit")]
     trial.tasks.spawn(_guard(trial, _tick(trial)), "tick")

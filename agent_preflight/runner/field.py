@@ -118,7 +118,6 @@ class _FieldRun:
         self._base_url = resolve_base_url(self.request.settings.openrouter_base_url)
         self._sidecar = self._new_sidecar()
         self._tasks = Tasks()
-        self._starting: asyncio.Task[None] | None = None
         self._credit = AccountCredit(self._balance_usd, self._no_credit)
         self._held_back: list[str] = []
 
@@ -181,8 +180,11 @@ class _FieldRun:
         self, due: Sequence[TrialPlan], policies: Mapping[str, EjectPolicy], preparing: asyncio.Task[SandboxSetup]
     ) -> dict[str, RunResult]:
         """Run the due trials, several at once. Returns the results of those that began, by alias."""
+        starting = self._begin(self._start_proxy(preparing), "proxy start")
         try:
-            setup = await self._start_proxy(preparing)
+            setup = await preparing
+            if setup.gate.listen_host is not None or self.request.settings.sandbox == "process":
+                await starting  # trials need its address
             for sentence in setup.sentences:
                 self.request.say(sentence)
             context = RunContext(
@@ -199,33 +201,24 @@ class _FieldRun:
             results = await asyncio.gather(
                 *(self._one(plan, number, policies[plan.alias], context) for number, plan in enumerate(due))
             )
-            if self._starting is not None:
-                await self._starting  # if the proxy did not start, every trial has ended, and that is the run's error
+            await starting  # if the proxy did not start, every trial has ended, and that is the run's error
             return {result.alias: result for result in results if result is not None}
         finally:
-            if self._starting is not None:
-                self._starting.cancel()
-                await asyncio.wait([self._starting])
+            starting.cancel()
+            await asyncio.wait([starting])
             await self._credit.close()
             await self._sidecar.stop(within_s=HURRY_STOP_S if self.stop.hurry.is_set() else STOP_S_MAX)
 
-    async def _start_proxy(self, preparing: asyncio.Task[SandboxSetup]) -> SandboxSetup:
-        """Start the proxy while the sandboxes are prepared. If those need portable gates, start it again with a TCP port.
-
-        Trials wait for the proxy when they need it. This waits for it only if its address is needed.
-        """
+    async def _start_proxy(self, preparing: asyncio.Task[SandboxSetup]) -> None:
+        """Start the proxy while the sandboxes are prepared. If those need portable gates, start it again with a TCP port."""
         await asyncio.wait([preparing], timeout=KEPT_S)
-        host = (await preparing).gate.listen_host if preparing.done() else None
-        self._starting = self._begin(self._sidecar.start(portal_host=host), "proxy start")
-        setup = await preparing
-        if setup.gate.listen_host != host:
-            await self._starting
+        host = preparing.result().gate.listen_host if preparing.done() else None
+        await self._sidecar.start(portal_host=host)
+        needed_host = (await preparing).gate.listen_host
+        if needed_host != host:
             await self._sidecar.stop()
             self._sidecar = self._new_sidecar()
-            await self._sidecar.start(portal_host=setup.gate.listen_host)
-        elif host is not None or self.request.settings.sandbox == "process":
-            await self._starting
-        return setup
+            await self._sidecar.start(portal_host=needed_host)
 
     async def _authority(self) -> Authority | None:
         if self.request.settings.sandbox == "process":
@@ -265,20 +258,19 @@ class _FieldRun:
             user_thread.close()
 
     def _on_ledger_event(self, event: LedgerEvent) -> None:
-        if event.type == "stop":
-            self._stop_trials(event.trial, event.reason or "stopped by a person")
-            return
-        if event.type == "ledger":
-            self.request.say(
-                f"{event.closed}. The proxy sends no further call of this run; calls under way go on, and their costs "
-                "cannot be posted."
-            )
-            return
-        trial = self._running.get(event.account or "")
-        if trial is not None:
-            trial.on_ledger_event(event)
-        if event.type == "refused" and event.code == NO_CREDIT:
-            self._credit.refused()
+        match event.type:
+            case "stop":
+                self._stop_trials(event.trial, event.reason or "stopped by a person")
+            case "ledger":
+                self.request.say(
+                    f"{event.closed}. The proxy sends no further call of this run; calls under way go on, and their costs "
+                    "cannot be booked."
+                )
+            case _:
+                if (trial := self._running.get(event.account or "")) is not None:
+                    trial.on_ledger_event(event)
+                if event.type == "refused" and event.code == NO_CREDIT:
+                    self._credit.refused()
 
     def _balance_usd(self) -> float | None:
         return read(get_account_balance, self.request.admin_key.reveal(), self._base_url)[0]

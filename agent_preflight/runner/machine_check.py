@@ -208,8 +208,8 @@ async def _limits(report: MachineReport, engine: Engine, settings: RunSettings) 
 
 
 def _no_command(image: Image, settings: RunSettings, trial: TrialPlan) -> str:
-    config = image.config or {}
-    if image.config is None or trial.command or settings.engine_options.agent.get("Entrypoint"):
+    config = image.config
+    if config is None or trial.command or settings.engine_options.agent.get("Entrypoint"):
         return ""
     if config.get("Cmd") or config.get("Entrypoint"):
         return ""

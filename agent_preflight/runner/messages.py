@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from agent_preflight.artifacts import RUNS_DIR
-from agent_preflight.base.usd import cents_up, dollars, pusd, read_usd, usd
+from agent_preflight.base.usd import cents_up, dollars, pusd, usd
+from agent_preflight.checks.line import counted
 from agent_preflight.docker.container_config import privileges_text
 from agent_preflight.docker.mounts import tmpfs_warning
 from agent_preflight.environment.network_access import network_warnings
@@ -41,7 +42,7 @@ def announce(request: RunRequest, run_dir: Path, run_id: str, due: Sequence[Tria
         if is_open(request.settings):
             request.say(f"  {network}")
         return
-    request.say(f"Starting {len(due)} trial{'s' if len(due) > 1 else ''} in {run_dir}")
+    request.say(f"Starting {counted(len(due), 'trial')} in {run_dir}")
     if request.settings.resume:
         request.say(f"  these begin: {', '.join(map(_with_budget, due))}")
     request.say(f"  {network}")
@@ -135,7 +136,7 @@ def farewell(request: RunRequest, finished: Finished) -> Iterator[str]:
     """
     if request.single:
         return
-    run_id, count = finished.run_dir.name, len(request.settings.pairs)
+    run_id = finished.run_dir.name
     results = {result.alias: result for result in finished.results}
     cleanups = [result.preflight.get("cleanup", {}) for result in finished.results]
     if (line := unverified_line(cleanups, elsewhere(request))) is not None:
@@ -151,20 +152,20 @@ def farewell(request: RunRequest, finished: Finished) -> Iterator[str]:
         if spent := [alias for alias in kept if money_was_gone(results[alias])]:
             yield f"More money for {', '.join(spent)}: {resume_command(request, run_id, budget='USD')}"
         return
-    short = [_needed_pusd(result) for result in finished.results if _is_short(result)]
-    budget = _higher(request, finished, short)
+    short = [needed_pusd for result in finished.results if (needed_pusd := _needed_pusd(result)) is not None]
+    budgets = [_budget_pusd(request, alias, results) for alias in (*due, *failed)]
+    budget = cents_up(max([*short, *budgets])) if short and 0 not in short else ""
     more_pusd = pusd(budget or 0)
-    with_more = [
-        each for each in kept if begins_again(results[each], retry_failed=True, budget_pusd=more_pusd)
-    ]  # with a higher budget, those that are spent too
+    with_more = [alias for alias in kept if begins_again(results[alias], retry_failed=True, budget_pusd=more_pusd)]
+    trials = counted(len(aliases), "trial")
     if due:
         begin, are = _listed(due, results), "is" if len(due) == 1 else "are"
         left = f"What is left of the budget serves to go on with {begin}:"
-        yield f"{len(due)} of {_trials(count)} {are} not complete. {left}"
+        yield f"{len(due)} of {trials} {are} not complete. {left}"
     else:
         why = f", {len(short)} because the budget covers no call" if short else ""
         what = "A higher one" if short else "What is left of the budget"
-        yield f"{len(failed)} of {_trials(count)} failed{why}. {what} serves to run again {_listed(with_more, results)}:"
+        yield f"{len(failed)} of {trials} failed{why}. {what} serves to run again {_listed(with_more, results)}:"
     yield f"  {resume_command(request, run_id, retry_failed=not due, budget='' if due else budget)}"
     if due and failed:
         more = (", " if request.origin is None else " ").join(_more(request, retry_failed=True, budget=budget))
@@ -183,32 +184,17 @@ def _listed(aliases: Iterable[str], results: Mapping[str, RunResult]) -> str:
     )
 
 
-def _is_short(result: RunResult) -> bool:
-    """Whether a trial failed because its budget covered no call."""
-    return result.preflight.get("status") == FAILED and result.preflight.get("never_served") in SHORT
+def _needed_pusd(result: RunResult) -> int | None:
+    """Return the budget that the first call of a trial needed, if it failed because its budget covered no call; 0 if not known."""
+    extra = result.preflight
+    if extra.get("status") != FAILED or extra.get("never_served") not in SHORT:
+        return None
+    causes = [cause for cause in extra.get("not_served", ()) if cause.get("code") in SHORT]
+    return max((pusd(cause.get("limit_needed_usd") or 0) for cause in causes), default=0)
 
 
-def _needed_pusd(result: RunResult) -> int:
-    """The budget that the first call of a trial needed; 0 if that is not known."""
-    causes = result.preflight.get("not_served", ())
-    return max((pusd(cause.get("limit_needed_usd") or 0) for cause in causes if cause.get("code") in SHORT), default=0)
-
-
-def _higher(request: RunRequest, finished: Finished, short: Sequence[int]) -> str:
-    """Return a budget that covers a call of each trial and is not below that of any that begins again; empty if not known."""
-    if not short or 0 in short:
-        return ""
-    given = request.settings.budget_usd
-    budgets = {
-        alias: pusd(read_usd(given[alias] if isinstance(given, Mapping) else given))
-        for _, alias in request.settings.pairs
-    }
-    for result in finished.results:
-        budgets[result.alias] = max(budgets.get(result.alias, 0), pusd(result.budget_usd))
-        if not begins_again(result, retry_failed=True):
-            budgets.pop(result.alias)
-    return cents_up(max([*short, *budgets.values()]))
-
-
-def _trials(count: int) -> str:
-    return "1 trial" if count == 1 else f"{count} trials"
+def _budget_pusd(request: RunRequest, alias: str, results: Mapping[str, RunResult]) -> int:
+    """Return the budget of a trial, which a top-up may have raised."""
+    budget = request.settings.budget_usd
+    budget_pusd = pusd(budget[alias] if isinstance(budget, Mapping) else budget)
+    return max(budget_pusd, pusd(results[alias].budget_usd)) if alias in results else budget_pusd

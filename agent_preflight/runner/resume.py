@@ -7,16 +7,19 @@ the caller asks for it, a spent one if it gets a higher budget. What it has spen
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
+
+import msgspec
 
 from agent_preflight.artifacts import number, read_json_object
 from agent_preflight.base.usd import pusd
 from agent_preflight.checks.inputs import as_list
 from agent_preflight.eject import EXHAUSTED
-from agent_preflight.models import CacheStats, RunResult
+from agent_preflight.models import RunResult
 from agent_preflight.options.container_values import absolute_mount
 from agent_preflight.runner.progress import KEPT, TrialProgress
 from agent_preflight.runner.trial_start import NO_CREDIT
@@ -201,36 +204,17 @@ def _accounts(run_dir: Path, aliases: Sequence[str]) -> dict[str, PriorAttempt]:
 
 def result_of_summary(summary: Mapping[str, Any]) -> RunResult:
     """Return the result in a summary.json. Missing or invalid fields are empty."""
-    cost, error, cache = summary.get("cost_usd"), summary.get("error"), summary.get("cache")
-    extra, output = summary.get("preflight"), summary.get("output")
-    exact = extra.get("posted_usd") if isinstance(extra, dict) else None
-    return RunResult(
-        alias=str(summary.get("alias", "")),
-        model_id=str(summary.get("model_id", "")),
-        budget_usd=float(number(summary.get("budget_usd"))),
-        started_at=str(summary.get("started_at", "")),
-        finished_at=str(summary.get("finished_at", "")),
-        duration_s=number(summary.get("duration_s")),
-        cost_usd=None if cost is None else _cost_usd(exact, cost),
-        error=None if error is None else str(error),
-        tool_calls=int(number(summary.get("tool_calls"))),
-        events_count=int(number(summary.get("events_count"))),
-        output=output if isinstance(output, dict) else {},
-        cache=_cache(cache if isinstance(cache, dict) else {}),
-        preflight=extra if isinstance(extra, dict) else {},
-    )
-
-
-def _cost_usd(exact: object, rounded: object) -> float:
-    try:
-        return float(exact) if isinstance(exact, str) else float(number(rounded))
-    except ValueError:
-        return float(number(rounded))
-
-
-def _cache(cache: Mapping[str, Any]) -> CacheStats:
-    names = ("total_prompt_tokens", "cached_tokens", "cache_creation_tokens", "request_count", "cache_hit_requests")
-    return CacheStats(**{name: int(number(cache.get(name))) for name in names})
+    result = RunResult(alias="", model_id="", budget_usd=0.0)
+    for name, kind in get_type_hints(RunResult).items():
+        with contextlib.suppress(msgspec.ValidationError):
+            value = msgspec.convert(summary.get(name), kind)
+            if not isinstance(value, float) or number(value) == value:  # too large and infinite ones are invalid
+                setattr(result, name, value)
+    exact = result.preflight.get("posted_usd")
+    if result.cost_usd is not None and isinstance(exact, str):
+        with contextlib.suppress(ValueError):
+            result.cost_usd = float(exact)
+    return result
 
 
 def set_aside(folder: Path) -> None:

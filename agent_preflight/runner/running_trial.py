@@ -160,25 +160,28 @@ class RunningTrial:
         """Take an event of the trial's account."""
         if event.balance is not None:
             self.take_balance(event.balance)
-        if event.type == "settled":
-            self.update(repeats=event.repeats or 0)
-            self._log_poll()
-        if event.type in ("refused", "unserved") and (line := self.refusals.notice(event)) is not None:
-            self.say(line)
-        if event.type == "limit":
-            self._log_limit()
-        if event.type == "gate" and event.state == "lost" and self.state is TrialState.RUNNING:
-            self.end(GATE_LOST)
+        used, limit = self.balance.posted_pusd, self.balance.limit_pusd
+        match event.type:
+            case "settled":
+                self.update(repeats=event.repeats or 0)
+                self.events.log("budget_poll", used=float(usd(used)), remaining=float(usd(max(limit - used, 0))))
+            case "limit":
+                self.update(limit_pusd=limit)
+                self.events.log("preflight_limit", limit=float(usd(limit)))
+                self.say(f"the budget is {dollars(limit)} now")
+            case "refused" | "unserved" if (line := self.refusals.notice(event)) is not None:
+                self.say(line)
         self.ledger_event.set()
-        self.watch.look()
+        self.tick()
 
     def take_balance(self, balance: Balance) -> None:
         """Keep the account's balance, unless a newer one is known."""
         self.run.progress.put(replace(self.progress.with_balance(balance), tool_calls=self.output.tool_calls))
 
     def tick(self) -> None:
-        """Check the gate, and let the policy judge; called each second."""
-        if self.absence.is_too_long(self.balance.gate, now_s()) and self.state is TrialState.RUNNING:
+        """Check the gate, and let the policy judge; called each second and at each event."""
+        is_missing = self.absence.is_too_long(self.balance.gate, now_s())
+        if self.state is TrialState.RUNNING and (is_missing or self.balance.gate == "lost"):
             self.end(GATE_LOST)
         self.watch.look()
 
@@ -191,20 +194,8 @@ class RunningTrial:
     def say(self, text: str) -> None:
         """Write a line to run.log as `log` does, and print it. Any thread."""
         line = self.log(text)
-        with contextlib.suppress(
-            Exception
-        ):  # a closed pipe or an error in a caller's function must not stop the clean-up
+        with contextlib.suppress(Exception):  # a closed pipe or an error in the caller's function stops nothing
             self.run.request.say(f"[{self.alias}] {line}")
-
-    def _log_poll(self) -> None:
-        used, limit = self.balance.posted_pusd, self.balance.limit_pusd
-        self.events.log("budget_poll", used=float(usd(used)), remaining=float(usd(max(limit - used, 0))))
-
-    def _log_limit(self) -> None:
-        limit_pusd = self.balance.limit_pusd
-        self.events.log("preflight_limit", limit=float(usd(limit_pusd)))
-        self.update(limit_pusd=limit_pusd)
-        self.say(f"the budget is {dollars(limit_pusd)} now")
 
     def _agent_end(self, is_done: bool) -> None:
         """End the trial soon, because the agent says that it is done; not if it continues meanwhile."""
