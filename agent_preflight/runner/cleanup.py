@@ -64,7 +64,6 @@ async def clean_up(trial: RunningTrial) -> RunResult:
         ok=result.ok,
     )
     await trial.tasks.cancel()
-    trial.user_thread.close()
     trial.events.close()
     return result
 

@@ -22,7 +22,7 @@ from agent_preflight.openrouter.patch_points import read
 from agent_preflight.provision import get_account_balance
 from agent_preflight.runner.cleanup import clean_up
 from agent_preflight.runner.drive import run_trial
-from agent_preflight.runner.loop import StopSignal, UserThread
+from agent_preflight.runner.loop import StopSignal, in_thread
 from agent_preflight.runner.machine_check import MachineReport, mount_sources_of
 from agent_preflight.runner.messages import announce, how_to_stop, no_credit, stopping
 from agent_preflight.runner.preparation import (
@@ -249,13 +249,10 @@ class _FieldRun:
         """Call the user's function. An exception does not change the result."""
         if (on_complete := self.request.settings.on_complete) is None:
             return
-        user_thread = UserThread(f"on_complete {trial.alias}")
         try:
-            await user_thread.call(lambda: on_complete(self.folder.path, result))
+            await in_thread(lambda: on_complete(self.folder.path, result), f"on_complete {trial.alias}")
         except Exception as exc:
             trial.say(f"on_complete raised {type(exc).__name__}: {exc}")
-        finally:
-            user_thread.close()
 
     def _on_ledger_event(self, event: LedgerEvent) -> None:
         match event.type:

@@ -12,7 +12,6 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from queue import SimpleQueue
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -151,35 +150,19 @@ async def done_before(task: asyncio.Task[Any], event: asyncio.Event) -> bool:
     return task.done()
 
 
-class UserThread:
-    """Runs user code off the loop: one function after another in a daemon thread. The process ends without waiting for it."""
+async def in_thread(function: Callable[[], T], name: str) -> T:
+    """Run user code in a daemon thread, and return what it returns or raise what it raises.
 
-    def __init__(self, name: str) -> None:
-        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        threading.Thread(target=self._run, name=name, daemon=True).start()
+    A cancelled wait leaves the function running, because a thread cannot be stopped. The process ends without waiting for it.
+    """
+    result: concurrent.futures.Future[T] = concurrent.futures.Future()
 
-    async def call(self, function: Callable[[], T]) -> T:
-        """Run a function after those before it, and return what it returns or raise what it raises.
+    def run() -> None:
+        try:
+            result.set_result(function())
+        except BaseException as exc:
+            result.set_exception(exc if isinstance(exc, Exception) else RuntimeError(f"{type(exc).__name__}: {exc}"))
 
-        A cancelled wait leaves a function running: a thread cannot be stopped.
-        """
-        result: concurrent.futures.Future[T] = concurrent.futures.Future()
-        self._work.put(lambda: _complete(result, function))
-        return await asyncio.wrap_future(result)
-
-    def close(self) -> None:
-        """Let the thread end after the functions that it has."""
-        self._work.put(None)
-
-    def _run(self) -> None:
-        while (work := self._work.get()) is not None:
-            work()
-
-
-def _complete(result: concurrent.futures.Future[T], function: Callable[[], T]) -> None:
-    if not result.set_running_or_notify_cancel():
-        return
-    try:
-        result.set_result(function())
-    except BaseException as exc:
-        result.set_exception(exc if isinstance(exc, Exception) else RuntimeError(f"{type(exc).__name__}: {exc}"))
+    result.set_running_or_notify_cancel()
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return await asyncio.wrap_future(result)

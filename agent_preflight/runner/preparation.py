@@ -17,7 +17,7 @@ from agent_preflight.docker.mounts import Bind
 from agent_preflight.docker.sandbox import DockerSandbox
 from agent_preflight.engine.client import Engine, Image
 from agent_preflight.options.settings import RunSettings
-from agent_preflight.runner.loop import StopSignal, UserThread, done_before
+from agent_preflight.runner.loop import StopSignal, done_before, in_thread
 from agent_preflight.runner.machine_check import MachineReport, check_machine, check_sources, make_folders, say_all
 from agent_preflight.runner.resume import kept_results
 from agent_preflight.runs.choice import named_run
@@ -98,11 +98,8 @@ def open_folder(request: RunRequest, run_id: str, aliases: Sequence[str]) -> Run
 
 async def checked(check: Callable[[], object], stop: StopSignal) -> None:
     """Run the checks in a thread, and wait for them unless a person is in a hurry: they delete their test keys at their end."""
-    user_thread = UserThread("preflight")
-    checking = asyncio.ensure_future(user_thread.call(check))
-    is_done = await done_before(checking, stop.hurry)
-    user_thread.close()
-    if is_done:
+    checking = asyncio.ensure_future(in_thread(check, "preflight"))
+    if await done_before(checking, stop.hurry):
         checking.result()
     else:
         checking.cancel()

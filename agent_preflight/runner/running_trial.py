@@ -18,7 +18,7 @@ from agent_preflight.environment.authority import Authority
 from agent_preflight.events import EventLogger
 from agent_preflight.openrouter.subkeys import SubKey
 from agent_preflight.options.settings import RunSettings
-from agent_preflight.runner.loop import StopSignal, UserThread
+from agent_preflight.runner.loop import StopSignal
 from agent_preflight.runner.output import AgentStreams
 from agent_preflight.runner.preparation import SandboxSetup
 from agent_preflight.runner.progress import RunProgress, TrialProgress, now_s
@@ -89,8 +89,7 @@ class RunningTrial:
         self.folder: Path = run.folder.make_trial_dir(plan.alias)
         self.state = TrialState.PLANNED
         self.events = TrialLogs(self.folder)
-        self.user_thread = UserThread(f"trial {plan.alias}")
-        self.watch = Watch(policy, run.settings.on_event, self.user_thread, lambda: self.progress, self.say)
+        self.watch = Watch(f"trial {plan.alias}", policy, run.settings.on_event, lambda: self.progress, self.say)
         self.output = AgentStreams(self.events, self.watch.event, self._agent_end)
         self.tasks = Tasks()
         self.readers: list[asyncio.Task[None]] = []

@@ -5,16 +5,15 @@ It runs in the trial's own thread. Slow code delays its own trial only, and the 
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable
-from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 from agent_preflight.base.usd import usd
 from agent_preflight.eject import EjectPolicy
 from agent_preflight.models import BudgetStatus
-from agent_preflight.runner.loop import UserThread
+from agent_preflight.runner.loop import in_thread
 from agent_preflight.runner.progress import TrialProgress, now_s
 from agent_preflight.runs.trial_state import Ender, EndReason
 
@@ -33,9 +32,9 @@ class Watch:
     """Passes a trial's events to `on_event` and to its policy, until one of them ends the trial.
 
     Args:
+        name: The thread's.
         policy: The trial's own.
         on_event: The user's function, or None.
-        user_thread: The trial's thread.
         progress: Returns the trial's figures now; called in the thread.
         log: Writes a line to run.log; called in the thread.
         kept_bytes_max: Limit of the memory for events that the policy sees.
@@ -49,24 +48,25 @@ class Watch:
 
     def __init__(
         self,
+        name: str,
         policy: EjectPolicy,
         on_event: Callable[[Event], object] | None,
-        user_thread: UserThread,
         progress: Callable[[], TrialProgress],
         log: Callable[[str], None],
         *,
         kept_bytes_max: int = KEPT_BYTES_MAX,
         backlog_bytes_max: int = BACKLOG_BYTES_MAX,
     ) -> None:
+        self._name = name
         self._policy = policy
         self._on_event = on_event
-        self._user_thread = user_thread
         self._progress = progress
         self._log = log
-        self._kept_bytes_max, self._backlog_bytes_max = kept_bytes_max, backlog_bytes_max
-        self._waiting: list[tuple[Event, int]] = []
-        self._waiting_bytes = 0
-        self._due = asyncio.Event()
+        self._kept_bytes_max = kept_bytes_max
+        self._backlog_bytes_max = backlog_bytes_max
+        self._waiting: SimpleQueue[tuple[Event, int] | None] = SimpleQueue()
+        self._bytes_in = 0
+        self._bytes_out = 0
         self._closed = False
         self._events: list[Event] = []
         self._weights: deque[int] = deque()
@@ -78,48 +78,42 @@ class Watch:
 
     def event(self, event: Event, weight_bytes: int) -> None:
         """Take an event of the agent, and its size in memory (about)."""
-        full = len(self._waiting) >= BACKLOG_MAX or self._waiting_bytes + weight_bytes > self._backlog_bytes_max
-        if full or self._closed:
+        backlog_bytes = self._bytes_in + weight_bytes - self._bytes_out
+        if self._closed or self._waiting.qsize() >= BACKLOG_MAX or backlog_bytes > self._backlog_bytes_max:
             self.dropped += 1
             return
-        self._waiting.append((event, weight_bytes))
-        self._waiting_bytes += weight_bytes
-        self._due.set()
+        self._bytes_in += weight_bytes
+        self._waiting.put((event, weight_bytes))
 
     def look(self) -> None:
         """Let the policy judge again, after a settlement or a second."""
-        self._due.set()
+        if self._waiting.empty():  # else it judges after each event that waits
+            self._waiting.put(None)
 
     def close(self) -> None:
         """Take no more events. `run` returns when it has passed on those that wait."""
         self._closed = True
-        self._due.set()
+        self._waiting.put(None)
 
     async def run(self) -> EndReason | None:
         """Pass on events until user code ends the trial, or until `close`. Returns the reason, if any."""
-        while True:
-            await self._due.wait()
-            self._due.clear()
-            batch, self._waiting, self._waiting_bytes = self._waiting, [], 0
-            if batch or not self._closed:
-                ending = await self._user_thread.call(partial(self._work, batch, judged=not self._closed))
-                if ending is not None:
-                    return ending
-            if self._closed and not self._waiting:
-                return None
+        return await in_thread(self._work, self._name)
 
-    def _work(self, batch: list[tuple[Event, int]], *, judged: bool) -> EndReason | None:
-        """In the thread: pass on the events and judge after each; without events, judge once."""
-        for event, weight_bytes in batch:
-            try:
-                if self._on_event is not None:
-                    self._on_event(event)
-            except Exception as exc:
-                return EndReason(Ender.CALLBACK, str(exc) or type(exc).__name__)
-            self._take(event, weight_bytes)
-            if judged and not self._closed and (ending := self._judge()) is not None:
+    def _work(self) -> EndReason | None:
+        """In the thread: pass on each event and judge after it. After `close`, no more is judged."""
+        while not (self._closed and self._waiting.empty()):
+            if (entry := self._waiting.get()) is not None:
+                event, weight_bytes = entry
+                self._bytes_out += weight_bytes
+                try:
+                    if self._on_event is not None:
+                        self._on_event(event)
+                except Exception as exc:
+                    return EndReason(Ender.CALLBACK, str(exc) or type(exc).__name__)
+                self._take(event, weight_bytes)
+            if not self._closed and (ending := self._judge()) is not None:
                 return ending
-        return self._judge() if judged and not batch else None
+        return None
 
     def _take(self, event: Event, weight_bytes: int) -> None:
         self._events.append(event)

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from agent_preflight.runner.loop import StopSignal, UserThread, done_before, run_blocking, run_cancellable
+from agent_preflight.runner.loop import StopSignal, done_before, in_thread, run_blocking, run_cancellable
 
 
 def test_it_works_where_a_loop_runs_already() -> None:
@@ -105,48 +105,37 @@ async def test_the_wait_for_a_task_ends_when_the_event_comes_first() -> None:
     assert await done_before(asyncio.ensure_future(asyncio.sleep(0)), asyncio.Event())
 
 
-async def test_functions_run_in_order_in_one_thread_that_is_not_the_loops() -> None:
-    user_thread, seen = UserThread("t"), []
-    for number in range(3):
-        await user_thread.call(lambda number=number: seen.append((number, threading.current_thread().name)))  # type: ignore[misc]
-    user_thread.close()
-    assert seen == [(0, "t"), (1, "t"), (2, "t")]
-
-
-async def test_results_and_exceptions_come_back() -> None:
-    user_thread = UserThread("t")
-    assert await user_thread.call(lambda: 7) == 7
+async def test_results_and_exceptions_of_user_code_come_back() -> None:
+    assert await in_thread(lambda: threading.current_thread().name, "t") == "t"
     with pytest.raises(ZeroDivisionError):
-        await user_thread.call(lambda: 1 // 0)
-    user_thread.close()
+        await in_thread(lambda: 1 // 0, "t")
 
 
-async def test_a_function_that_exits_the_thread_is_an_error_and_no_end() -> None:
-    user_thread = UserThread("t")
-
+async def test_user_code_that_exits_its_thread_is_an_error_and_no_end() -> None:
     def leave() -> None:
         raise SystemExit(3)
 
     with pytest.raises(RuntimeError, match="SystemExit"):
-        await user_thread.call(leave)
-    assert await user_thread.call(lambda: 1) == 1
-    user_thread.close()
+        await in_thread(leave, "t")
 
 
 async def test_the_loop_goes_on_while_user_code_is_slow() -> None:
-    user_thread, release = UserThread("t"), threading.Event()
-    slow = asyncio.ensure_future(user_thread.call(release.wait))
+    release = threading.Event()
+    slow = asyncio.ensure_future(in_thread(release.wait, "t"))
     await asyncio.sleep(0)
     release.set()  # only a free loop comes to this line
     assert await slow
-    user_thread.close()
 
 
-async def test_a_wait_that_was_given_up_leaves_the_thread_usable() -> None:
-    user_thread, release = UserThread("t"), threading.Event()
-    slow = asyncio.ensure_future(user_thread.call(release.wait))
+async def test_a_wait_that_was_given_up_leaves_user_code_running() -> None:
+    release, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        release.wait()
+        ended.set()
+
+    slow = asyncio.ensure_future(in_thread(work, "t"))
     await asyncio.sleep(0)
     slow.cancel()
     release.set()
-    assert await user_thread.call(lambda: 1) == 1
-    user_thread.close()
+    assert await asyncio.to_thread(ended.wait, 60)

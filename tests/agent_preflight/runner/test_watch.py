@@ -1,13 +1,13 @@
 """The user's code in a trial."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from agent_preflight.eject import EjectDecision, EjectPolicy
 from agent_preflight.models import BudgetStatus
-from agent_preflight.runner.loop import UserThread
 from agent_preflight.runner.progress import TrialProgress
 from agent_preflight.runner.watch import Watch
 from agent_preflight.runs.trial_state import Ender, EndReason
@@ -42,24 +42,29 @@ def trial(balance: Balance | None = None) -> TrialProgress:
     return TrialProgress("a", "m/m", 10**12, balance=balance or Balance())
 
 
+LAST = {"type": "last"}
+"""An event after which the watch is closed. The policy does not judge it."""
+
+
 async def judged(
     policy: EjectPolicy,
     events: Events,
-    on_event: Callable[[dict[str, Any]], object] | None = None,
+    on_event: Callable[[dict[str, Any]], object] = lambda event: None,
     balance: Balance | None = None,
+    **limits: int,
 ) -> tuple[EndReason | None, Watch]:
-    """Hand on the events one after another and close."""
-    user_thread = UserThread("watch")
-    watch = Watch(policy, on_event, user_thread, lambda: trial(balance), lambda line: None)
-    running = asyncio.ensure_future(watch.run())
-    for event in events:
-        watch.event(event, 100)
-    await asyncio.sleep(0)  # the watch hands all of them to its thread
-    await user_thread.call(lambda: None)
-    watch.close()
-    ending = await running
-    user_thread.close()
-    return ending, watch
+    """Pass on the events one after another and close. An event may have a `weight` in bytes."""
+
+    def close_after_last(event: dict[str, Any]) -> None:
+        if event is LAST:
+            watch.close()
+        else:
+            on_event(event)
+
+    watch = Watch("watch", policy, close_after_last, lambda: trial(balance), lambda line: None, **limits)
+    for event in (*events, LAST):
+        watch.event(event, event.get("weight", 100))
+    return await watch.run(), watch
 
 
 async def test_the_policy_is_asked_on_every_event_with_what_came_so_far() -> None:
@@ -71,14 +76,12 @@ async def test_the_policy_is_asked_on_every_event_with_what_came_so_far() -> Non
 async def test_a_settlement_or_a_second_asks_without_an_event() -> None:
     policy = Recording(lambda events, context, status: status.spent)
     balance = Balance(limit_pusd=10**12, posted_pusd=5 * 10**11, calls=3, calls_in_flight=1, spent=True)
-    user_thread = UserThread("watch")
-    watch = Watch(policy, None, user_thread, lambda: trial(balance), lambda line: None)
+    watch = Watch("watch", policy, None, lambda: trial(balance), lambda line: None)
     watch.look()
     assert await watch.run() == EndReason(Ender.EJECTED, "told to")
     count, context, status = policy.asked[0]
     assert (count, context["calls"], context["calls_in_flight"]) == (0, 3, 1)
     assert (status.used, status.limit) == (0.5, 1.0)
-    user_thread.close()
 
 
 async def test_the_context_has_the_dollars_of_the_account_and_keeps_a_policys_notes() -> None:
@@ -151,34 +154,46 @@ async def test_an_ejection_stops_at_the_event_that_caused_it() -> None:
     assert len(policy.asked) == 2
 
 
-async def test_events_that_wait_at_the_end_are_still_handed_on_but_not_judged() -> None:
-    heard: list[object] = []
-    policy, user_thread = Recording(), UserThread("watch")
-    watch = Watch(policy, heard.append, user_thread, trial, lambda line: None)
+async def test_events_that_wait_at_the_end_are_still_passed_on_but_not_judged() -> None:
+    events: list[object] = []
+    policy = Recording()
+    watch = Watch("watch", policy, events.append, trial, lambda line: None)
     watch.event({"type": "x"}, 100)
     watch.close()
+    watch.event({"type": "y"}, 100)
     assert await watch.run() is None
-    assert (len(heard), policy.asked) == (1, [])
-    user_thread.close()
+    assert (events, policy.asked, watch.dropped) == ([{"type": "x"}], [], 1)
 
 
-async def test_large_events_are_forgotten_before_they_fill_memory_and_that_is_counted() -> None:
-    policy, user_thread = Recording(), UserThread("watch")
-    watch = Watch(policy, None, user_thread, trial, lambda line: None, kept_bytes_max=1000)
-    running = asyncio.ensure_future(watch.run())
-    for weight_bytes in (400, 400, 400, 2000, 400):
-        watch.event({"type": "x"}, weight_bytes)
-    await asyncio.sleep(0)
-    await user_thread.call(lambda: None)
-    watch.close()
-    await running
+async def test_user_code_runs_in_one_thread_that_is_not_the_loops() -> None:
+    names: list[str] = []
+    await judged(Recording(), [{"type": "x"}] * 3, lambda event: names.append(threading.current_thread().name))
+    assert names == ["watch"] * 3
+
+
+async def test_large_events_are_dropped_before_they_fill_memory_and_that_is_counted() -> None:
+    policy = Recording()
+    events = [{"type": "x", "weight": weight_bytes} for weight_bytes in (400, 400, 400, 2000, 400)]
+    _, watch = await judged(policy, events, kept_bytes_max=1000)
     assert [count for count, _, _ in policy.asked] == [1, 2, 2, 0, 1]
     assert watch.forgotten == 4
-    user_thread.close()
 
 
 def test_large_events_that_wait_for_slow_user_code_are_dropped_and_counted() -> None:
-    watch = Watch(Recording(), None, UserThread("watch"), trial, lambda line: None, backlog_bytes_max=1000)
+    watch = Watch("watch", Recording(), None, trial, lambda line: None, backlog_bytes_max=1000)
     for _ in range(5):
         watch.event({"type": "x"}, 400)
     assert watch.dropped == 3
+
+
+async def test_events_that_were_passed_on_make_room_for_others() -> None:
+    policy = Recording()
+    watch = Watch("watch", policy, None, trial, lambda line: None, backlog_bytes_max=1000)
+    running = asyncio.ensure_future(watch.run())
+    for count in (1, 2, 3):
+        watch.event({"type": "x"}, 900)
+        while len(policy.asked) < count:
+            await asyncio.sleep(0.001)
+    watch.close()
+    await running
+    assert watch.dropped == 0
