@@ -1,6 +1,6 @@
 """A whole run. Every public function goes through `run_field`.
 
-trials planned -> machine checked -> dead runs swept -> folder locked -> checks -> plan.json -> proxy -> trials -> proxy stopped
+trials planned -> dead runs swept -> folder locked -> machine checked -> checks -> plan.json -> proxy -> trials -> proxy stopped
 -> lock released
 """
 
@@ -23,13 +23,11 @@ from agent_preflight.provision import get_account_balance
 from agent_preflight.runner.cleanup import clean_up
 from agent_preflight.runner.drive import run_trial
 from agent_preflight.runner.loop import StopSignal, in_thread
-from agent_preflight.runner.machine_check import MachineReport, mount_sources_of
+from agent_preflight.runner.machine_check import check_machine
 from agent_preflight.runner.messages import announce, how_to_stop, no_credit, stopping
 from agent_preflight.runner.preparation import (
     SandboxSetup,
     check_all,
-    due_trials,
-    look_first,
     open_folder,
     prepare_sandboxes,
     run_id_of,
@@ -80,15 +78,14 @@ async def run_field(request: RunRequest, stop: StopSignal, progress: RunProgress
     }
     aliases = list(policies)
     async with _engine(request) as engine:
-        report = await look_first(request, due_trials(request, trials), engine, stop)
         if request.may_have_begun:
             await sweep_for(request, aliases, engine)
         with open_folder(request, run_id, aliases) as folder:
             if request.settings.run_id is None and folder.path.name != run_id:  # that name was taken
                 run_id = folder.path.name
                 trials = trials_of(request, run_id)
-            run = _FieldRun(request, folder, run_id, stop, progress, engine)
-            return await run.run(trials, policies, report)
+            run = _FieldRun(request, folder, run_id, stop, progress, engine, policies)
+            return await run.run(trials)
 
 
 def _engine(request: RunRequest) -> AbstractAsyncContextManager[Engine | None]:
@@ -111,6 +108,7 @@ class _FieldRun:
     stop: StopSignal
     progress: RunProgress
     engine: Engine | None
+    policies: Mapping[str, EjectPolicy]
 
     def __post_init__(self) -> None:
         self._running: dict[str, RunningTrial] = {}
@@ -121,9 +119,7 @@ class _FieldRun:
         self._credit = AccountCredit(self._balance_usd, self._no_credit)
         self._held_back: list[str] = []
 
-    async def run(
-        self, trials: Sequence[TrialPlan], policies: Mapping[str, EjectPolicy], report: MachineReport
-    ) -> Finished:
+    async def run(self, trials: Sequence[TrialPlan]) -> Finished:
         """Run the trials that are due. Steps that do not need each other's results run at the same time."""
         request, folder = self.request, self.folder
         try:
@@ -138,20 +134,24 @@ class _FieldRun:
             sweep = (  # of a run that may have begun, it came before the folder was opened
                 None
                 if request.may_have_begun
-                else self._begin(sweep_for(request, list(policies), self.engine), "sweep")
+                else self._begin(sweep_for(request, list(self.policies), self.engine), "sweep")
             )
             if due:
-                work = prepare_sandboxes(
-                    self.engine, request.settings, request.gate_base, folder.path, folder.short_dir
-                )
+                folder.is_wanted = False
+                settings, gate_base = request.settings, request.gate_base
+                report = await check_machine(self.engine, settings, due, gate_base, makes_sources=request.makes_sources)
+                checking = self._begin(check_all(request, self.stop, report), "checks")
+                if report.problems:
+                    await checking  # it raises
+                work = prepare_sandboxes(self.engine, settings, gate_base, folder.path, folder.short_dir)
                 preparing = self._begin(work, "preparation")
-                sources = mount_sources_of(self.engine, request.settings, due, makes_sources=request.makes_sources)
-                await check_all(request, self.stop, folder, report, sources)
+                await checking
+                folder.is_wanted = True  # also if a person stopped the run: its folder is named at the end
                 if not self.stop.ending.is_set():
                     folder.write_plan(previous.continued(document))
                     announce(request, folder.path, self.run_id, due)
                     self.progress.begin("" if request.single else how_to_stop(request, self.run_id))
-                    results |= await self._run_due(due, policies, preparing)
+                    results |= await self._run_due(due, preparing)
             if sweep is not None:
                 await sweep
             in_order = [results[trial.alias] for trial in trials if trial.alias in results]
@@ -176,9 +176,7 @@ class _FieldRun:
         )
         return Sidecar(config, folder.short_dir, self._on_ledger_event, self._on_dead_proxy, request.say)
 
-    async def _run_due(
-        self, due: Sequence[TrialPlan], policies: Mapping[str, EjectPolicy], preparing: asyncio.Task[SandboxSetup]
-    ) -> dict[str, RunResult]:
+    async def _run_due(self, due: Sequence[TrialPlan], preparing: asyncio.Task[SandboxSetup]) -> dict[str, RunResult]:
         """Run the due trials, several at once. Returns the results of those that began, by alias."""
         starting = self._begin(self._start_proxy(preparing), "proxy start")
         try:
@@ -198,9 +196,7 @@ class _FieldRun:
                 setup=setup,
                 authority=await self._authority(),
             )
-            results = await asyncio.gather(
-                *(self._one(plan, number, policies[plan.alias], context) for number, plan in enumerate(due))
-            )
+            results = await asyncio.gather(*(self._one(plan, number, context) for number, plan in enumerate(due)))
             await starting  # if the proxy did not start, every trial has ended, and that is the run's error
             return {result.alias: result for result in results if result is not None}
         finally:
@@ -225,7 +221,7 @@ class _FieldRun:
             return None
         return await asyncio.to_thread(make_authority, self.run_id, datetime.now(UTC))  # the proxy starts meanwhile
 
-    async def _one(self, plan: TrialPlan, number: int, policy: EjectPolicy, context: RunContext) -> RunResult | None:
+    async def _one(self, plan: TrialPlan, number: int, context: RunContext) -> RunResult | None:
         async with self._slots.slot(plan.alias):
             if self.stop.ending.is_set():
                 self.progress.update(plan.alias, state="not started")
@@ -236,7 +232,7 @@ class _FieldRun:
                 return None
             if self.request.settings.resume:
                 set_aside(self.folder.trial_dir(plan.alias))
-            trial = self._running[plan.alias] = RunningTrial(plan, number, policy, context)
+            trial = self._running[plan.alias] = RunningTrial(plan, number, self.policies[plan.alias], context)
             if (reason := self._slots.stopped(plan.alias)) is not None:
                 trial.end(EndReason(Ender.STOPPED, reason))
             result = await (run_trial(trial) if reason is None else clean_up(trial))

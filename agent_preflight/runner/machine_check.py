@@ -43,9 +43,15 @@ FOLDER_MODE = 0o777
 
 @dataclass(slots=True)
 class MachineReport:
-    """What a check of this machine found: failures and warnings. Nothing of what is in order."""
+    """What a check of this machine found.
+
+    Attributes:
+        lines: Failures and warnings. Nothing of what is in order.
+        missing: Folders to be made for mounts, if nothing is wrong.
+    """
 
     lines: list[CheckLine] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
 
     @property
     def problems(self) -> list[str]:
@@ -142,7 +148,7 @@ def _mounts(
     report.fail(MOUNTS, *(f"Two mounts go to {target} in the container: leave one off." for target in twice))
     if binds(_host_config(settings)) and not engine.url.startswith(LOCAL):
         report.warn(MOUNTS, f"not looked at: the paths are those of the machine behind {engine.url}")
-    problems, _ = check_sources(mount_sources_of(engine, settings, trials, makes_sources=makes_sources))
+    problems, report.missing = check_sources(mount_sources_of(engine, settings, trials, makes_sources=makes_sources))
     report.fail(MOUNTS, *problems)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -13,13 +13,11 @@ from pathlib import Path
 from agent_preflight.base.config import Environment
 from agent_preflight.docker.gates import GateMode, choose_gate_mode
 from agent_preflight.docker.images import agents_image, ensure_image
-from agent_preflight.docker.mounts import Bind
 from agent_preflight.docker.sandbox import DockerSandbox
 from agent_preflight.engine.client import Engine, Image
 from agent_preflight.options.settings import RunSettings
 from agent_preflight.runner.loop import StopSignal, done_before, in_thread
-from agent_preflight.runner.machine_check import MachineReport, check_machine, check_sources, make_folders, say_all
-from agent_preflight.runner.resume import kept_results
+from agent_preflight.runner.machine_check import MachineReport, make_folders, say_all
 from agent_preflight.runs.choice import named_run
 from agent_preflight.runs.folder import RunFolder, open_named, open_new, open_resumed, open_single
 from agent_preflight.runs.plan import TrialPlan, default_run_id, network_access, plan_trials
@@ -44,15 +42,6 @@ def run_id_of(request: RunRequest) -> str:
 def trials_of(request: RunRequest, run_id: str) -> tuple[TrialPlan, ...]:
     """Return a run's trials, each with a sub-key's name of its own. Raises as `plan_trials`."""
     return plan_trials(request.settings, run_id, lambda: secrets.token_hex(KEY_NAME_BYTES))
-
-
-def due_trials(request: RunRequest, trials: Sequence[TrialPlan]) -> tuple[TrialPlan, ...]:
-    """Return the trials that are to begin: of a run that goes on, those whose results are not kept."""
-    if not request.settings.resume or request.settings.run_id is None:
-        return tuple(trials)
-    budgets = {trial.alias: trial.budget_pusd for trial in trials}
-    kept = kept_results(request.runs_dir / request.settings.run_id, budgets, retry_failed=request.settings.retry_failed)
-    return tuple(trial for trial in trials if trial.alias not in kept)
 
 
 async def sweep_for(request: RunRequest, aliases: Sequence[str], engine: Engine | None) -> None:
@@ -105,49 +94,26 @@ async def checked(check: Callable[[], object], stop: StopSignal) -> None:
         checking.cancel()
 
 
-async def check_all(
-    request: RunRequest, stop: StopSignal, folder: RunFolder, report: MachineReport, sources: Iterable[Bind]
-) -> None:
-    """Run the checks that come before a run's keys. Its folder stays only if nothing is wrong.
+async def check_all(request: RunRequest, stop: StopSignal, report: MachineReport) -> None:
+    """Run the checks that come before a run's keys. Afterwards folders exist for all mounts.
 
     Args:
         request: What to do.
         stop: How a person ends it early.
-        folder: The run's.
-        report: What `look_first` returned.
-        sources: Paths that trials mount; folders are made for those that are missing.
-    """
-    folder.is_wanted = False
-    if request.preflight is not None:
-        await checked(partial(request.preflight, found=report.lines), stop)
-    else:
-        say_all(report.lines, request.say)
-    if not stop.ending.is_set():
-        problems, missing = check_sources(sources)
-        if problems:
-            raise ConfigError("\n".join(problems))
-        make_folders(missing, request.say)
-    folder.is_wanted = True  # also if a person stopped the run: its folder is named at the end
-
-
-async def look_first(
-    request: RunRequest, trials: Sequence[TrialPlan], engine: Engine | None, stop: StopSignal
-) -> MachineReport:
-    """Return what a person should know of this machine before the trials begin. If something is wrong, run the checks too.
+        report: What is wrong on this machine, and what a person should know.
 
     Raises:
-        PreflightError: Something is wrong; the report has been printed.
-        ConfigError: Something is wrong, and there are no checks.
+        PreflightError: Something is wrong. The report of the checks has been printed.
+        ConfigError: Something is wrong on this machine, and the checks are left out.
     """
-    if not trials:
-        return MachineReport()
-    base, makes_sources = request.gate_base, request.makes_sources
-    report = await check_machine(engine, request.settings, trials, base, makes_sources=makes_sources)
-    if not report.problems:
-        return report
     if request.preflight is not None:
         await checked(partial(request.preflight, found=report.lines), stop)
-    raise ConfigError("\n".join(report.problems))
+    if report.problems:
+        raise ConfigError("\n".join(report.problems))
+    if request.preflight is None:
+        say_all(report.lines, request.say)
+    if not stop.ending.is_set():
+        make_folders(report.missing, request.say)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,12 +21,9 @@ from agent_preflight.options.settings import RunSettings, read_settings
 from agent_preflight.runner.api import request_of, run_multi
 from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import StopSignal, run_blocking
-from agent_preflight.runner.machine_check import MachineReport
 from agent_preflight.runner.preparation import (
     SandboxSetup,
     checked,
-    due_trials,
-    look_first,
     open_folder,
     prepare_sandboxes,
     run_id_of,
@@ -90,25 +87,6 @@ def test_a_run_that_was_begun_says_how_to_go_on_as_its_user_writes_it(tmp_path: 
     for each, told in ((asked, "resume=True"), (replace(asked, origin=Origin()), "--resume n")):
         with pytest.raises(ConfigError, match=rf"go on with it \({told}\), or choose another"):
             opened(each)
-
-
-def test_nothing_of_this_machine_is_looked_at_where_every_trial_is_kept(tmp_path: Path) -> None:
-    (tmp_path / "runs" / "r" / "a").mkdir(parents=True)
-    summary = tmp_path / "runs" / "r" / "a" / "summary.json"
-    summary.write_text(json.dumps({"preflight": {"status": "failed", "ended_by": "agent"}}))
-    asked = request(tmp_path, run_id="r", resume=True, sandbox="docker", image_name="img")
-    no_engine: Any = object()
-
-    def look(asked: RunRequest) -> MachineReport:
-        return asyncio.run(look_first(asked, due_trials(asked, trials_of(asked, "r")), no_engine, StopSignal()))
-
-    assert look(asked) == MachineReport()
-    two = request(
-        tmp_path, run_id="r", resume=True, models=[("m/m", "a"), ("m/m", "b")], sandbox="docker", image_name="img"
-    )
-    for due in (replace(asked, settings=replace(asked.settings, retry_failed=True)), two):
-        with pytest.raises(AttributeError):
-            look(due)
 
 
 def test_every_plan_has_a_key_name_of_its_own(tmp_path: Path) -> None:

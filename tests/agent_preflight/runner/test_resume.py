@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -336,6 +337,21 @@ def test_a_finished_run_goes_on_with_nothing(trials: Field) -> None:
     assert keys_of(trials, "a") == 1
     with pytest.raises(ConfigError, match="resume=True"):
         trials.run({"a": DONE}, run_id="r")
+
+
+@pytest.mark.wire
+def test_this_machine_is_not_checked_if_every_trial_is_kept(trials: Field, tmp_path: Path) -> None:
+    program = tmp_path / "agent"
+    program.write_text(f"#!{sys.executable}\nimport sys; sys.exit(3)")
+    program.chmod(0o755)
+    options: dict[str, Any] = {"run_id": "r", "command": [str(program)]}
+    trials.run({"a": ""}, **options)
+    program.unlink()
+    (result,) = trials.run({"a": ""}, **options, resume=True)
+    assert result.error == "the agent ended with exit code 3"
+    with pytest.raises(ConfigError, match=f"The agent's program {program} does not exist"):
+        trials.run({"a": ""}, **options, resume=True, retry_failed=True)
+    assert (trials.runs_dir / "r" / "plan.json").exists()
 
 
 FAILS_ONCE = """
