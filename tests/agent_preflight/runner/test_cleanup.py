@@ -7,7 +7,9 @@ from agent_preflight.events import EventLogger
 from agent_preflight.runner import cleanup
 from agent_preflight.runs.result import exit_code
 from agent_preflight.runs.trial_state import TrialState
+from agent_preflight.sidecar.control_client import ControlClient, ControlError
 from openrouter_sim import Scenario
+from preflight_proxy.base.control_messages import AccountSpec, Balance
 from tests.support.trial_field import Field
 
 pytestmark = pytest.mark.wire
@@ -87,3 +89,39 @@ def test_a_key_usage_above_the_ledger_is_drift(trials: Field, monkeypatch: pytes
     (result,) = trials.run({"a": "call()"})
     assert result.preflight["key_usage_usd"] == "9.5"
     assert exit_code([result]) == 3
+
+
+def test_an_account_that_the_proxy_does_not_know_needs_no_freeze(
+    trials: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy refused to open it, so no call was let through."""
+    refuse_to_open(monkeypatch)
+    (result,) = trials.run({"a": "call()"})
+    assert (result.error, result.cost_usd) == ("the key's usage cannot be read", None)
+    assert set(result.preflight["cleanup"].values()) == {"ok"}
+
+
+def test_a_freeze_that_fails_otherwise_is_no_proof_that_there_is_no_account(
+    trials: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials.may_differ = True  # the key stays, because it is not known what was spent with it
+    refuse_to_open(monkeypatch)
+
+    async def freeze(client: ControlClient, account_id: str, reason: str) -> Balance:
+        raise ControlError(500, "internal", "something else is wrong")
+
+    monkeypatch.setattr(ControlClient, "freeze", freeze)
+    (result,) = trials.run({"a": "call()"})
+    steps = result.preflight["cleanup"]
+    assert (steps["freeze"], steps["settle"], steps["sub_key"]) == ("failed", "failed", "unverified")
+    assert "freeze: something else is wrong" in result.preflight["warnings"]
+    assert exit_code([result]) == 5
+
+
+def refuse_to_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the proxy answer the opening of an account with an error."""
+
+    async def refuse(client: ControlClient, account_id: str, spec: AccountSpec) -> Balance:
+        raise ControlError(502, "upstream", "the key's usage cannot be read")
+
+    monkeypatch.setattr(ControlClient, "open", refuse)
