@@ -5,9 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from agent_preflight.runner.drive import not_handed_over
+from agent_preflight.sandboxes.interface import Pipes
+from agent_preflight.sandboxes.process import ProcessSandbox
+from agent_preflight.sidecar import Sidecar
 from agent_preflight.status import status_main
+from preflight_proxy.base.control_messages import AccountSpec, Balance, LedgerEvent
 from tests.support.trial_field import DEAR_MODEL, Field
 
 pytestmark = pytest.mark.wire
@@ -208,3 +213,26 @@ def test_a_gate_that_does_not_come_is_reported_by_where_it_should_have_come() ->
     assert "share a unix socket" in not_handed_over(None, None)
     portable = not_handed_over("172.17.0.1", "172.17.0.1%docker0:4711")
     assert "at 172.17.0.1, TCP port 4711: a firewall" in portable
+
+
+def test_a_gate_that_is_lost_while_the_agent_is_started_ends_the_trial(
+    trials: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sidecars: list[Sidecar] = []
+    own_open, own_start = Sidecar.open, ProcessSandbox.start
+
+    async def open_account(sidecar: Sidecar, account_id: str, spec: AccountSpec) -> Balance:
+        sidecars.append(sidecar)
+        return await own_open(sidecar, account_id, spec)
+
+    async def start(sandbox: ProcessSandbox) -> Pipes:
+        balance = await sidecars[0].balance("a")
+        lost = structs.replace(balance, gate="lost", as_of=balance.as_of + 10**6)
+        sidecars[0]._on_event(LedgerEvent(type="gate", account="a", state="lost", balance=lost))
+        return await own_start(sandbox)
+
+    monkeypatch.setattr(Sidecar, "open", open_account)
+    monkeypatch.setattr(ProcessSandbox, "start", start)
+    result = only(trials, SLEEP, timeout_s=20)
+    assert result.preflight["ended_by"] == "gate_lost"
+    assert set(result.preflight["cleanup"].values()) == {"ok"}
