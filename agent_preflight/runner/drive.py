@@ -130,14 +130,6 @@ def _gate(trial: RunningTrial) -> GateSpec | None:
     return GateSpec(socket, reach.ports, tls, reach.openings, reach.way_out, portal_pass)
 
 
-def _portal(trial: RunningTrial, gate: GateSpec | None) -> ForwarderTarget | None:
-    host, place = trial.run.setup.gate.host, trial.run.sidecar.portal
-    if gate is None or gate.portal_pass is None or host is None:
-        return None
-    assert place is not None
-    return ForwarderTarget(host, int(place.rpartition(":")[2]), gate.portal_pass)
-
-
 async def _open_account(trial: RunningTrial, token: Secret, gate: GateSpec | None) -> None:
     assert trial.sub_key is not None
     spec = AccountSpec(
@@ -169,6 +161,11 @@ def _spec(trial: RunningTrial, token: Secret, gate: GateSpec | None) -> AgentSpe
         own_authority=inside,
     )
     env |= network_env(access, user, in_container=inside, network=settings.agents_network, image=run.setup.image_env)
+    portal = None
+    if gate is not None and gate.portal_pass is not None:
+        portal = ForwarderTarget(
+            str(run.setup.gate.host), int(str(run.sidecar.portal).rpartition(":")[2]), gate.portal_pass
+        )
     docker_args = settings.engine_options if inside else DockerArgs()
     return AgentSpec(
         run_id=run.run_id,
@@ -184,7 +181,7 @@ def _spec(trial: RunningTrial, token: Secret, gate: GateSpec | None) -> AgentSpe
         docker_args=docker_args,
         output=beside_mounts(output_policy(settings), docker_args.agent),
         services=access.names,
-        portal=_portal(trial, gate),
+        portal=portal,
     )
 
 

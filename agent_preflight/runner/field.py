@@ -138,12 +138,11 @@ class _FieldRun:
             )
             if due:
                 folder.is_wanted = False
-                settings, gate_base = request.settings, request.gate_base
-                report = await check_machine(self.engine, settings, due, gate_base, makes_sources=request.makes_sources)
+                report = await check_machine(self.engine, request, due)
                 checking = self._begin(check_all(request, self.stop, report), "checks")
                 if report.problems:
                     await checking  # it raises
-                work = prepare_sandboxes(self.engine, settings, gate_base, folder.path, folder.short_dir)
+                work = prepare_sandboxes(self.engine, request, folder.path, folder.short_dir)
                 preparing = self._begin(work, "preparation")
                 await checking
                 folder.is_wanted = True  # also if a person stopped the run: its folder is named at the end

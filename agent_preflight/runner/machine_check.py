@@ -31,6 +31,7 @@ from agent_preflight.options.container_options import SEALED, merge
 from agent_preflight.options.settings import RunSettings, unused_by_processes
 from agent_preflight.runs.folder import open_try
 from agent_preflight.runs.plan import TrialPlan
+from agent_preflight.runs.request import RunRequest
 from preflight_proxy.core.errors import ConfigError, OperatingError
 
 MEMORY_BYTES_MIN = 6 * 2**20
@@ -75,35 +76,27 @@ class MachineReport:
             self.fail(name, str(exc))
 
 
-async def check_machine(
-    engine: Engine | None,
-    settings: RunSettings,
-    trials: Sequence[TrialPlan],
-    gate_base: str | None = None,
-    *,
-    makes_sources: bool = True,
-) -> MachineReport:
+async def check_machine(engine: Engine | None, request: RunRequest, trials: Sequence[TrialPlan]) -> MachineReport:
     """Return what prevents a run on this machine. Makes no key and no folder, and starts no container.
 
     Args:
         engine: Where containers are made; None for processes.
-        settings: What all trials have in common.
+        request: What is to be done.
         trials: The trials that are due.
-        gate_base: What the gate image is built on; None for `PREFLIGHT_GATE_BASE`, else the usual one.
-        makes_sources: Folders are made for mounts that agents may write to and that are missing; else they are errors.
     """
+    settings = request.settings
     report = MachineReport()
     if engine is None:
         report.fail(PROGRAM, *(_no_program(trial.command, settings.env) for trial in trials))
         if unused := unused_by_processes(settings):
             report.warn(SANDBOX, f"not used with --sandbox process: {', '.join(unused)}")
         return report
-    _mounts(report, engine, settings, trials, makes_sources=makes_sources)
+    _mounts(report, engine, request, trials)
     with report.failing("Network"):
         await _network(engine, settings.network)
     with report.failing("Workspace"):
         link_copies(settings.workspace_path)
-    image = await _images(report, engine, settings, gate_base or Environment.read().gate_base)
+    image = await _images(report, engine, settings, request.gate_base or Environment.read().gate_base)
     await _volumes(report, engine, settings, trials)
     await _limits(report, engine, settings)
     if image is not None:
@@ -114,41 +107,30 @@ async def check_machine(
     return report
 
 
-def mount_sources_of(
-    engine: Engine | None, settings: RunSettings, trials: Sequence[TrialPlan], *, makes_sources: bool
-) -> list[Bind]:
-    """Return the paths of this machine that trials mount; none if the engine is on another machine.
-
-    A source with a placeholder is one folder per trial, and is made if the agent may write to it.
-    """
-    if engine is None or not engine.url.startswith(LOCAL):
-        return []
-    plain = binds(_host_config(settings))
-    return [
-        replace(bind, is_made=bind.is_made and (makes_sources or bind.path != as_given.path))
-        for trial in trials
-        for as_given, bind in zip(plain, binds(_host_config(settings, trial)), strict=True)
-    ]
-
-
 def _host_config(settings: RunSettings, trial: TrialPlan | None = None) -> Mapping[str, Any]:
     """Return what the engine is asked for the agent's container. With a trial, the placeholders in its mounts are replaced."""
     settings = settings if trial is None else replace(settings, mounts=trial.mounts)
     return settings.engine_options.agent.get("HostConfig") or {}
 
 
-def _mounts(
-    report: MachineReport, engine: Engine, settings: RunSettings, trials: Sequence[TrialPlan], *, makes_sources: bool
-) -> None:
+def _mounts(report: MachineReport, engine: Engine, request: RunRequest, trials: Sequence[TrialPlan]) -> None:
+    settings = request.settings
     with report.failing(MOUNTS):
         for trial in trials:
             refuse_sockets(_host_config(settings, trial))
     used = [*targets(settings.engine_options.agent), BUDGET_MOUNT, GATE_MOUNT]
     twice = (target for target in used if used.count(target) > 1)
     report.fail(MOUNTS, *(f"Two mounts go to {target} in the container: leave one off." for target in twice))
-    if binds(_host_config(settings)) and not engine.url.startswith(LOCAL):
+    plain = binds(_host_config(settings))
+    if plain and not engine.url.startswith(LOCAL):
         report.warn(MOUNTS, f"not looked at: the paths are those of the machine behind {engine.url}")
-    problems, report.missing = check_sources(mount_sources_of(engine, settings, trials, makes_sources=makes_sources))
+        return
+    sources = [  # one with a placeholder is a folder for each trial, and is made if the agent may write to it
+        replace(bind, is_made=bind.is_made and (request.makes_sources or bind.path != as_given.path))
+        for trial in trials
+        for as_given, bind in zip(plain, binds(_host_config(settings, trial)), strict=True)
+    ]
+    problems, report.missing = check_sources(sources)
     report.fail(MOUNTS, *problems)
 
 

@@ -188,15 +188,14 @@ class AgentEnd:
     def _take_error(self, event: Mapping[str, Any]) -> None:
         match event:
             case {"type": "agent_end", "messages": list(messages)}:
-                messages_of_agent = [
-                    each for each in messages if isinstance(each, Mapping) and each.get("role") == "assistant"
-                ]
-            case {"type": "message_end", "message": {"role": "assistant"} as message}:
-                messages_of_agent = [message]
+                pass
+            case {"type": "message_end", "message": message}:
+                messages = [message]
             case _:
                 return
-        if messages_of_agent:
-            self.error = _error_of(messages_of_agent[-1])
+        for message in messages:
+            if isinstance(message, Mapping) and message.get("role") == "assistant":
+                self.error = _error_of(message)
 
 
 def _error_of(message: Mapping[str, Any]) -> str:

@@ -133,15 +133,12 @@ class SandboxSetup:
     image_env: Mapping[str, str] = field(default_factory=dict)
 
 
-async def prepare_sandboxes(
-    engine: Engine | None, settings: RunSettings, gate_base: str | None, run_dir: Path, short_dir: Path
-) -> SandboxSetup:
+async def prepare_sandboxes(engine: Engine | None, request: RunRequest, run_dir: Path, short_dir: Path) -> SandboxSetup:
     """Return what a run's trials run in. For containers, all images exist afterwards.
 
     Args:
         engine: Where containers are made; None for processes.
-        settings: What all trials have in common.
-        gate_base: What the gate image is built on; None for `PREFLIGHT_GATE_BASE`, else the usual one.
+        request: What is to be done.
         run_dir: The run's folder.
         short_dir: The run's directory for sockets.
 
@@ -150,8 +147,9 @@ async def prepare_sandboxes(
     """
     if engine is None:
         return SandboxSetup(ProcessSandbox)
+    settings = request.settings
     image = await agents_image(engine, settings.image_name)
-    gate_image = await ensure_image(engine, "gate", gate_base or Environment.read().gate_base)
+    gate_image = await ensure_image(engine, "gate", request.gate_base or Environment.read().gate_base)
     gate = await choose_gate_mode(engine, settings.gate, gate_image, run_dir, short_dir)
     ports = network_access(settings).ports
     sentences = tuple(filter(None, (_platform_warning(image, engine, settings), gate.sentence)))

@@ -125,13 +125,13 @@ def kept_results(run_dir: Path, budgets: Mapping[str, int], *, retry_failed: boo
         budgets: The budgets of all its trials in pico-USD, by alias.
         retry_failed: Trials that failed begin again.
     """
-    summaries = {alias: read_json_object(run_dir / alias, SUMMARY) for alias in budgets if (run_dir / alias).is_dir()}
-    results = {alias: result_of_summary(summary) for alias, summary in summaries.items() if summary}
-    return {
-        alias: result
-        for alias, result in results.items()
-        if not begins_again(result, retry_failed=retry_failed, budget_pusd=budgets[alias])
-    }
+    kept = {}
+    for alias, budget_pusd in budgets.items():
+        if summary := read_json_object(run_dir / alias, SUMMARY):
+            result = result_of_summary(summary)
+            if not begins_again(result, retry_failed=retry_failed, budget_pusd=budget_pusd):
+                kept[alias] = result
+    return kept
 
 
 def _amount_pusd(written: object) -> int:

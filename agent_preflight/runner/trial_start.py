@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -75,15 +76,13 @@ class AccountCredit:
         self._clock = clock
         self._tasks = Tasks()
         self._looking: asyncio.Task[None] | None = None
-        self._trusted_until_s: float | None = None
+        self._trusted_until_s = -math.inf
         self.gone = False
 
     def refused(self) -> None:
         """Read the account's balance once, because a call was refused for lack of credit."""
-        is_trusted = self._trusted_until_s is not None and self._clock() < self._trusted_until_s
-        if self.gone or self._looking is not None or is_trusted:
-            return
-        self._looking = self._tasks.spawn(self._look(), "credit")
+        if not self.gone and self._looking is None and self._clock() >= self._trusted_until_s:
+            self._looking = self._tasks.spawn(self._look(), "credit")
 
     async def settled(self) -> bool:
         """Wait for a read that is under way, and return whether there is credit."""

@@ -17,10 +17,10 @@ from agent_preflight.runner.machine_check import (
     check_machine,
     check_sources,
     make_folders,
-    mount_sources_of,
     say_all,
 )
 from agent_preflight.runs.plan import TrialPlan
+from agent_preflight.runs.request import RunRequest
 from preflight_proxy.core.errors import ConfigError
 from tests.support.engine_thread import serve_in_thread
 from tests.support.scripted_engine import Fail, ScriptedEngine
@@ -40,9 +40,8 @@ def docker(docker_host: ScriptedEngine) -> ScriptedEngine:
 
 async def looked(docker: ScriptedEngine, settings: RunSettings = SETTINGS, **options: Any) -> MachineReport:
     async with Engine.open(docker.url) as engine:
-        return await check_machine(
-            engine, settings, [replace(TRIAL, mounts=settings.mounts)], options.pop("gate_base", "me/base"), **options
-        )
+        request = RunRequest(settings=settings, **{"gate_base": "me/base", **options})
+        return await check_machine(engine, request, [replace(TRIAL, mounts=settings.mounts)])
 
 
 def writes(docker: ScriptedEngine) -> list[str]:
@@ -109,17 +108,12 @@ async def test_a_source_with_a_trials_name_is_a_folder_for_each_whoever_asks(
         replace(TRIAL, alias=alias, mounts=(f"{tmp_path}/{alias}:/out", f"{tmp_path}/all:/all")) for alias in ("a", "b")
     ]
     async with Engine.open(docker.url) as engine:
-        wanted = mount_sources_of(engine, settings, trials, makes_sources=False)
-        ready = await check_machine(engine, settings, trials, "me/base", makes_sources=False)
+        request = RunRequest(settings=settings, gate_base="me/base", makes_sources=False)
+        ready = await check_machine(engine, request, trials)
         read_only = replace(settings, mounts=(f"{tmp_path}/{{alias}}:/task:ro",))
         tasks = [replace(trial, mounts=(f"{tmp_path}/{trial.alias}:/task:ro",)) for trial in trials]
-        without = await check_machine(engine, read_only, tasks, "me/base")
-    assert [(Path(each.path).name, each.is_made) for each in wanted] == [
-        ("a", True),
-        ("all", False),
-        ("b", True),
-        ("all", False),
-    ]
+        without = await check_machine(engine, RunRequest(settings=read_only, gate_base="me/base"), tasks)
+    assert ready.missing == [f"{tmp_path}/a", f"{tmp_path}/b"]
     assert [problem.partition(".")[0] for problem in ready.problems] == [
         f"The mount's source {tmp_path}/all does not exist"
     ]
@@ -215,8 +209,8 @@ async def test_the_engines_socket_is_refused_here(docker: ScriptedEngine) -> Non
     assert any("hands the container engine's socket to the agent" in problem for problem in ready.problems)
 
 
-def process(*command: str, **env: str) -> tuple[RunSettings, list[TrialPlan]]:
-    return RunSettings(sandbox="process", env=env), [replace(TRIAL, command=command)] * 2
+def process(*command: str, **env: str) -> tuple[RunRequest, list[TrialPlan]]:
+    return RunRequest(settings=RunSettings(sandbox="process", env=env)), [replace(TRIAL, command=command)] * 2
 
 
 @pytest.mark.parametrize(
@@ -246,9 +240,8 @@ async def test_a_program_is_looked_for_where_the_agent_will_be(tmp_path: Path) -
 
 
 async def test_what_was_given_in_vain_for_a_process_is_named_in_one_line() -> None:
-    settings, trials = process("sh")
-    settings = replace(settings, mounts=("/a:/b",), memory="1g")
-    (line,) = (await check_machine(None, settings, trials)).lines
+    settings = RunSettings(sandbox="process", mounts=("/a:/b",), memory="1g")
+    (line,) = (await check_machine(None, RunRequest(settings=settings), [replace(TRIAL, command=("sh",))])).lines
     assert (line.ok, line.detail) == (None, "not used with --sandbox process: mounts, memory")
 
 

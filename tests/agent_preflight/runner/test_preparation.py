@@ -121,9 +121,8 @@ SETTINGS = RunSettings(image_name="me/agent", network="sealed", gate="shared")
 
 
 async def test_a_process_needs_nothing_first(tmp_path: Path) -> None:
-    assert await prepare_sandboxes(None, RunSettings(sandbox="process"), None, tmp_path, tmp_path) == SandboxSetup(
-        ProcessSandbox
-    )
+    asked = RunRequest(settings=RunSettings(sandbox="process"))
+    assert await prepare_sandboxes(None, asked, tmp_path, tmp_path) == SandboxSetup(ProcessSandbox)
 
 
 @pytest.fixture
@@ -135,7 +134,8 @@ def docker(docker_host: ScriptedEngine) -> ScriptedEngine:
 
 async def prepared(docker: ScriptedEngine, settings: RunSettings, run_dir: Path) -> SandboxSetup:
     async with Engine.open(docker.url) as engine:
-        return await prepare_sandboxes(engine, settings, "me/base", run_dir, run_dir)
+        asked = RunRequest(settings=settings, gate_base="me/base")
+        return await prepare_sandboxes(engine, asked, run_dir, run_dir)
 
 
 def built(docker: ScriptedEngine) -> int:
@@ -155,7 +155,8 @@ async def test_the_gates_image_is_built_once_on_the_base_that_is_named(docker: S
 @pytest.mark.wire
 async def test_each_trial_gets_a_container_behind_that_gate(docker: ScriptedEngine, tmp_path: Path) -> None:
     async with Engine.open(docker.url) as engine:
-        found = await prepare_sandboxes(engine, SETTINGS, "me/base", tmp_path, tmp_path)
+        asked = RunRequest(settings=SETTINGS, gate_base="me/base")
+        found = await prepare_sandboxes(engine, asked, tmp_path, tmp_path)
         (tmp_path / "budget").mkdir()
         spec = AgentSpec(
             run_id="r",
