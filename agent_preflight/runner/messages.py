@@ -37,29 +37,27 @@ def announce(request: RunRequest, run_dir: Path, run_id: str, due: Sequence[Tria
 
     Of a resumed run, name each trial that begins, with its budget and how much of it is spent.
     """
-    network = network_line(request.settings)
+    say, settings, where = request.say, request.settings, f"{run_id}{elsewhere(request)}"
+    in_container = settings.sandbox == "docker"
+    network = network_line(settings)
     if request.single:
-        if is_open(request.settings):
-            request.say(f"  {network}")
+        if is_open(settings):
+            say(f"  {network}")
         return
-    request.say(f"Starting {counted(len(due), 'trial')} in {run_dir}")
-    if request.settings.resume:
-        request.say(f"  these begin: {', '.join(map(_with_budget, due))}")
-    request.say(f"  {network}")
-    if request.settings.sandbox == "process":
-        request.say(
-            "  agents reach OpenRouter by the base URL that they are told; https://openrouter.ai is not the proxy"
-        )
+    say(f"Starting {counted(len(due), 'trial')} in {run_dir}")
+    if settings.resume:
+        say(f"  these begin: {', '.join(map(_with_budget, due))}")
+    say(f"  {network}")
+    if in_container:
+        say(f"  containers: {privileges_text(settings.memory, settings.cpus)}")
+        if (lost := tmpfs_warning(output_policy(settings), settings.engine_options.agent)) is not None:
+            say(f"  warning: {lost}")
     else:
-        request.say(f"  containers: {privileges_text(request.settings.memory, request.settings.cpus)}")
-        if (lost := tmpfs_warning(output_policy(request.settings), request.settings.engine_options.agent)) is not None:
-            request.say(f"  warning: {lost}")
-    for warning in network_warnings(
-        network_access(request.settings), request.settings.env or {}, in_container=request.settings.sandbox == "docker"
-    ):
-        request.say(f"  {warning}")
-    request.say(f"  watch with: agent-preflight status {run_id}{elsewhere(request)}")
-    request.say(f"  stop with: Ctrl-C, or agent-preflight stop {run_id}{elsewhere(request)}")
+        say("  agents reach OpenRouter by the base URL in their variables; https://openrouter.ai is not the proxy")
+    for warning in network_warnings(network_access(settings), settings.env or {}, in_container=in_container):
+        say(f"  {warning}")
+    say(f"  watch with: agent-preflight status {where}")
+    say(f"  stop with: Ctrl-C, or agent-preflight stop {where}")
 
 
 def _with_budget(trial: TrialPlan) -> str:

@@ -50,17 +50,13 @@ async def sweep_for(request: RunRequest, aliases: Sequence[str], engine: Engine 
     Raises:
         ConfigError: Something of the run that is to go on is still there.
     """
-    run_dir = (
-        request.runs_dir.absolute() / request.settings.run_id
-        if request.settings.resume and request.settings.run_id
-        else None
-    )
-    if run_dir is not None:
+    settings, run_dir = request.settings, request.runs_dir.absolute() / str(request.settings.run_id)
+    if settings.resume:
         await end_orphans(run_dir, aliases, request.say)
-    containers = request.settings.sandbox == "docker"
-    scope = SweepScope(request.runs_dir, request.admin_key, request.settings.openrouter_base_url, containers=containers)
+    containers = settings.sandbox == "docker"
+    scope = SweepScope(request.runs_dir, request.admin_key, settings.openrouter_base_url, containers=containers)
     report = await sweep_before_run(scope, request.say, engine)
-    if run_dir is not None:
+    if settings.resume:
         check_gone(run_dir, report)
 
 

@@ -102,10 +102,7 @@ def read_previous_run(run_dir: Path, wanted: Mapping[str, Any], *, retry_failed:
     plan = read_json_object(run_dir, "plan.json")
     if plan is None:
         raise ConfigError(f"The run {run_dir.name} has no plan, so nothing of it can go on: start a new one.")
-    plan = {
-        **plan,
-        "mounts": list(map(absolute_mount, as_list(plan.get("mounts")))),
-    }  # older plans have relative sources
+    plan["mounts"] = list(map(absolute_mount, as_list(plan.get("mounts"))))  # older plans have relative sources
     budgets = {alias: _amount_pusd(trial.get("budget_usd")) for alias, trial in by_alias(wanted).items()}
     kept = kept_results(run_dir, budgets, retry_failed=retry_failed)
     if differences := plan_differences(_with_budgets(plan, wanted, kept), wanted):
