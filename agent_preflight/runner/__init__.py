@@ -15,10 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RUNS_DIR", "arun_multi", "run_container", "run_multi", "run_single"]
 
-_FUNCTIONS = frozenset({"arun_multi", "run_container", "run_multi", "run_single"})
-
 
 def __getattr__(name: str) -> object:
-    if name not in _FUNCTIONS:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.api"), name)

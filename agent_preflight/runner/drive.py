@@ -37,7 +37,7 @@ from agent_preflight.runner.loop import done_before
 from agent_preflight.runner.progress import now_s
 from agent_preflight.runner.running_trial import RunningTrial
 from agent_preflight.runs.folder import shortage
-from agent_preflight.runs.plan import TrialPlan, key_expiry, network_access, output_policy
+from agent_preflight.runs.plan import key_expiry, network_access, output_policy
 from agent_preflight.runs.trial_state import GATE_LOST, INTERRUPTED, TIME_LIMIT, Ender, EndReason, TrialState
 from agent_preflight.sandboxes.interface import AgentInput, AgentSpec, ForwarderTarget, Pipes, Sandbox
 from preflight_proxy.base.control_messages import AccountSpec, GateSpec, TlsSpec
@@ -234,7 +234,8 @@ def _attend(trial: RunningTrial, sandbox: Sandbox, pipes: Pipes) -> None:
     trial.exiting = [trial.tasks.spawn(_guard(trial, _until_exit(trial, sandbox)), "exit")]
     trial.tasks.spawn(_guard(trial, _tick(trial)), "tick")
     _begin_input(pipes.stdin, trial.run.settings)
-    trial.say(_started(trial.plan))
+    spent = "" if trial.plan.prior is None else f", {dollars(trial.plan.spent_before_pusd)} of it spent before"
+    trial.say(f"started with a budget of {dollars(trial.plan.limit_pusd)}{spent}")
 
 
 async def _guard(trial: RunningTrial, work: Coroutine[Any, Any, None]) -> None:
@@ -275,11 +276,6 @@ async def _tick(trial: RunningTrial) -> None:
         if left_s <= 0:
             trial.end(TIME_LIMIT)
         await asyncio.sleep(min(TICK_S, left_s) if left_s > 0 else TICK_S)
-
-
-def _started(plan: TrialPlan) -> str:
-    limit, spent = dollars(plan.limit_pusd), dollars(plan.spent_before_pusd)
-    return f"started with a budget of {limit}" + ("" if plan.prior is None else f", {spent} of it spent before")
 
 
 def _begin_input(stdin: AgentInput, settings: RunSettings) -> None:

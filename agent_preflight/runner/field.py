@@ -116,7 +116,7 @@ class _FieldRun:
         self._base_url = resolve_base_url(self.request.settings.openrouter_base_url)
         self._sidecar = self._new_sidecar()
         self._tasks = Tasks()
-        self._credit = AccountCredit(self._balance_usd, self._no_credit)
+        self._credit = AccountCredit(self._balance_usd, self._no_credit, self._tasks)
         self._held_back: list[str] = []
 
     async def run(self, trials: Sequence[TrialPlan]) -> Finished:
@@ -201,7 +201,6 @@ class _FieldRun:
         finally:
             starting.cancel()
             await asyncio.wait([starting])
-            await self._credit.close()
             await self._sidecar.stop(within_s=HURRY_STOP_S if self.stop.hurry.is_set() else STOP_S_MAX)
 
     async def _start_proxy(self, preparing: asyncio.Task[SandboxSetup]) -> None:

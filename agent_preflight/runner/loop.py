@@ -50,12 +50,11 @@ class StopSignal:
 
     def press(self) -> None:
         """Ask to end; the second time, ask not to wait for settlement."""
-        loop = self._loop
-        if loop is None:
+        if self._loop is None:
             self._early += 1
             return
         with contextlib.suppress(RuntimeError):  # the loop is closed: the run has ended
-            loop.call_soon_threadsafe(self.press_here)
+            self._loop.call_soon_threadsafe(self.press_here)
 
     def press_here(self) -> None:
         """As `press`, but on the loop."""

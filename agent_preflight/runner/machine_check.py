@@ -221,10 +221,8 @@ async def _try_options(engine: Engine, settings: RunSettings, command: Sequence[
             await container.end()
 
 
-def _no_program(command: Iterable[str], env: Mapping[str, str] | None) -> str:
-    program = next(iter(command), "")
-    if "{" in program or not program:
-        return ""
+def _no_program(command: Sequence[str], env: Mapping[str, str] | None) -> str:
+    program = command[0]
     if program.startswith(os.sep):
         if not Path(program).exists():
             return f"The agent's program {program} does not exist: correct `command`."

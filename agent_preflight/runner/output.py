@@ -45,8 +45,6 @@ class AgentStreams:
         events: The trial's event log.
         on_event: Takes each event and its weight in bytes (`weight_of`), on the loop; must not block.
         on_end: Called with True when the agent says that it is done, with False when it continues after that.
-        events_bytes_max: How much is written for stdout.
-        stderr_bytes_max: How much of stderr is kept.
 
     Attributes:
         events_count: Events so far.
@@ -63,17 +61,13 @@ class AgentStreams:
         events: EventLogger,
         on_event: Callable[[Event, int], None],
         on_end: Callable[[bool], None],
-        *,
-        events_bytes_max: int = EVENTS_BYTES_MAX,
-        stderr_bytes_max: int = STDERR_BYTES_MAX,
     ) -> None:
         self._events = events
         self._on_event = on_event
         self._on_end = on_end
         self._agent = AgentOutput()
         self.end = AgentEnd()
-        self._bytes_left = events_bytes_max
-        self._stderr_bytes_max = stderr_bytes_max
+        self._bytes_left = EVENTS_BYTES_MAX
         self.events_count = 0
         self.tool_calls = 0
         self.claims = CacheStats()
@@ -101,7 +95,7 @@ class AgentStreams:
 
     async def read_stderr(self, stream: StreamReader, path: Path) -> None:
         """Append the stream to a file until it ends, up to the limit. The rest is read and dropped."""
-        bytes_left = self._stderr_bytes_max
+        bytes_left = STDERR_BYTES_MAX
         with path.open("ab", buffering=0) as file:
             path.chmod(0o600)
             while chunk := await stream.read(CHUNK_BYTES):

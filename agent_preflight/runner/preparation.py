@@ -81,15 +81,6 @@ def open_folder(request: RunRequest, run_id: str, aliases: Sequence[str]) -> Run
         ) from exc
 
 
-async def checked(check: Callable[[], object], stop: StopSignal) -> None:
-    """Run the checks in a thread, and wait for them unless a person is in a hurry: they delete their test keys at their end."""
-    checking = asyncio.ensure_future(in_thread(check, "preflight"))
-    if await done_before(checking, stop.hurry):
-        checking.result()
-    else:
-        checking.cancel()
-
-
 async def check_all(request: RunRequest, stop: StopSignal, report: MachineReport) -> None:
     """Run the checks that come before a run's keys. Afterwards folders exist for all mounts.
 
@@ -103,7 +94,13 @@ async def check_all(request: RunRequest, stop: StopSignal, report: MachineReport
         ConfigError: Something is wrong on this machine, and the checks are left out.
     """
     if request.preflight is not None:
-        await checked(partial(request.preflight, found=report.lines), stop)
+        checking = asyncio.ensure_future(in_thread(partial(request.preflight, found=report.lines), "preflight"))
+        if await done_before(
+            checking, stop.hurry
+        ):  # else a person is in a hurry; the checks delete their test keys at their end
+            checking.result()
+        else:
+            checking.cancel()
     if report.problems:
         raise ConfigError("\n".join(report.problems))
     if request.preflight is None:

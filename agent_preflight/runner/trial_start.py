@@ -62,6 +62,7 @@ class AccountCredit:
     Args:
         read: Reads the account's balance in dollars; None if OpenRouter does not return it. Called in a thread.
         on_gone: Called once, when the credit is gone.
+        tasks: Keeps the task that reads.
         clock: Monotonic seconds.
 
     Attributes:
@@ -69,12 +70,16 @@ class AccountCredit:
     """
 
     def __init__(
-        self, read: Callable[[], float | None], on_gone: Callable[[], None], clock: Callable[[], float] = now_s
+        self,
+        read: Callable[[], float | None],
+        on_gone: Callable[[], None],
+        tasks: Tasks,
+        clock: Callable[[], float] = now_s,
     ) -> None:
         self._read = read
         self._on_gone = on_gone
         self._clock = clock
-        self._tasks = Tasks()
+        self._tasks = tasks
         self._looking: asyncio.Task[None] | None = None
         self._trusted_until_s = -math.inf
         self.gone = False
@@ -101,7 +106,3 @@ class AccountCredit:
             return
         self.gone = True
         self._on_gone()
-
-    async def close(self) -> None:
-        """Stop reading."""
-        await self._tasks.cancel()

@@ -37,8 +37,6 @@ class Watch:
         on_event: The user's function, or None.
         progress: Returns the trial's figures now; called in the thread.
         log: Writes a line to run.log; called in the thread.
-        kept_bytes_max: Limit of the memory for events that the policy sees.
-        backlog_bytes_max: Limit of the memory for events that wait.
 
     Attributes:
         policy_errors: How often the policy raised.
@@ -53,17 +51,12 @@ class Watch:
         on_event: Callable[[Event], object] | None,
         progress: Callable[[], TrialProgress],
         log: Callable[[str], None],
-        *,
-        kept_bytes_max: int = KEPT_BYTES_MAX,
-        backlog_bytes_max: int = BACKLOG_BYTES_MAX,
     ) -> None:
         self._name = name
         self._policy = policy
         self._on_event = on_event
         self._progress = progress
         self._log = log
-        self._kept_bytes_max = kept_bytes_max
-        self._backlog_bytes_max = backlog_bytes_max
         self._waiting: SimpleQueue[tuple[Event, int] | None] = SimpleQueue()
         self._bytes_in = 0
         self._bytes_out = 0
@@ -79,7 +72,7 @@ class Watch:
     def event(self, event: Event, weight_bytes: int) -> None:
         """Take an event of the agent, and its size in memory (about)."""
         backlog_bytes = self._bytes_in + weight_bytes - self._bytes_out
-        if self._closed or self._waiting.qsize() >= BACKLOG_MAX or backlog_bytes > self._backlog_bytes_max:
+        if self._closed or self._waiting.qsize() >= BACKLOG_MAX or backlog_bytes > BACKLOG_BYTES_MAX:
             self.dropped += 1
             return
         self._bytes_in += weight_bytes
@@ -119,14 +112,12 @@ class Watch:
         self._events.append(event)
         self._weights.append(weight_bytes)
         self._kept_bytes += weight_bytes
-        while len(self._events) > EVENTS_KEPT or self._kept_bytes > self._kept_bytes_max:
-            self._forget(len(self._events) // 10 + 1)
+        while len(self._events) > EVENTS_KEPT or self._kept_bytes > KEPT_BYTES_MAX:
+            count = len(self._events) // 10 + 1
+            del self._events[:count]
+            self._kept_bytes -= sum(self._weights.popleft() for _ in range(count))
+            self.forgotten += count
         self._context["tool_calls"] += event.get("type") == "tool_execution_start"
-
-    def _forget(self, count: int) -> None:
-        del self._events[:count]
-        self._kept_bytes -= sum(self._weights.popleft() for _ in range(count))
-        self.forgotten += count
 
     def _judge(self) -> EndReason | None:
         progress = self._progress()

@@ -227,7 +227,7 @@ async def test_a_program_that_is_not_there_is_reported_once(command: str, said: 
     assert said in problem
 
 
-@pytest.mark.parametrize("command", ["sh", "/bin/sh", "{alias}/x"])
+@pytest.mark.parametrize("command", ["sh", "/bin/sh"])
 async def test_a_program_that_is_there_is_not_mentioned(command: str) -> None:
     assert await check_machine(None, *process(command)) == MachineReport()
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from agent_preflight.events import EventLogger, parse_line
+from agent_preflight.runner import output
 from agent_preflight.runner.output import ERROR_CHARS_MAX, AgentEnd, AgentStreams, weight_of
 from tests.support.cases import each
 
@@ -21,7 +22,7 @@ class Heard:
         self.events: list[dict[str, Any]] = []
         self.ends = 0
         self.logger = EventLogger(folder / "events.jsonl")
-        self.output = AgentStreams(self.logger, self._event, self._end, events_bytes_max=150, stderr_bytes_max=5)
+        self.output = AgentStreams(self.logger, self._event, self._end)
 
     def _event(self, event: dict[str, Any], weight_bytes: int) -> None:
         self.events.append(event)
@@ -38,7 +39,9 @@ class Heard:
 
 
 @pytest.fixture
-def heard(tmp_path: Path) -> Iterator[Heard]:
+def heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Heard]:
+    monkeypatch.setattr(output, "EVENTS_BYTES_MAX", 150)
+    monkeypatch.setattr(output, "STDERR_BYTES_MAX", 5)
     made = Heard(tmp_path)
     yield made
     made.logger.close()

@@ -21,9 +21,10 @@ from agent_preflight.options.settings import RunSettings, read_settings
 from agent_preflight.runner.api import request_of, run_multi
 from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import StopSignal, run_blocking
+from agent_preflight.runner.machine_check import MachineReport
 from agent_preflight.runner.preparation import (
     SandboxSetup,
-    checked,
+    check_all,
     open_folder,
     prepare_sandboxes,
     run_id_of,
@@ -95,21 +96,22 @@ def test_every_plan_has_a_key_name_of_its_own(tmp_path: Path) -> None:
 
 
 async def test_what_a_check_raises_ends_the_run() -> None:
-    def fail() -> None:
+    def fail(found: object) -> None:
         raise ValueError("no money")
 
     with pytest.raises(ValueError, match="no money"):
-        await checked(fail, StopSignal())
+        await check_all(RunRequest(settings=SETTINGS, preflight=fail), StopSignal(), MachineReport())
 
 
 async def test_a_person_in_a_hurry_does_not_wait_for_checks() -> None:
     stop, release, begun = StopSignal(), threading.Event(), threading.Event()
 
-    def slow() -> None:
+    def slow(found: object) -> None:
         begun.set()
         release.wait(60)
 
-    checking = asyncio.ensure_future(checked(slow, stop))
+    asked = RunRequest(settings=SETTINGS, preflight=slow)
+    checking = asyncio.ensure_future(check_all(asked, stop, MachineReport()))
     await asyncio.to_thread(begun.wait, 60)
     stop.hurry.set()
     await checking

@@ -15,6 +15,7 @@ from agent_preflight.runner.progress import RunProgress
 from agent_preflight.runner.trial_start import ASK_AGAIN_S, AccountCredit, TrialSlots
 from agent_preflight.runs.request import Finished
 from openrouter_sim import Simulator
+from preflight_proxy.base.tasks import Tasks
 from tests.support.trial_field import MODEL, Field
 
 
@@ -97,7 +98,7 @@ class Account:
         return self._balances.pop(0)
 
     def credit(self) -> AccountCredit:
-        return AccountCredit(self.read, self._gone, lambda: self.now_s)
+        return AccountCredit(self.read, self._gone, Tasks(), lambda: self.now_s)
 
     def _gone(self) -> None:
         self.said += 1
@@ -141,7 +142,7 @@ async def test_a_reader_that_raises_contradicts_nothing() -> None:
     def broken() -> float:
         raise RuntimeError
 
-    credit = AccountCredit(broken, lambda: None)
+    credit = AccountCredit(broken, lambda: None, Tasks())
     credit.refused()
     assert not await credit.settled()
 

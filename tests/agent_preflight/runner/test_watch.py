@@ -6,8 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from agent_preflight.eject import EjectDecision, EjectPolicy
 from agent_preflight.models import BudgetStatus
+from agent_preflight.runner import watch as watch_module
 from agent_preflight.runner.progress import TrialProgress
 from agent_preflight.runner.watch import Watch
 from agent_preflight.runs.trial_state import Ender, EndReason
@@ -51,7 +54,6 @@ async def judged(
     events: Events,
     on_event: Callable[[dict[str, Any]], object] = lambda event: None,
     balance: Balance | None = None,
-    **limits: int,
 ) -> tuple[EndReason | None, Watch]:
     """Pass on the events one after another and close. An event may have a `weight` in bytes."""
 
@@ -61,7 +63,7 @@ async def judged(
         else:
             on_event(event)
 
-    watch = Watch("watch", policy, close_after_last, lambda: trial(balance), lambda line: None, **limits)
+    watch = Watch("watch", policy, close_after_last, lambda: trial(balance), lambda line: None)
     for event in (*events, LAST):
         watch.event(event, event.get("weight", 100))
     return await watch.run(), watch
@@ -171,24 +173,29 @@ async def test_user_code_runs_in_one_thread_that_is_not_the_loops() -> None:
     assert names == ["watch"] * 3
 
 
-async def test_large_events_are_dropped_before_they_fill_memory_and_that_is_counted() -> None:
+async def test_large_events_are_dropped_before_they_fill_memory_and_that_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch_module, "KEPT_BYTES_MAX", 1000)
     policy = Recording()
     events = [{"type": "x", "weight": weight_bytes} for weight_bytes in (400, 400, 400, 2000, 400)]
-    _, watch = await judged(policy, events, kept_bytes_max=1000)
+    _, watch = await judged(policy, events)
     assert [count for count, _, _ in policy.asked] == [1, 2, 2, 0, 1]
     assert watch.forgotten == 4
 
 
-def test_large_events_that_wait_for_slow_user_code_are_dropped_and_counted() -> None:
-    watch = Watch("watch", Recording(), None, trial, lambda line: None, backlog_bytes_max=1000)
+def test_large_events_that_wait_for_slow_user_code_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_module, "BACKLOG_BYTES_MAX", 1000)
+    watch = Watch("watch", Recording(), None, trial, lambda line: None)
     for _ in range(5):
         watch.event({"type": "x"}, 400)
     assert watch.dropped == 3
 
 
-async def test_events_that_were_passed_on_make_room_for_others() -> None:
+async def test_events_that_were_passed_on_make_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_module, "BACKLOG_BYTES_MAX", 1000)
     policy = Recording()
-    watch = Watch("watch", policy, None, trial, lambda line: None, backlog_bytes_max=1000)
+    watch = Watch("watch", policy, None, trial, lambda line: None)
     running = asyncio.ensure_future(watch.run())
     for count in (1, 2, 3):
         watch.event({"type": "x"}, 900)
