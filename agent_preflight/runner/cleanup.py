@@ -17,7 +17,7 @@ from agent_preflight.base.usd import exact, pusd
 from agent_preflight.models import RunResult
 from agent_preflight.openrouter.patch_points import replacement
 from agent_preflight.provision import delete_sub_key, get_usage, read_sub_key_usage
-from agent_preflight.runner.loop import done_before
+from agent_preflight.runner.loop import run_until
 from agent_preflight.runner.progress import now_s
 from agent_preflight.runner.running_trial import RunningTrial
 from agent_preflight.runs.folder import write_private
@@ -163,7 +163,7 @@ class _TrialCleanUp:
             await asyncio.wait([*self.trial.readers, *self.trial.exiting], timeout=LAST_OUTPUT_S)
         self.trial.watch.close()
         if self.trial.watching is not None:
-            await done_before(self.trial.watching, self.hurry)
+            await run_until(self.trial.watching, self.hurry)
 
     async def _settle(self) -> Step:
         """Wait until nothing is pending. The proxy decides unknown costs meanwhile: M13 (a void needs proof)."""

@@ -33,7 +33,7 @@ from agent_preflight.options.container_options import DockerArgs
 from agent_preflight.options.settings import RunSettings
 from agent_preflight.provision import create_sub_key
 from agent_preflight.runner.cleanup import LAST_OUTPUT_S, clean_up
-from agent_preflight.runner.loop import done_before
+from agent_preflight.runner.loop import run_until
 from agent_preflight.runner.progress import now_s
 from agent_preflight.runner.running_trial import RunningTrial
 from agent_preflight.runs.folder import shortage
@@ -54,12 +54,7 @@ async def run_trial(trial: RunningTrial) -> RunResult:
     interrupted = trial.tasks.spawn(_until_interrupted(trial), "interrupt")
     try:
         await _provision(trial)
-        set_up = trial.tasks.spawn(_set_up(trial), "set-up", awaited=True)
-        if not await done_before(set_up, trial.ended):
-            set_up.cancel()
-            await asyncio.wait([set_up])
-        if not set_up.cancelled():
-            set_up.result()
+        await run_until(trial.tasks.spawn(_set_up(trial), "set-up", awaited=True), trial.ended)
         await trial.ended.wait()
     except Exception as exc:
         provisioning = trial.state is TrialState.PLANNED and isinstance(exc, OperatingError)

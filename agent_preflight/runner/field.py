@@ -72,10 +72,8 @@ async def run_field(request: RunRequest, stop: StopSignal, progress: RunProgress
     stop.on_first(lambda: _aloud(request, progress, stopping(stop.again)))
     run_id = run_id_of(request)
     trials = trials_of(request, run_id)
-    policies = {
-        trial.alias: policy_for_trial(request.settings.eject_policy, request.settings.idle_timeout_s)
-        for trial in trials
-    }
+    policy, idle_timeout_s = request.settings.eject_policy, request.settings.idle_timeout_s
+    policies = {trial.alias: policy_for_trial(policy, idle_timeout_s) for trial in trials}
     aliases = list(policies)
     async with _engine(request) as engine:
         if request.may_have_begun:
@@ -131,11 +129,9 @@ class _FieldRun:
             results = dict(previous.kept)
             for trial in trials:
                 self.progress.put(previous.progress(trial))
-            sweep = (  # of a run that may have begun, it came before the folder was opened
-                None
-                if request.may_have_begun
-                else self._begin(sweep_for(request, list(self.policies), self.engine), "sweep")
-            )
+            sweep = None
+            if not request.may_have_begun:  # else it came before the folder was opened
+                sweep = self._begin(sweep_for(request, list(self.policies), self.engine), "sweep")
             if due:
                 folder.is_wanted = False
                 report = await check_machine(self.engine, request, due)

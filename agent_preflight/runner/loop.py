@@ -139,14 +139,18 @@ async def run_cancellable(work: Callable[[StopSignal], Coroutine[Any, Any, T]]) 
     return task.result()
 
 
-async def done_before(task: asyncio.Task[Any], event: asyncio.Event) -> bool:
-    """Wait until a task is done or an event is set. Return whether the task is done."""
+async def run_until(task: asyncio.Task[Any], event: asyncio.Event) -> None:
+    """Wait for a task, and cancel it if the event is set before its end. Raises what the task raises."""
     waiting = asyncio.ensure_future(event.wait())
     try:
         await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
     finally:
         waiting.cancel()
-    return task.done()
+    if not task.done():
+        task.cancel()
+        await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()
 
 
 async def in_thread(function: Callable[[], T], name: str) -> T:

@@ -16,7 +16,7 @@ from agent_preflight.docker.images import agents_image, ensure_image
 from agent_preflight.docker.sandbox import DockerSandbox
 from agent_preflight.engine.client import Engine, Image
 from agent_preflight.options.settings import RunSettings
-from agent_preflight.runner.loop import StopSignal, done_before, in_thread
+from agent_preflight.runner.loop import StopSignal, in_thread, run_until
 from agent_preflight.runner.machine_check import MachineReport, make_folders, say_all
 from agent_preflight.runs.choice import named_run
 from agent_preflight.runs.folder import RunFolder, open_named, open_new, open_resumed, open_single
@@ -94,13 +94,8 @@ async def check_all(request: RunRequest, stop: StopSignal, report: MachineReport
         ConfigError: Something is wrong on this machine, and the checks are left out.
     """
     if request.preflight is not None:
-        checking = asyncio.ensure_future(in_thread(partial(request.preflight, found=report.lines), "preflight"))
-        if await done_before(
-            checking, stop.hurry
-        ):  # else a person is in a hurry; the checks delete their test keys at their end
-            checking.result()
-        else:
-            checking.cancel()
+        checks = in_thread(partial(request.preflight, found=report.lines), "preflight")
+        await run_until(asyncio.ensure_future(checks), stop.hurry)  # at their end they delete their test keys
     if report.problems:
         raise ConfigError("\n".join(report.problems))
     if request.preflight is None:

@@ -73,7 +73,13 @@ class PreviousRun:
             trial.model_id,
             pusd(result.budget_usd),
             state=KEPT,
-            balance=_balance(result),
+            balance=Balance(
+                posted_pusd=pusd(result.cost_usd or 0),
+                calls=int(number(result.preflight.get("calls"))),
+                refused=int(number(result.preflight.get("refused"))),
+                prompt_tokens=result.cache.total_prompt_tokens,
+                completion_tokens=int(number(result.preflight.get("completion_tokens"))),
+            ),
             tool_calls=result.tool_calls,
             started_s=0.0,
             ended_s=float(result.duration_s),
@@ -149,17 +155,6 @@ def _with_budgets(plan: Mapping[str, Any], wanted: Mapping[str, Any], kept: Cont
         ):
             trials[alias] = {**old, "budget_usd": trial.get("budget_usd")}
     return {**plan, "trials": list(trials.values())}
-
-
-def _balance(result: RunResult) -> Balance:
-    """Return the account's figures that a trial's result has."""
-    return Balance(
-        posted_pusd=pusd(result.cost_usd or 0),
-        calls=int(number(result.preflight.get("calls"))),
-        refused=int(number(result.preflight.get("refused"))),
-        prompt_tokens=result.cache.total_prompt_tokens,
-        completion_tokens=int(number(result.preflight.get("completion_tokens"))),
-    )
 
 
 def begins_again(result: RunResult, *, retry_failed: bool = False, budget_pusd: int = 0) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -234,7 +233,6 @@ class TrialLogs(EventLogger):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "events.jsonl")
         self._run_log = folder / "run.log"
-        self._lock = threading.Lock()
         self.lost = 0
         for path in (self.path, self._run_log):
             path.touch(mode=0o600)
@@ -255,7 +253,7 @@ class TrialLogs(EventLogger):
     def line(self, text: str) -> None:
         """Append a line to run.log. Any thread."""
         try:
-            with self._lock, self._run_log.open("a", encoding="utf-8") as log:
-                log.write(text + "\n")
+            with self._run_log.open("ab", buffering=0) as log:  # one write, which other threads cannot interrupt
+                log.write(f"{text}\n".encode())
         except OSError:
             self.lost += 1

@@ -7,10 +7,10 @@ import threading
 
 import pytest
 
-from agent_preflight.runner.loop import StopSignal, done_before, in_thread, run_blocking, run_cancellable
+from agent_preflight.runner.loop import StopSignal, in_thread, run_blocking, run_cancellable, run_until
 
 
-def test_it_works_where_a_loop_runs_already() -> None:
+def test_a_blocking_run_works_inside_a_running_loop() -> None:
     async def work(_stop: StopSignal) -> int:
         return 7
 
@@ -20,7 +20,7 @@ def test_it_works_where_a_loop_runs_already() -> None:
     assert asyncio.run(notebook()) == 7
 
 
-def test_an_exception_comes_out_as_it_is() -> None:
+def test_an_exception_of_the_coroutine_is_raised() -> None:
     async def work(_stop: StopSignal) -> int:
         raise ValueError("boom")
 
@@ -29,7 +29,7 @@ def test_an_exception_comes_out_as_it_is() -> None:
 
 
 @pytest.mark.usefixtures("usual_signals")
-def test_the_first_interrupt_ends_the_second_hurries_and_it_is_raised_when_all_is_over() -> None:
+def test_the_first_ctrl_c_ends_the_run_and_the_second_hurries() -> None:
     seen: list[str] = []
 
     async def work(stop: StopSignal) -> None:
@@ -45,7 +45,7 @@ def test_the_first_interrupt_ends_the_second_hurries_and_it_is_raised_when_all_i
     assert seen == ["ending, hurry False", "hurry"]
 
 
-def test_the_first_press_is_reported_once_even_to_a_late_listener() -> None:
+def test_the_first_request_is_reported_once_also_to_a_late_listener() -> None:
     told: list[str] = []
 
     async def work(stop: StopSignal) -> None:
@@ -58,7 +58,7 @@ def test_the_first_press_is_reported_once_even_to_a_late_listener() -> None:
     assert told == ["listened before", "listened after"]
 
 
-def test_what_the_listener_raises_hinders_no_end() -> None:
+def test_an_exception_of_the_listener_does_not_prevent_the_end() -> None:
     async def work(stop: StopSignal) -> bool:
         stop.on_first(lambda: 1 // 0)
         stop.press_here()
@@ -68,7 +68,7 @@ def test_what_the_listener_raises_hinders_no_end() -> None:
     assert run_blocking(work)
 
 
-def test_a_stop_can_be_pressed_from_any_thread() -> None:
+def test_a_stop_can_be_requested_from_any_thread() -> None:
     stop = StopSignal()
 
     async def work(bound: StopSignal) -> bool:
@@ -97,12 +97,22 @@ async def test_cancelling_the_caller_ends_the_run_in_order_first() -> None:
     assert seen == ["began", "ended in order"]
 
 
-async def test_the_wait_for_a_task_ends_when_the_event_comes_first() -> None:
-    event, task = asyncio.Event(), asyncio.ensure_future(asyncio.sleep(60))
+async def test_a_task_runs_to_its_end_or_until_the_event() -> None:
+    event, task = asyncio.Event(), asyncio.ensure_future(asyncio.sleep(0))
+    await run_until(task, event)
+    assert (task.done(), task.cancelled()) == (True, False)
     event.set()
-    assert not await done_before(task, event)
-    task.cancel()
-    assert await done_before(asyncio.ensure_future(asyncio.sleep(0)), asyncio.Event())
+    task = asyncio.ensure_future(asyncio.sleep(60))
+    await run_until(task, event)
+    assert task.cancelled()
+
+
+async def test_what_a_task_raises_is_raised() -> None:
+    async def fail() -> None:
+        raise ValueError("boom")
+
+    with pytest.raises(ValueError, match="boom"):
+        await run_until(asyncio.ensure_future(fail()), asyncio.Event())
 
 
 async def test_results_and_exceptions_of_user_code_come_back() -> None:
