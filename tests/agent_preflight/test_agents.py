@@ -167,5 +167,5 @@ ODD: list[Any] = [None, True, 5, "x", [], [3], [{"type": "tool_use"}], {}, {"usa
 
 
 @given(st.dictionaries(st.sampled_from(KEYS), st.sampled_from(ODD), max_size=6), st.sampled_from(KINDS))
-def test_no_event_makes_it_raise(event: dict[str, Any], kind: str) -> None:
+def test_an_unusual_event_raises_nothing(event: dict[str, Any], kind: str) -> None:
     AgentOutput().derive({**event, "type": kind, "session_id": "s"})

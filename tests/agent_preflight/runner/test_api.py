@@ -11,7 +11,7 @@ from preflight_proxy.core.errors import ConfigError
 from tests.support.trial_field import MODEL, Field, agent
 
 
-def test_whatever_is_wrong_shows_before_anything_is_made(tmp_path: Path) -> None:
+def test_a_wrong_argument_is_an_error_and_no_folder_is_made(tmp_path: Path) -> None:
     known = {"admin_key": "a", "or_key": "o", "budget_usd": 1, "runs_dir": tmp_path / "runs"}
     with pytest.raises(ConfigError, match="nothing to run"):
         run_multi([], image_name="i", **known)  # type: ignore[arg-type]
@@ -28,7 +28,7 @@ def test_whatever_is_wrong_shows_before_anything_is_made(tmp_path: Path) -> None
 
 @pytest.mark.wire
 @pytest.mark.parametrize("is_async", [False, True])
-def test_log_fn_takes_all_that_a_run_says(
+def test_log_fn_takes_every_line_of_a_run(
     trials: Field, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_async: bool
 ) -> None:
     """Checks, warnings, trials and the last table, also where a list of the user's is damaged; nothing is printed beside it."""
@@ -66,7 +66,7 @@ def test_log_fn_takes_the_report_of_checks_that_failed(trials: Field, capfd: pyt
 
 
 @pytest.mark.wire
-def test_a_single_run_makes_its_alias_from_the_model(trials: Field) -> None:
+def test_run_single_makes_the_alias_from_the_model_id(trials: Field) -> None:
     options = trials.options({}, command=agent("call()"), runs_dir=str(trials.runs_dir), image_name="")
     result = run_single(MODEL, **options)
     assert (result.alias, result.error) == ("gpt-4-1-nano", None)
@@ -93,7 +93,7 @@ def test_run_container_is_a_run_of_one_trial_in_its_own_folder(trials: Field) ->
 
 
 @pytest.mark.wire
-async def test_a_cancelled_async_run_has_ended_everything_before_it_passes_on(trials: Field) -> None:
+async def test_a_cancelled_async_run_ends_its_trials_before_it_raises(trials: Field) -> None:
     ready = asyncio.Event()
     loop = asyncio.get_running_loop()
     options = trials.options(

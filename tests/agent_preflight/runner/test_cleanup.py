@@ -18,7 +18,7 @@ STATES = [state.text for state in TrialState if state is not TrialState.PLANNED]
 ORDER = ["freeze", "kill", "output", "sandbox", "settle", "key_usage", "account", "sub_key"]
 
 
-def test_the_steps_come_in_one_order_and_each_leaves_a_record(trials: Field) -> None:
+def test_the_steps_have_one_order_and_each_is_logged(trials: Field) -> None:
     (result,) = trials.run({"a": "call()"})
     events = EventLogger.read(trials.run_dirs[0] / "a" / "events.jsonl")
     assert [event["step"] for event in events if event["type"] == "preflight_cleanup"] == ORDER
@@ -27,7 +27,7 @@ def test_the_steps_come_in_one_order_and_each_leaves_a_record(trials: Field) -> 
     assert result.preflight["key_usage_usd"] == result.preflight["posted_usd"]
 
 
-def test_a_call_under_way_at_the_end_is_still_paid_for(trials: Field) -> None:
+def test_the_cost_of_a_call_that_runs_at_the_end_is_posted(trials: Field) -> None:
     trials.simulator.scenario = Scenario(tokens_per_s=50.0)
     source = """
         body = {"model": "openai/gpt-4.1-nano", "messages": [{"role": "user", "content": "x"}], "max_tokens": 100, "stream": True}
@@ -43,7 +43,7 @@ def test_a_call_under_way_at_the_end_is_still_paid_for(trials: Field) -> None:
     assert result.preflight["posted_usd"] != "0"
 
 
-def test_a_key_stays_while_a_cost_is_pending(trials: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sub_key_is_not_deleted_while_a_cost_is_pending(trials: Field, monkeypatch: pytest.MonkeyPatch) -> None:
     trials.may_differ = True
     monkeypatch.setattr(cleanup, "SETTLE_S_MAX", -1.0)
     trials.simulator.scenario = Scenario(tokens_per_s=10.0)
@@ -63,14 +63,14 @@ def test_a_key_stays_while_a_cost_is_pending(trials: Field, monkeypatch: pytest.
     assert not key.deleted
 
 
-def test_an_agent_that_got_no_answer_at_all_did_not_do_well(trials: Field) -> None:
+def test_a_trial_without_a_served_call_has_failed(trials: Field) -> None:
     (result,) = trials.run({"a": "call('no/such'); say('agent_end', status='done')"})
     why = "1 call was refused, the first to no/such: This model has no known price, so its cost has no bound."
     assert result.error == f"no call was served: {why}"
     assert (result.preflight["warnings"], exit_code([result])) == ([why], 1)
 
 
-def test_a_sub_key_that_cannot_be_deleted_is_said_and_not_hidden(trials: Field) -> None:
+def test_a_sub_key_that_cannot_be_deleted_is_reported(trials: Field) -> None:
     trials.may_differ = True
     admin = trials.simulator.account.find(trials.simulator.admin_key)
     assert admin is not None
@@ -101,7 +101,7 @@ def test_an_account_that_the_proxy_does_not_know_needs_no_freeze(
     assert set(result.preflight["cleanup"].values()) == {"ok"}
 
 
-def test_a_freeze_that_fails_otherwise_is_no_proof_that_there_is_no_account(
+def test_a_freeze_with_another_error_does_not_prove_that_there_is_no_account(
     trials: Field, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trials.may_differ = True  # the key stays, because it is not known what was spent with it

@@ -25,7 +25,7 @@ def only(trials: Field, source: str, **options: Any) -> Any:
     return result
 
 
-def test_an_agent_finds_the_prompt_a_token_and_the_budget_and_no_real_key(trials: Field) -> None:
+def test_an_agent_gets_the_prompt_a_token_and_the_budget_but_no_real_key(trials: Field) -> None:
     source = """
         prompt = json.loads(sys.stdin.readline())
         say("seen", prompt=prompt, env=dict(os.environ), budget=open(os.environ["PREFLIGHT_BUDGET_FILE"]).read())
@@ -59,9 +59,7 @@ PROMPT_LINE = '{"id": "init", "type": "prompt", "message": "do it"}\n'
         ({"stdin": "close", "initial_prompt": "do it"}, PROMPT_LINE),
     ],
 )
-def test_an_agent_may_read_its_input_to_the_end_where_that_is_closed(
-    trials: Field, options: dict[str, Any], text: str
-) -> None:
+def test_a_closed_input_has_an_end(trials: Field, options: dict[str, Any], text: str) -> None:
     events: list[dict[str, Any]] = []
     result = only(trials, READS_TO_THE_END, on_event=events.append, timeout_s=60, **options)
     assert (result.error, [event["text"] for event in events]) == (None, [text])
@@ -76,7 +74,7 @@ def test_an_agent_may_read_its_input_to_the_end_where_that_is_closed(
         ({"stdin": "open"}, ""),
     ],
 )
-def test_an_agents_input_stays_open_after_a_prompt_or_where_the_user_says_so(
+def test_the_input_stays_open_after_a_prompt_or_if_the_user_says_so(
     trials: Field, options: dict[str, Any], text: str
 ) -> None:
     events: list[dict[str, Any]] = []
@@ -84,14 +82,14 @@ def test_an_agents_input_stays_open_after_a_prompt_or_where_the_user_says_so(
     assert [(event["text"], event["ended"]) for event in events] == [(text, False)]
 
 
-def test_an_agent_that_dies_is_a_failure_with_its_exit_code(trials: Field) -> None:
+def test_an_exit_code_other_than_zero_is_a_failure(trials: Field) -> None:
     result = only(trials, "call(); sys.exit(3)")
     assert result.error == "the agent ended with exit code 3"
     assert result.preflight["exit_code"] == 3
     assert result.preflight["calls"] == 1
 
 
-def test_an_agent_that_says_it_is_done_and_stays_is_ended_and_did_well(trials: Field) -> None:
+def test_an_agent_that_is_done_but_does_not_exit_is_ended_without_an_error(trials: Field) -> None:
     result = only(trials, "say('agent_end', status='done'); " + SLEEP)
     assert result.error is None
     assert result.preflight["ended_by"] == "agent_end"
@@ -118,13 +116,13 @@ GOES_ON = """
         "time.sleep(0.5); say('auto_retry_start', attempt=1)",
     ],
 )
-def test_an_agent_that_goes_on_after_its_end_is_not_ended(trials: Field, goes_on: str) -> None:
+def test_an_agent_that_continues_after_agent_end_is_not_ended(trials: Field, goes_on: str) -> None:
     result = only(trials, GOES_ON.format(goes_on=goes_on))
     assert (result.error, result.preflight["ended_by"], result.preflight["calls"]) == (None, "agent_end", 1)
 
 
 @pytest.mark.parametrize("says", ["pass", "say('turn_start')", "say('compaction_start', reason='threshold')"])
-def test_nothing_else_that_an_agent_says_keeps_it_from_its_end(trials: Field, says: str) -> None:
+def test_other_events_after_agent_end_do_not_prevent_the_end(trials: Field, says: str) -> None:
     result = only(trials, f"say('agent_end'); {says}; time.sleep(30); call(); " + SLEEP)
     assert (result.error, result.preflight["ended_by"], result.preflight["calls"]) == (None, "agent_end", 0)
 
@@ -141,7 +139,7 @@ FAILS = "say('agent_end', messages=[dict(role='assistant', stopReason='error', e
         (f"{FAILS}; say('auto_retry_start'); time.sleep(3); {FAILS}", "agent_end"),
     ],
 )
-def test_an_agent_whose_last_message_is_an_error_has_failed_with_it(
+def test_a_last_message_that_is_an_error_is_the_trials_error(
     trials: Field, source: str, ended_by: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Whatever its exit code: pi's is 0 where it prints JSON."""
@@ -153,7 +151,7 @@ def test_an_agent_whose_last_message_is_an_error_has_failed_with_it(
     assert ("402 spent." in shown, "\x1b" in shown) == (True, False)
 
 
-def test_an_agent_that_recovers_from_its_error_did_well(trials: Field) -> None:
+def test_an_agent_that_recovers_from_an_error_has_not_failed(trials: Field) -> None:
     fine = "say('agent_end', messages=[dict(role='assistant', stopReason='stop')])"
     result = only(trials, f"{FAILS}; say('auto_retry_start'); time.sleep(3); call(); {fine}")
     assert (result.error, result.preflight["calls"]) == (None, 1)
@@ -169,7 +167,7 @@ def test_an_idle_agent_is_ejected(trials: Field) -> None:
     assert result.error.startswith("ejected: no events for ")
 
 
-def test_an_agent_that_spends_all_is_ejected_and_not_a_cent_over(trials: Field) -> None:
+def test_an_agent_that_spends_its_budget_is_ejected_and_does_not_exceed_it(trials: Field) -> None:
     source = f"""
         status = 200
         while status == 200: status, _ = call("{DEAR_MODEL}", "x" * 4000)
@@ -182,7 +180,7 @@ def test_an_agent_that_spends_all_is_ejected_and_not_a_cent_over(trials: Field) 
     assert 0 < result.cost_usd <= 0.05
 
 
-def test_what_the_users_function_raises_ends_its_trial_only(trials: Field) -> None:
+def test_an_exception_in_on_event_ends_only_its_trial(trials: Field) -> None:
     def on_event(event: dict[str, Any]) -> None:
         if event["type"] == "bad":
             raise ValueError("cannot take this")
@@ -191,7 +189,7 @@ def test_what_the_users_function_raises_ends_its_trial_only(trials: Field) -> No
     assert (bad.error, good.error) == ("cannot take this", None)
 
 
-def test_an_agent_that_cannot_be_started_is_a_failure_and_leaves_nothing(trials: Field, tmp_path: Path) -> None:
+def test_an_agent_that_cannot_be_started_is_a_failure_without_leftovers(trials: Field, tmp_path: Path) -> None:
     """The program is there and may be executed, so nothing is wrong before the run; its interpreter is missing."""
     program = tmp_path / "program"
     program.write_text("#!/no/such/interpreter\n")
@@ -202,14 +200,14 @@ def test_an_agent_that_cannot_be_started_is_a_failure_and_leaves_nothing(trials:
     assert set(result.preflight["cleanup"].values()) == {"ok"}
 
 
-def test_an_agent_that_floods_its_streams_stalls_nobody(trials: Field) -> None:
+def test_an_agent_that_floods_its_streams_does_not_block_others(trials: Field) -> None:
     source = "sys.stderr.write('e' * 300_000); [say('x', n=n) for n in range(2000)]; sys.stdout.write('no newline')"
     result = only(trials, source)
     assert result.error is None
     assert result.events_count == 2001
 
 
-def test_a_gate_that_does_not_come_is_reported_by_where_it_should_have_come() -> None:
+def test_the_error_for_a_missing_gate_depends_on_the_gate_mode() -> None:
     assert "share a unix socket" in not_handed_over(None, None)
     portable = not_handed_over("172.17.0.1", "172.17.0.1%docker0:4711")
     assert "at 172.17.0.1, TCP port 4711: a firewall" in portable

@@ -53,14 +53,14 @@ def test_the_files_of_a_run_are_private_and_hold_no_real_key(trials: Field) -> N
         assert agents_own or path.stat().st_mode & 0o077 == 0, path
 
 
-def test_two_runs_of_one_second_do_not_meet(trials: Field) -> None:
+def test_two_runs_in_the_same_second_get_different_folders(trials: Field) -> None:
     with ThreadPoolExecutor(2) as pool:
         both = [pool.submit(trials.run, {"a": ONE_CALL}) for _ in range(2)]
     assert [future.result()[0].error for future in both] == [None, None]
     assert len(trials.run_dirs) == 2
 
 
-def test_what_on_complete_raises_costs_nobody_a_result(trials: Field) -> None:
+def test_an_exception_in_on_complete_does_not_change_results(trials: Field) -> None:
     told: list[str] = []
 
     def on_complete(run_dir: Path, result: RunResult) -> None:
@@ -82,7 +82,7 @@ def test_a_trial_that_gets_no_key_is_a_result_with_a_summary(trials: Field) -> N
     assert trials.summary("a")["preflight"]["ended_by"] == "provisioning"
 
 
-def test_an_interrupted_run_ends_what_runs_in_order_and_begins_nothing_more(trials: Field) -> None:
+def test_an_interrupted_run_ends_its_trials_in_order_and_starts_no_others(trials: Field) -> None:
     stop = StopSignal()
     agents = {"a": "call(); say('ready'); time.sleep(60)", "b": ONE_CALL}
     options = trials.options(agents, max_workers=1, on_event=lambda event: stop.press())
@@ -108,7 +108,7 @@ def test_a_failed_preflight_starts_nothing(trials: Field) -> None:
     assert not any(key.name.startswith("agent-preflight:") for key in trials.simulator.bill().keys.values())
 
 
-def test_a_run_works_in_any_thread_and_one_by_one(trials: Field) -> None:
+def test_a_run_works_in_any_thread_and_trials_can_run_one_by_one(trials: Field) -> None:
     seen: list[Any] = []
     sources = {"a": "say('a')", "b": "say('b')"}
     options = {"parallel": False, "on_event": lambda event: seen.append(event["type"])}
@@ -118,7 +118,7 @@ def test_a_run_works_in_any_thread_and_one_by_one(trials: Field) -> None:
     assert seen == ["a", "b"]
 
 
-def test_a_printer_that_fails_keeps_no_trial_from_its_end(trials: Field) -> None:
+def test_a_log_fn_that_raises_does_not_prevent_the_end_of_a_trial(trials: Field) -> None:
     def broken(line: str) -> None:
         if line.startswith("[a]"):
             raise BrokenPipeError
@@ -129,7 +129,7 @@ def test_a_printer_that_fails_keeps_no_trial_from_its_end(trials: Field) -> None
     assert set(result.preflight["cleanup"].values()) == {"ok"}
 
 
-def test_a_proxy_that_dies_while_it_starts_is_the_runs_error_and_leaves_nothing(
+def test_a_proxy_that_does_not_start_is_the_runs_error_and_nothing_is_left(
     simulator: Simulator, docker_host: ScriptedEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trials are set up beside the proxy's start: what they made is undone, and there is no account to settle."""

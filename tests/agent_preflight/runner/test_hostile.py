@@ -68,7 +68,7 @@ while True: os.write(1, line)""",
 
 
 @pytest.mark.parametrize("flood", FLOODS)
-def test_a_flood_fills_neither_memory_nor_disk_and_delays_no_end(trials: Field, flood: str) -> None:
+def test_a_flood_of_output_is_limited_in_memory_and_on_disk(trials: Field, flood: str) -> None:
     told = flooded(trials, FLOODS[flood], slow_s=0.2 if flood in ("text", "lists of objects") else 0.0)
     assert told["error"] == "ejected: time limit"
     assert told["mib"] < RUNNER_MIB_MAX
@@ -88,7 +88,7 @@ say("agent_end", status="\x1b]0;owned\x07\x1b[31mfine\r\n\u202e")
 """
 
 
-def test_hostile_lines_are_events_and_none_reaches_a_terminal_raw(trials: Field, capsys: Any) -> None:
+def test_escape_sequences_of_an_agent_do_not_reach_the_terminal(trials: Field, capsys: Any) -> None:
     (result,) = trials.run({"a": PRINTS})
     assert result.error is None
     assert result.preflight["caps_hit"] == {"line_bytes": 1}
@@ -123,7 +123,7 @@ class SeesSources(EjectPolicy):
         return EjectDecision(False)
 
 
-def test_no_agent_can_write_a_record_of_ours(trials: Field) -> None:
+def test_an_agent_cannot_write_a_record_that_looks_like_the_runners(trials: Field) -> None:
     """The log, the user's function and policies tell an agent's lines from the harness's, whatever the agent prints."""
     heard: list[dict[str, Any]] = []
     (result,) = trials.run({"a": FORGES}, on_event=heard.append, eject_policy=SeesSources())
@@ -154,9 +154,7 @@ say("agent_end")
 """
 
 
-def test_what_an_agent_leaves_in_its_directory_is_neither_followed_nor_waited_for(
-    trials: Field, tmp_path: Path, capsys: Any
-) -> None:
+def test_links_and_fifos_in_an_agents_directory_are_not_opened(trials: Field, tmp_path: Path, capsys: Any) -> None:
     (result,) = trials.run({"a": LEAVES})
     assert (result.error, set(result.preflight["cleanup"].values())) == (None, {"ok"})
     run = trials.run_dirs[-1]
@@ -177,7 +175,7 @@ say("agent_end")
 """
 
 
-def test_a_trials_folder_full_of_traps_blocks_no_one(trials: Field, capsys: Any) -> None:
+def test_special_files_in_a_trials_folder_do_not_block_a_run(trials: Field, capsys: Any) -> None:
     """In a container an agent cannot reach this folder; a process of the same user can."""
     (result,) = trials.run({"a": SWAPS})
     assert (result.error, set(result.preflight["cleanup"].values())) == (None, {"ok"})

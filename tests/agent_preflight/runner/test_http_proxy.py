@@ -38,20 +38,20 @@ def test_a_run_behind_an_http_proxy_is_served_and_its_agents_reach_our_proxy_wit
         assert not path.is_file() or b"hunter2" not in path.read_bytes()
 
 
-def test_a_run_whose_proxy_cannot_be_used_begins_nothing(trials: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_with_an_unusable_http_proxy_does_not_start(trials: Field, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
     with pytest.raises(ConfigError, match="SOCKS"):
         trials.run({"a": CALLS_ONCE}, openrouter_base_url=NAMED)
     assert not trials.runs_dir.exists()
 
 
-def test_a_run_without_any_way_fails_and_leaves_nothing_unverified(trials: Field) -> None:
+def test_a_run_that_cannot_reach_openrouter_fails_with_a_verified_clean_up(trials: Field) -> None:
     (result,) = trials.run({"a": CALLS_ONCE}, openrouter_base_url=NAMED)
     assert result.error is not None
     assert exit_code([result]) == 1
 
 
-def test_a_trial_whose_account_was_never_opened_leaves_nothing_unverified(
+def test_a_trial_without_an_account_has_a_verified_clean_up(
     serve: Callable[[Script], ScriptedServer], trials: Field
 ) -> None:
     """Sub-keys can be made and deleted, and nothing else is answered."""

@@ -49,7 +49,7 @@ def writes(docker: ScriptedEngine) -> list[str]:
 
 
 @pytest.mark.wire
-async def test_where_all_is_there_nothing_is_reported_and_nothing_is_made(
+async def test_nothing_is_reported_and_nothing_is_made_if_nothing_is_wrong(
     docker: ScriptedEngine, tmp_path: Path
 ) -> None:
     docker.state.create_volume({"Name": "named"})
@@ -62,7 +62,7 @@ async def test_where_all_is_there_nothing_is_reported_and_nothing_is_made(
 
 
 @pytest.mark.wire
-async def test_all_that_is_wrong_is_reported_together_each_once(docker: ScriptedEngine, tmp_path: Path) -> None:
+async def test_all_problems_are_reported_together_and_once(docker: ScriptedEngine, tmp_path: Path) -> None:
     mounts = (f"{tmp_path}/no:/task:ro", f"{tmp_path}:/x", f"{tmp_path}:/x/")
     settings = replace(
         SETTINGS, image_name="you/agent", network="nonet", mounts=mounts, memory="1m", cpus="5", workspace_path="out"
@@ -89,7 +89,7 @@ async def test_all_that_is_wrong_is_reported_together_each_once(docker: Scripted
 
 @pytest.mark.wire
 @pytest.mark.parametrize("makes_sources", [True, False])
-async def test_who_asks_decides_whether_a_missing_source_is_made(
+async def test_the_request_decides_whether_a_missing_source_is_made(
     docker: ScriptedEngine, tmp_path: Path, makes_sources: bool
 ) -> None:
     settings = replace(SETTINGS, mounts=(f"{tmp_path}/new:/out",))
@@ -99,7 +99,7 @@ async def test_who_asks_decides_whether_a_missing_source_is_made(
 
 
 @pytest.mark.wire
-async def test_a_source_with_a_trials_name_is_a_folder_for_each_whoever_asks(
+async def test_a_source_with_a_placeholder_is_always_made_for_each_trial(
     docker: ScriptedEngine, tmp_path: Path
 ) -> None:
     mounts = (f"{tmp_path}/{{alias}}:/out", f"{tmp_path}/all:/all")
@@ -124,13 +124,13 @@ async def test_a_source_with_a_trials_name_is_a_folder_for_each_whoever_asks(
 
 @pytest.mark.wire
 @pytest.mark.parametrize("option", ["--mount=type=bind,src={},dst=/x", "--volume={}:/x:ro"])
-async def test_an_option_is_looked_at_as_a_mount_is(docker: ScriptedEngine, tmp_path: Path, option: str) -> None:
+async def test_a_mount_in_docker_args_is_checked(docker: ScriptedEngine, tmp_path: Path, option: str) -> None:
     ready = await looked(docker, replace(SETTINGS, docker_args=(option.format(tmp_path / "no"),)))
     assert f"The mount's source {tmp_path}/no does not exist" in ready.problems[0]
 
 
 @pytest.mark.wire
-async def test_the_paths_of_another_machine_are_not_looked_at_and_that_is_said_once() -> None:
+async def test_paths_of_another_machine_are_not_checked_and_one_warning_says_so() -> None:
     with serve_in_thread() as docker:
         docker.state.images["me/base"] = docker.state.images["me/agent"]
         ready = await looked(docker, replace(SETTINGS, mounts=("/no/such:/task:ro", "/nor/this:/out")))
@@ -140,7 +140,7 @@ async def test_the_paths_of_another_machine_are_not_looked_at_and_that_is_said_o
 
 
 @pytest.mark.wire
-async def test_a_volume_that_is_new_is_reported_since_a_folder_may_be_meant(
+async def test_a_new_volume_is_a_warning_because_a_folder_may_be_meant(
     docker: ScriptedEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -158,7 +158,7 @@ async def test_a_volume_that_is_new_is_reported_since_a_folder_may_be_meant(
 
 
 @pytest.mark.wire
-async def test_the_engine_itself_judges_the_options_by_a_container_that_never_starts(docker: ScriptedEngine) -> None:
+async def test_the_engine_checks_options_on_a_container_that_is_not_started(docker: ScriptedEngine) -> None:
     docker.script("POST /containers/create", Fail(400, "invalid CPU shares"))
     ready = await looked(
         docker, replace(SETTINGS, docker_args=("--cpu-shares=1", "--volume=/etc:/x:ro", "--volume=/y"))
@@ -191,7 +191,7 @@ async def test_an_image_without_a_command_needs_one(
 
 
 @pytest.mark.wire
-async def test_more_memory_than_there_is_is_a_warning(docker: ScriptedEngine) -> None:
+async def test_a_limit_above_the_machines_memory_is_a_warning(docker: ScriptedEngine) -> None:
     (line,) = (await looked(docker, replace(SETTINGS, memory="9g", cpus="4"))).lines
     assert (line.ok, line.detail) == (None, "memory is 9.0 GiB, but Docker's machine has 8.0 GiB")
 
@@ -222,24 +222,24 @@ def process(*command: str, **env: str) -> tuple[RunRequest, list[TrialPlan]]:
         ("./agent", f"is looked for in its own new folder: write {Path.cwd()}/agent"),
     ],
 )
-async def test_a_program_that_is_not_there_is_reported_once(command: str, said: str) -> None:
+async def test_a_missing_program_is_reported_once(command: str, said: str) -> None:
     (problem,) = (await check_machine(None, *process(command))).problems
     assert said in problem
 
 
 @pytest.mark.parametrize("command", ["sh", "/bin/sh"])
-async def test_a_program_that_is_there_is_not_mentioned(command: str) -> None:
+async def test_an_existing_program_is_not_reported(command: str) -> None:
     assert await check_machine(None, *process(command)) == MachineReport()
 
 
-async def test_a_program_is_looked_for_where_the_agent_will_be(tmp_path: Path) -> None:
+async def test_a_program_is_searched_in_the_agents_path(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("#!/bin/sh\n")
     (tmp_path / "mine").chmod(0o755)
     assert await check_machine(None, *process("mine", PATH=str(tmp_path))) == MachineReport()
     assert (await check_machine(None, *process("sh", PATH=str(tmp_path)))).problems
 
 
-async def test_what_was_given_in_vain_for_a_process_is_named_in_one_line() -> None:
+async def test_options_that_processes_do_not_use_are_one_warning() -> None:
     settings = RunSettings(sandbox="process", mounts=("/a:/b",), memory="1g")
     (line,) = (await check_machine(None, RunRequest(settings=settings), [replace(TRIAL, command=("sh",))])).lines
     assert (line.ok, line.detail) == (None, "not used with --sandbox process: mounts, memory")
@@ -256,7 +256,7 @@ def test_files_folders_and_links_to_them_are_sources(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("writable", "is_made"), [(False, True), (False, False), (True, False)])
-def test_a_source_that_is_missing_is_an_error_with_what_to_do(tmp_path: Path, writable: bool, is_made: bool) -> None:
+def test_a_missing_source_is_an_error_that_says_what_to_do(tmp_path: Path, writable: bool, is_made: bool) -> None:
     path = tmp_path / "no such"
     (problem,), missing = check_sources([wanted(path, writable=writable, is_made=is_made)])
     assert problem.startswith(f"The mount's source {path} does not exist.")
@@ -265,7 +265,7 @@ def test_a_source_that_is_missing_is_an_error_with_what_to_do(tmp_path: Path, wr
     assert (missing, path.exists()) == ([], False)
 
 
-def test_a_source_to_write_to_that_is_missing_is_made_once_nothing_else_is_wrong(tmp_path: Path) -> None:
+def test_a_missing_source_that_is_writable_is_made(tmp_path: Path) -> None:
     path, said = tmp_path / "a" / "b", list[str]()
     problems, missing = check_sources([wanted(path, writable=True), wanted(path, writable=True)])
     assert (problems, missing, path.exists()) == ([], [str(path)], False)
@@ -279,7 +279,7 @@ def test_each_path_is_reported_once(tmp_path: Path) -> None:
     assert len(problems) == 2
 
 
-def test_a_link_that_leads_nowhere_is_reported_as_that_and_never_made(tmp_path: Path) -> None:
+def test_a_dangling_link_is_an_error_and_is_not_made(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("gone")
     (problem,), _ = check_sources([wanted(tmp_path / "link", writable=True)])
     assert problem == f"The mount's source {tmp_path}/link is a link to gone, which does not exist."
@@ -288,7 +288,7 @@ def test_a_link_that_leads_nowhere_is_reported_as_that_and_never_made(tmp_path: 
 @pytest.mark.parametrize(
     ("path", "said"), [("/" + "x" * 300, "File name too long"), ("/etc/passwd/x", "does not exist"), ("/a\0b", "null")]
 )
-def test_a_path_that_cannot_be_is_an_error(path: str, said: str) -> None:
+def test_an_impossible_path_is_an_error(path: str, said: str) -> None:
     (problem,), _ = check_sources([wanted(path, writable=True)])
     assert said in problem
 
@@ -301,7 +301,7 @@ def test_a_folder_that_cannot_be_made_is_an_error_before_anything_is_made() -> N
     assert problem == f"The mount's source {folder}/x is missing and cannot be made: {folder} cannot be written."
 
 
-def test_a_place_where_only_the_engine_may_look_is_left_to_it(tmp_path: Path) -> None:
+def test_a_path_that_only_the_engine_may_read_is_accepted(tmp_path: Path) -> None:
     inner = tmp_path / "inner"
     inner.mkdir(mode=0o000)
     tmp_path.chmod(0o755)
@@ -310,7 +310,7 @@ def test_a_place_where_only_the_engine_may_look_is_left_to_it(tmp_path: Path) ->
     inner.chmod(0o755)
 
 
-def test_a_folder_that_cannot_be_made_after_all_is_a_sentence(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("")
     with pytest.raises(ConfigError, match=r"is missing and cannot be made: Not a directory\.$"):
         make_folders([str(tmp_path / "f" / "x")], print)

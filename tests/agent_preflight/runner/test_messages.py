@@ -46,18 +46,18 @@ def lines(run_dir: Path, *results: RunResult, request: RunRequest = REQUEST) -> 
 DONE, FAILED, CUT = result("done"), result("failed"), result("interrupted", "interrupted")
 
 
-def test_a_run_that_is_complete_says_nothing(run_dir: Path) -> None:
+def test_a_complete_run_has_no_farewell(run_dir: Path) -> None:
     assert lines(run_dir, DONE, result("done"), result("ejected", "ejected")) == []
     assert lines(run_dir, DONE, DONE, result("stopped", "stopped")) == []
 
 
-def test_a_clean_up_that_is_not_verified_is_said_also_of_a_run_that_is_complete(run_dir: Path) -> None:
+def test_an_unverified_clean_up_of_a_complete_run_is_reported(run_dir: Path) -> None:
     left = result("done", cleanup={"sub_key": "unverified"})
     (line,) = lines(run_dir, DONE, left, DONE)
     assert line.startswith("The clean-up of 1 trial is not verified (1 key was not seen to be deleted;")
 
 
-def test_what_was_cut_off_or_never_began_goes_on_by_one_command(run_dir: Path) -> None:
+def test_interrupted_and_unstarted_trials_resume_with_one_command(run_dir: Path) -> None:
     assert lines(run_dir, DONE, CUT) == [
         "2 of 3 trials are not complete. What is left of the budget serves to go on with b (interrupted), c (not started):",
         "  agent-preflight run --resume r",
@@ -65,7 +65,7 @@ def test_what_was_cut_off_or_never_began_goes_on_by_one_command(run_dir: Path) -
     assert lines(run_dir, DONE, DONE, CUT)[0].startswith("1 of 3 trials is not complete.")
 
 
-def test_what_failed_runs_again_only_if_asked(run_dir: Path) -> None:
+def test_failed_trials_run_again_only_with_an_option(run_dir: Path) -> None:
     assert lines(run_dir, DONE, FAILED, FAILED) == [
         "2 of 3 trials failed. What is left of the budget serves to run again b (failed), c (failed):",
         "  agent-preflight run --resume r --retry-failed",
@@ -85,7 +85,7 @@ def short(needed: str | None, limit: str = "0.004", alias: str = "") -> RunResul
 SMALL = replace(REQUEST, settings=replace(SETTINGS, budget_usd=Decimal("0.004")))
 
 
-def test_a_budget_that_covers_no_call_is_reported_with_one_that_does(run_dir: Path) -> None:
+def test_a_budget_that_covers_no_call_is_reported_with_a_sufficient_one(run_dir: Path) -> None:
     assert lines(run_dir, DONE, DONE, short("0.0141"), request=SMALL) == [
         "1 of 3 trials failed, 1 because the budget covers no call. A higher one serves to run again c (failed):",
         "  agent-preflight run --resume r --retry-failed --budget 0.02",
@@ -98,14 +98,14 @@ def test_a_budget_that_covers_no_call_is_reported_with_one_that_does(run_dir: Pa
     assert told[1] == "  run_multi(..., run_id='r', resume=True, retry_failed=True, budget_usd=0.02)"
 
 
-def test_a_budget_of_which_it_is_not_known_what_would_cover_a_call_is_to_be_higher(run_dir: Path) -> None:
+def test_an_unknown_sufficient_budget_is_not_named(run_dir: Path) -> None:
     assert lines(run_dir, DONE, DONE, short(None), request=SMALL)[1:] == [
         "  agent-preflight run --resume r --retry-failed",
         "  (with a higher --budget)",
     ]
 
 
-def test_the_budget_that_is_named_is_below_none_of_those_that_begin_again(run_dir: Path) -> None:
+def test_the_named_budget_is_not_below_that_of_a_trial_that_begins_again(run_dir: Path) -> None:
     budgets = {"a": Decimal("0.004"), "b": Decimal("0.505"), "c": Decimal(9)}
     request = replace(REQUEST, settings=replace(SETTINGS, budget_usd=budgets))
     done = result_of_summary({"alias": "c", "budget_usd": 9.0, "preflight": {"status": "done", "ended_by": "agent"}})
@@ -119,7 +119,7 @@ def spent(limit: str, status: str = "spent") -> RunResult:
     return result_of_summary({"budget_usd": float(limit), "error": error, "preflight": extra})
 
 
-def test_what_is_spent_and_begins_again_with_the_budget_that_is_named_is_named_too(run_dir: Path) -> None:
+def test_spent_trials_that_begin_again_with_the_named_budget_are_listed(run_dir: Path) -> None:
     told = lines(run_dir, short("0.0141"), spent("0.019"), spent("0.02"), request=SMALL)
     assert told == [
         "1 of 3 trials failed, 1 because the budget covers no call. A higher one serves to run again a (failed), b (spent):",
@@ -134,7 +134,7 @@ def test_what_is_spent_and_begins_again_with_the_budget_that_is_named_is_named_t
     assert "b (spent)" not in "".join(lines(run_dir, FAILED, spent("0.003"), DONE))
 
 
-def test_a_run_whose_money_is_gone_and_is_else_complete_says_how_to_give_more(run_dir: Path) -> None:
+def test_a_complete_run_with_spent_trials_says_how_to_give_more(run_dir: Path) -> None:
     results = (spent("0.019"), DONE, spent("0.02", "ejected"))
     assert lines(run_dir, *results) == ["More money for a, c: agent-preflight run --resume r --budget USD"]
     assert lines(run_dir, *results, request=SCRIPT) == [
@@ -142,12 +142,12 @@ def test_a_run_whose_money_is_gone_and_is_else_complete_says_how_to_give_more(ru
     ]
 
 
-def test_a_trial_without_credit_goes_on_without_being_asked(run_dir: Path) -> None:
+def test_a_trial_without_credit_resumes_without_an_option(run_dir: Path) -> None:
     without = result("failed", "agent", never_served="account_credit")
     assert lines(run_dir, DONE, without, DONE)[1] == "  agent-preflight run --resume r"
 
 
-def test_a_script_gets_its_call(run_dir: Path) -> None:
+def test_a_script_is_shown_a_python_call(run_dir: Path) -> None:
     assert lines(run_dir, FAILED, CUT, DONE, request=SCRIPT)[1:] == [
         "  run_multi(..., run_id='r', resume=True)",
         "  (retry_failed=True runs again a (failed) too)",
@@ -157,7 +157,7 @@ def test_a_script_gets_its_call(run_dir: Path) -> None:
     )
 
 
-def test_values_that_are_not_kept_are_named(run_dir: Path) -> None:
+def test_variables_whose_values_are_not_kept_are_named(run_dir: Path) -> None:
     origin = Origin(env_from={"TASK": "option", "HF_TOKEN": "environment", "A": "option"})
     told = lines(run_dir, CUT, DONE, DONE, request=replace(REQUEST, origin=origin))
     assert told[1:] == [
@@ -166,16 +166,16 @@ def test_values_that_are_not_kept_are_named(run_dir: Path) -> None:
     ]
 
 
-def test_a_run_that_never_had_a_plan_begins_anew(run_dir: Path) -> None:
+def test_a_run_without_a_plan_starts_anew(run_dir: Path) -> None:
     (run_dir / "plan.json").unlink()
     assert lines(run_dir) == ["No trial was started. Start the run anew."]
 
 
-def test_a_trial_that_is_a_run_by_itself_says_nothing(run_dir: Path) -> None:
+def test_a_single_trial_has_no_farewell(run_dir: Path) -> None:
     assert lines(run_dir, FAILED, request=replace(SCRIPT, single=True)) == []
 
 
-def test_the_shell_reads_the_command_as_it_was_meant() -> None:
+def test_commands_are_quoted_for_a_shell() -> None:
     request = replace(REQUEST, settings=replace(SETTINGS, runs_dir="/my runs/it's"))
     words = shlex.split(resume_command(request, "r"))
     assert words == ["agent-preflight", "run", "--resume", "r", "--runs-dir", "/my runs/it's"]
@@ -184,7 +184,7 @@ def test_the_shell_reads_the_command_as_it_was_meant() -> None:
     assert shlex.split(stop) == ["agent-preflight", "stop", "run-1", "--runs-dir", "/my runs/it's"]
 
 
-def test_stopping_says_what_happens_and_what_a_second_time_does() -> None:
+def test_the_message_of_the_first_ctrl_c_says_what_a_second_one_does() -> None:
     assert stopping("press Ctrl-C again") == (
         "Stopping: no new trial starts, each trial is ended in order; press Ctrl-C again to not wait for the last costs."
     )
@@ -200,7 +200,7 @@ def request(tmp_path: Path, **changes: Any) -> RunRequest:
     return RunRequest(settings=read_settings({"runs_dir": tmp_path / "runs", **settings}), **own)
 
 
-def test_the_start_says_where_and_what_to_mind(tmp_path: Path) -> None:
+def test_the_start_of_a_run_names_its_folder_and_commands(tmp_path: Path) -> None:
     said: list[str] = []
     services = {"los": "127.0.0.1:3000"}
     announce(request(tmp_path, log_fn=said.append, network="host", services=services), tmp_path, "r", [TRIAL])
@@ -215,7 +215,7 @@ def test_the_start_says_where_and_what_to_mind(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("network", "reached"), [("bridge", "the internet and your network"), ("mine", "what the network mine reaches")]
 )
-def test_an_open_network_is_one_line_that_says_what_it_means_and_how_to_seal(
+def test_an_open_network_is_one_line_that_says_how_to_seal_it(
     tmp_path: Path, network: str, reached: str, single: bool
 ) -> None:
     said: list[str] = []
@@ -230,7 +230,7 @@ def test_an_open_network_is_one_line_that_says_what_it_means_and_how_to_seal(
 
 
 @pytest.mark.parametrize(("sandbox", "network"), [("docker", "sealed"), ("process", "host")])
-def test_a_trial_that_is_sealed_or_no_container_gets_no_line_about_sealing(
+def test_a_sealed_trial_and_a_process_get_no_line_about_sealing(
     tmp_path: Path, sandbox: SandboxKind, network: str
 ) -> None:
     said: list[str] = []
@@ -241,7 +241,7 @@ def test_a_trial_that_is_sealed_or_no_container_gets_no_line_about_sealing(
     assert told == [f"  network: {network}; budgets hold whatever the agents do"]
 
 
-def test_a_run_that_goes_on_says_which_trials_begin_with_which_budget(tmp_path: Path) -> None:
+def test_a_resumed_run_names_the_trials_that_begin_with_their_budgets(tmp_path: Path) -> None:
     said: list[str] = []
     asked = request(tmp_path, log_fn=said.append, run_id="r")
     due = [TRIAL, replace(TRIAL, alias="b", prior=PriorAttempt(CENT * 3 // 10, CENT))]

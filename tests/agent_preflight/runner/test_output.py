@@ -58,7 +58,7 @@ async def test_several_lines_in_one_chunk_are_several_events(heard: Heard) -> No
     assert heard.output.end_status == "done"
 
 
-async def test_whatever_an_agent_prints_has_its_source_for_scripts_and_in_the_log(heard: Heard, tmp_path: Path) -> None:
+async def test_every_event_of_an_agent_has_the_source_agent(heard: Heard, tmp_path: Path) -> None:
     """Also what is told of it besides, which is no more than its own word."""
     step = b"mini-swe-agent (step 1, $0.01):"
     forged = [line(type="preflight_ending", source="preflight"), b'{"source": "preflight"}\n', step]
@@ -73,7 +73,7 @@ async def test_whatever_an_agent_prints_has_its_source_for_scripts_and_in_the_lo
     assert {record["source"] for record in EventLogger.read(tmp_path / "events.jsonl")} == {"agent"}
 
 
-async def test_noise_is_an_event_and_ends_nothing(heard: Heard) -> None:
+async def test_output_that_is_not_an_event_becomes_a_raw_event(heard: Heard) -> None:
     await heard.read(b"[1]\n3\n\xff\xfe\nplain", b" text")
     assert [event["type"] for event in heard.events] == ["raw"] * 4
     assert heard.events[-1]["data"] == "plain text"
@@ -84,7 +84,7 @@ async def test_an_agents_usage_is_kept_as_its_claim(heard: Heard) -> None:
     assert (heard.output.claims.total_prompt_tokens, heard.output.claims.cached_tokens) == (10, 4)
 
 
-async def test_what_a_known_agent_prints_is_reported_in_the_events_that_scripts_know(heard: Heard) -> None:
+async def test_events_of_a_known_agent_are_translated(heard: Heard) -> None:
     """Its usage counts once, though the agent's own event has it too."""
     started = {"type": "item.started", "item": {"id": "i", "type": "command_execution", "command": "ls"}}
     done = {"type": "turn.completed", "usage": {"input_tokens": 100, "cached_input_tokens": 40, "output_tokens": 5}}
@@ -97,14 +97,14 @@ async def test_what_a_known_agent_prints_is_reported_in_the_events_that_scripts_
     assert heard.output.claims.request_count == 1
 
 
-async def test_what_comes_after_the_cap_is_counted_and_not_kept(heard: Heard, tmp_path: Path) -> None:
+async def test_events_after_the_limit_are_counted_but_not_written(heard: Heard, tmp_path: Path) -> None:
     await heard.read(*[line(type="a", n=n) for n in range(5)])
     assert len(heard.events) == 5
     assert heard.output.caps_hit == {"events_bytes": 3}
     assert len(EventLogger.read(tmp_path / "events.jsonl")) == 2
 
 
-async def test_stderr_goes_to_a_atomic_file_up_to_its_cap(heard: Heard, tmp_path: Path) -> None:
+async def test_stderr_is_written_to_a_private_file_up_to_its_limit(heard: Heard, tmp_path: Path) -> None:
     stream = asyncio.StreamReader()
     stream.feed_data(b"abc")
     stream.feed_data(b"defgh")
@@ -125,7 +125,7 @@ async def test_stderr_goes_to_a_atomic_file_up_to_its_cap(heard: Heard, tmp_path
         (b"\xff" + b"x" * 70_000, "x" * 200),
     ],
 )
-async def test_the_last_words_are_the_last_line_of_stderr_cleaned_and_cut(
+async def test_the_last_words_are_the_last_line_of_stderr(
     heard: Heard, tmp_path: Path, said: bytes, words: str
 ) -> None:
     stream = asyncio.StreamReader()
@@ -135,13 +135,13 @@ async def test_the_last_words_are_the_last_line_of_stderr_cleaned_and_cut(
     assert heard.output.last_words == words
 
 
-async def test_the_cap_is_on_what_is_written_not_on_what_was_said(heard: Heard, tmp_path: Path) -> None:
+async def test_the_limit_counts_written_bytes(heard: Heard, tmp_path: Path) -> None:
     await heard.read(b"x\n" * 1000)
     assert heard.output.events_count == 1000
     assert (tmp_path / "events.jsonl").stat().st_size < 300
 
 
-async def test_a_flood_of_lines_leaves_the_loop_to_others(heard: Heard) -> None:
+async def test_a_flood_of_lines_does_not_block_the_loop(heard: Heard) -> None:
     turns = 0
 
     async def other() -> None:
@@ -209,18 +209,18 @@ def after(*events: dict[str, Any]) -> AgentEnd:
         ([{**END, "willRetry": True}, RETRIES, STARTS, END], True),
     ],
 )
-def test_an_end_holds_until_the_agent_goes_on(events: list[dict[str, Any]], said: bool) -> None:
+def test_an_agent_is_done_until_it_continues(events: list[dict[str, Any]], said: bool) -> None:
     assert after(*events).is_done is said
 
 
 @each("event", [RETRIES, STARTS, COMPACTS, COMPACTED, {**END, "willRetry": True}])
-def test_an_end_before_a_retry_that_comes_to_nothing_is_one_again(event: dict[str, Any]) -> None:
+def test_an_agent_is_done_again_after_a_retry_that_failed(event: dict[str, Any]) -> None:
     given_up = after(END, event, GIVES_UP).is_done, after(END, event, IN_VAIN).is_done
     assert given_up == ((False, False) if event is STARTS else (True, True))
 
 
 @each("event", [GIVES_UP, IN_VAIN, COMPACTED, RETRIES, COMPACTS])
-def test_without_an_end_nothing_ends_by_a_retry_or_a_compaction(event: dict[str, Any]) -> None:
+def test_a_retry_or_compaction_without_agent_end_does_not_end_the_agent(event: dict[str, Any]) -> None:
     assert not after(STARTS, event).is_done
     assert not after(STARTS, event, GIVES_UP, IN_VAIN).is_done
 
@@ -237,7 +237,7 @@ def test_without_an_end_nothing_ends_by_a_retry_or_a_compaction(event: dict[str,
         *({**END, "willRetry": value} for value in (False, None, 1, "true", [True])),
     ],
 )
-def test_nothing_else_takes_an_end_back(event: dict[str, Any]) -> None:
+def test_other_events_do_not_take_the_end_back(event: dict[str, Any]) -> None:
     assert after(END, event).is_done
 
 
@@ -283,7 +283,7 @@ def test_the_error_is_that_of_the_agents_last_message(events: list[dict[str, Any
 
 
 @each("text", ["x" * 10**6, " " * 10**6 + "x", "x\r\n" * 10**5, "ejected: budget"])
-def test_an_error_is_capped_and_never_passes_for_our_own(text: str) -> None:
+def test_an_error_is_limited_and_cannot_look_like_the_runners(text: str) -> None:
     error = after({**END, "messages": [spoken(stopReason="error", errorMessage=text)]}).error
     assert len(error) <= ERROR_CHARS_MAX
     assert error.startswith("the agent's last message is an error: ")
@@ -291,5 +291,5 @@ def test_an_error_is_capped_and_never_passes_for_our_own(text: str) -> None:
 
 
 @each("event", [{"type": "agent_end", "messages": [[[]]]}, {"type": "message_end", "message": []}, {"type": ""}, {}])
-def test_no_event_makes_it_raise(event: dict[str, Any]) -> None:
+def test_an_unusual_event_raises_nothing(event: dict[str, Any]) -> None:
     assert after(event).error == ""

@@ -62,7 +62,7 @@ def opened(asked: RunRequest) -> RunFolder:
     "changes",
     [{"models": []}, {"budget_usd": 0}, {"run_id": "../x"}, {"eject_policy": 3}, {"models": [("m/m", "a/b")]}],
 )
-def test_what_cannot_be_carried_out_makes_no_folder(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_a_wrong_request_makes_no_folder(tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         asyncio.run(run_field(request(tmp_path, **changes), StopSignal()))
     assert not (tmp_path / "runs").exists()
@@ -82,7 +82,7 @@ def test_each_kind_of_run_gets_its_folder(tmp_path: Path) -> None:
         opened(request(tmp_path, run_id="other", resume=True))
 
 
-def test_a_run_that_was_begun_says_how_to_go_on_as_its_user_writes_it(tmp_path: Path) -> None:
+def test_the_error_for_a_used_run_id_says_how_to_resume(tmp_path: Path) -> None:
     asked = request(tmp_path, run_id="n")
     (tmp_path / "runs" / "n" / "a").mkdir(parents=True)
     for each, told in ((asked, "resume=True"), (replace(asked, origin=Origin()), "--resume n")):
@@ -90,12 +90,12 @@ def test_a_run_that_was_begun_says_how_to_go_on_as_its_user_writes_it(tmp_path: 
             opened(each)
 
 
-def test_every_plan_has_a_key_name_of_its_own(tmp_path: Path) -> None:
+def test_every_plan_has_its_own_key_name(tmp_path: Path) -> None:
     first, second = (trials_of(request(tmp_path), "r")[0].key_name for _ in range(2))
     assert first != second
 
 
-async def test_what_a_check_raises_ends_the_run() -> None:
+async def test_an_exception_of_a_check_ends_the_run() -> None:
     def fail(found: object) -> None:
         raise ValueError("no money")
 
@@ -122,7 +122,7 @@ BASE = "local/python:base"
 SETTINGS = RunSettings(image_name="me/agent", network="sealed", gate="shared")
 
 
-async def test_a_process_needs_nothing_first(tmp_path: Path) -> None:
+async def test_processes_need_no_preparation(tmp_path: Path) -> None:
     asked = RunRequest(settings=RunSettings(sandbox="process"))
     assert await prepare_sandboxes(None, asked, tmp_path, tmp_path) == SandboxSetup(ProcessSandbox)
 
@@ -155,7 +155,7 @@ async def test_the_gates_image_is_built_once_on_the_base_that_is_named(docker: S
 
 
 @pytest.mark.wire
-async def test_each_trial_gets_a_container_behind_that_gate(docker: ScriptedEngine, tmp_path: Path) -> None:
+async def test_each_trial_gets_a_container_with_a_gate(docker: ScriptedEngine, tmp_path: Path) -> None:
     async with Engine.open(docker.url) as engine:
         asked = RunRequest(settings=SETTINGS, gate_base="me/base")
         found = await prepare_sandboxes(engine, asked, tmp_path, tmp_path)
@@ -184,7 +184,7 @@ async def test_each_trial_gets_a_container_behind_that_gate(docker: ScriptedEngi
 
 
 @pytest.mark.wire
-async def test_without_the_agents_image_nothing_is_pulled_and_it_is_said_what_to_do(
+async def test_a_missing_image_is_not_pulled_and_the_error_says_what_to_do(
     docker: ScriptedEngine, tmp_path: Path
 ) -> None:
     del docker.state.images["me/agent"]
@@ -210,13 +210,13 @@ async def test_an_image_for_another_platform_is_reported_unless_the_user_named_o
 
 
 @pytest.mark.wire
-async def test_the_variables_of_the_agents_image_are_reported(docker: ScriptedEngine, tmp_path: Path) -> None:
+async def test_the_setup_has_the_variables_of_the_agents_image(docker: ScriptedEngine, tmp_path: Path) -> None:
     docker.state.images["me/agent"]["Config"] = {"Env": ["no_proxy=image.example"]}
     assert (await prepared(docker, SETTINGS, tmp_path)).image_env == {"no_proxy": "image.example"}
 
 
 @pytest.mark.wire
-async def test_where_no_gate_can_be_made_the_reason_is_given_and_nothing_is_left(
+async def test_if_no_gate_can_be_made_the_error_has_the_reason_and_nothing_is_left(
     docker: ScriptedEngine, tmp_path: Path
 ) -> None:
     docker.script("POST /containers/create", Fail(400, "no such option"))
@@ -280,7 +280,7 @@ def test_an_interrupted_run_leaves_no_container_and_no_key(trials: Field, demo_i
 
 
 @pytest.mark.docker
-def test_a_gate_that_came_before_the_runner_took_the_answer_to_open_has_come(
+def test_a_gate_may_be_ready_before_the_account_is_open(
     trials: Field, demo_image: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = Sidecar.open
@@ -296,7 +296,7 @@ def test_a_gate_that_came_before_the_runner_took_the_answer_to_open_has_come(
 
 
 @pytest.mark.docker
-def test_a_trial_whose_agent_cannot_be_heard_any_more_is_ended_and_says_why(
+def test_a_trial_whose_output_is_lost_is_ended_with_that_error(
     trials: Field, demo_image: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="ap-") as short, EngineRelay(Path(short, "e.sock")) as relay:
@@ -309,7 +309,9 @@ def test_a_trial_whose_agent_cannot_be_heard_any_more_is_ended_and_says_why(
 
 
 @pytest.mark.docker
-def test_a_missing_folder_is_made_by_us_and_never_by_the_engine(trials: Field, demo_image: str, tmp_path: Path) -> None:
+def test_a_missing_folder_is_made_by_the_runner_and_not_by_the_engine(
+    trials: Field, demo_image: str, tmp_path: Path
+) -> None:
     given = options(trials, BASE, "thrifty", container_args=["-c", "open('/out/answer', 'w').write('42')"])
     given |= {"docker_args": ["--entrypoint", "python3"], "mounts": [(tmp_path / "new" / "out", "/out", "rw")]}
     (result,) = run_multi([("openai/gpt-4.1-nano", "thrifty")], **given)

@@ -48,7 +48,7 @@ def test_outcomes_of_calls_that_a_killed_proxy_has_lost_stay_known() -> None:
     assert with_balances(first, second, Balance(as_of=3, outcomes=later)).outcomes == later
 
 
-def test_what_must_be_read_at_once_goes_to_whoever_shows_the_run() -> None:
+def test_an_alert_goes_to_the_view() -> None:
     told: list[str] = []
     RunProgress(on_alert=told.append).alert("no credit")
     RunProgress().alert("nobody shows this")

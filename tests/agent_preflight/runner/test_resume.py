@@ -85,23 +85,23 @@ def test_a_result_is_read_back_from_its_summary() -> None:
 
 
 @pytest.mark.parametrize("summary", [{}, {"cost_usd": "x", "cache": 3, "preflight": [], "error": 5}])
-def test_a_summary_of_another_shape_breaks_nothing(summary: dict[str, Any]) -> None:
+def test_an_invalid_summary_is_an_empty_result(summary: dict[str, Any]) -> None:
     assert isinstance(result_of_summary(summary), RunResult)
 
 
 @each("ended_by", ["interrupted", "lost", "provisioning"])
-def test_what_was_cut_off_begins_again(ended_by: str) -> None:
+def test_a_trial_that_was_cut_off_begins_again(ended_by: str) -> None:
     assert begins_again(result_of_summary({"preflight": {"ended_by": ended_by}}))
 
 
 @each("ended_by", ["agent", "agent_end", "ejected", "stopped", "gate_lost", "on_event", "error"])
-def test_what_has_ended_does_not(ended_by: str) -> None:
+def test_a_trial_that_ended_does_not_begin_again(ended_by: str) -> None:
     assert not begins_again(result_of_summary({"preflight": {"ended_by": ended_by}}))
     assert not begins_again(result_of_summary({}))
 
 
 @each("ended_by, again", [("agent", True), ("ejected", True), ("error", True), ("stopped", False)])
-def test_what_had_no_call_for_want_of_credit_begins_again_unless_a_person_ended_it(ended_by: str, again: bool) -> None:
+def test_a_trial_without_credit_begins_again_unless_a_person_stopped_it(ended_by: str, again: bool) -> None:
     assert (
         begins_again(result_of_summary({"preflight": {"ended_by": ended_by, "never_served": "account_credit"}}))
         is again
@@ -110,7 +110,7 @@ def test_what_had_no_call_for_want_of_credit_begins_again_unless_a_person_ended_
 
 
 @each("status, again", [("failed", True), *((word, False) for word in ("done", "spent", "ejected", "stopped"))])
-def test_what_failed_begins_again_where_that_is_asked_for(status: str, again: bool) -> None:
+def test_a_failed_trial_begins_again_with_retry_failed(status: str, again: bool) -> None:
     summary = {"preflight": {"status": status, "ended_by": "agent"}}
     assert (begins_again(result_of_summary(summary), retry_failed=True), begins_again(result_of_summary(summary))) == (
         again,
@@ -128,7 +128,7 @@ def test_what_failed_begins_again_where_that_is_asked_for(status: str, again: bo
         },
     ],
 )
-def test_what_ended_for_want_of_money_begins_again_where_it_gets_more(
+def test_a_spent_trial_begins_again_with_a_higher_budget(
     summary: dict[str, Any],
 ) -> None:
     assert [
@@ -141,13 +141,13 @@ def test_what_ended_for_want_of_money_begins_again_where_it_gets_more(
     assert begins_again(result_of_summary(summary), retry_failed=True) is False
 
 
-def test_what_ended_otherwise_does_not_begin_again_for_money() -> None:
+def test_other_trials_do_not_begin_again_with_a_higher_budget() -> None:
     for status, ended_by in (("done", "agent"), ("ejected", "ejected"), ("stopped", "stopped"), ("failed", "agent")):
         extra = {"status": status, "ended_by": ended_by, "limit_usd": "0.25"}
         assert not begins_again(result_of_summary({"error": "ejected: idle", "preflight": extra}), budget_pusd=pusd(1))
 
 
-def test_what_was_cut_off_begins_again_also_where_failed_ones_do() -> None:
+def test_a_trial_that_was_cut_off_begins_again_with_retry_failed_too() -> None:
     assert begins_again(
         result_of_summary({"preflight": {"status": "interrupted", "ended_by": "interrupted"}}), retry_failed=True
     )
@@ -162,7 +162,7 @@ def test_relative_mounts_of_an_older_plan_are_those_of_this_directory(
     assert read_previous_run(tmp_path, wanted).kept == {}
 
 
-def test_a_plan_that_goes_on_says_since_when(tmp_path: Path) -> None:
+def test_a_resumed_plan_has_the_times_of_start_and_resumes(tmp_path: Path) -> None:
     wanted = {"created_at": "t3", "trials": [{"alias": "a", "key_name": "k"}, {"alias": "b", "key_name": "l"}]}
     earlier = PreviousRun({"created_at": "t1", "resumed_at": ["t2"]}, {"a": result_of_summary(SUMMARY)})
     assert earlier.continued(wanted) == {
@@ -175,13 +175,13 @@ def test_a_plan_that_goes_on_says_since_when(tmp_path: Path) -> None:
     assert (row.state, row.balance.posted_pusd, row.balance.calls, row.ok) == ("kept", 123456780000, 7, True)
 
 
-def test_a_trial_that_is_to_begin_again_shows_what_it_has_spent() -> None:
+def test_the_progress_of_a_trial_that_begins_again_has_its_earlier_cost() -> None:
     row = PreviousRun({}, {}, {"a": PriorAttempt(7, 30)}).progress(TrialPlan("a", "m/m", 25, "k", ()))
     assert (row.state, row.balance.posted_pusd, row.limit_pusd) == ("planned", 7, 30)
     assert PreviousRun().progress(TrialPlan("a", "m/m", 25, "k", ())).balance.posted_pusd == 0
 
 
-def test_a_run_without_a_plan_cannot_go_on(tmp_path: Path) -> None:
+def test_a_run_without_a_plan_cannot_be_resumed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no plan"):
         read_previous_run(tmp_path, {"trials": []})
 
@@ -209,7 +209,7 @@ def test_the_output_of_an_attempt_is_kept_aside_under_the_number_of_its_summary(
     }
 
 
-def test_no_earlier_output_is_written_over_when_a_summary_is_set_aside(tmp_path: Path) -> None:
+def test_earlier_outputs_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "summary.json").touch()
     (tmp_path / "workspace.1").mkdir()
     (tmp_path / "workspace").mkdir()
@@ -227,7 +227,7 @@ def test_a_processs_working_directory_stays_for_the_next_attempt(tmp_path: Path)
     assert {path.name for path in tmp_path.iterdir()} == {"summary.1.json", "workspace"}
 
 
-def test_after_a_loss_of_power_nothing_goes_on_before_it_is_known_what_was_spent(tmp_path: Path) -> None:
+def test_after_a_reboot_a_run_is_not_resumed_before_its_costs_are_known(tmp_path: Path) -> None:
     for boot in ("before", "after"):
         store = open_store(tmp_path, boot)
         if boot == "before":
@@ -243,7 +243,7 @@ def test_after_a_loss_of_power_nothing_goes_on_before_it_is_known_what_was_spent
 
 
 @pytest.mark.wire
-def test_after_a_killed_runner_what_ended_is_kept_and_the_rest_begins_once_more(trials: Field) -> None:
+def test_after_a_killed_runner_ended_trials_are_kept_and_others_begin_again(trials: Field) -> None:
     agents = {"done": DONE, "cut": ONCE_MORE}
     run = crash(trials, agents, run_id="r", max_workers=1)
     kept = (run / "done" / "summary.json").read_bytes()
@@ -276,7 +276,7 @@ def test_a_run_may_be_killed_again_and_again(trials: Field) -> None:
 
 
 @pytest.mark.docker
-def test_an_agent_in_a_container_begins_once_more_and_the_first_one_is_gone(
+def test_an_agent_in_a_container_begins_again_after_the_first_one_is_removed(
     trials: Field, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not image_exists(BASE):
@@ -303,7 +303,7 @@ def test_an_agent_in_a_container_begins_once_more_and_the_first_one_is_gone(
 
 
 @pytest.mark.wire
-def test_what_was_spent_stays_spent(trials: Field) -> None:
+def test_the_cost_of_an_earlier_attempt_counts(trials: Field) -> None:
     agents = {"a": SPEND_ALL}
     run = crash(trials, agents, run_id="r", budget_usd="0.002")
     (result,) = trials.run(agents, run_id="r", resume=True, budget_usd="0.002")
@@ -316,7 +316,7 @@ def test_what_was_spent_stays_spent(trials: Field) -> None:
 
 
 @pytest.mark.wire
-def test_an_interrupted_trial_begins_again_and_what_never_began_begins(trials: Field) -> None:
+def test_interrupted_and_unstarted_trials_begin_at_a_resume(trials: Field) -> None:
     stop = StopSignal()
     agents = {"a": ONCE_MORE, "b": DONE}
     options = trials.options(agents, run_id="r", max_workers=1)
@@ -330,7 +330,7 @@ def test_an_interrupted_trial_begins_again_and_what_never_began_begins(trials: F
 
 
 @pytest.mark.wire
-def test_a_finished_run_goes_on_with_nothing(trials: Field) -> None:
+def test_a_resume_of_a_finished_run_does_nothing(trials: Field) -> None:
     first = trials.run({"a": DONE}, run_id="r")
     again = trials.run({"a": DONE}, run_id="r", resume=True)
     assert [result.preflight for result in again] == [result.preflight for result in first]
@@ -408,7 +408,7 @@ def test_a_changed_plan_is_an_error_that_shows_the_difference(trials: Field) -> 
 
 
 @pytest.mark.wire
-def test_a_budget_may_be_raised_and_what_was_spent_goes_on_with_more(trials: Field) -> None:
+def test_a_higher_budget_at_a_resume_continues_spent_trials(trials: Field) -> None:
     agents = {"a": SPEND_ALL.replace("count == 12 and", "count == 0 and"), "b": DONE}
     first = trials.run(agents, run_id="r", budget_usd="0.002")
     assert [result.preflight["status"] for result in first] == ["spent", "done"]
@@ -425,7 +425,7 @@ def test_a_budget_may_be_raised_and_what_was_spent_goes_on_with_more(trials: Fie
 
 
 @pytest.mark.wire
-def test_a_trial_whose_budget_covered_no_call_runs_with_more(trials: Field) -> None:
+def test_a_trial_whose_budget_covered_no_call_runs_with_a_higher_one(trials: Field) -> None:
     agents = {"a": f"status, _ = call('{DEAR_MODEL}', 'x' * 4000); say('agent_end', status=status)"}
     (first,) = trials.run(agents, run_id="r", budget_usd="0.001")
     assert first.preflight["status"] == "failed"
@@ -444,7 +444,7 @@ def test_a_budget_may_not_be_lowered(trials: Field) -> None:
 
 
 @pytest.mark.wire
-def test_a_run_that_is_not_there_or_not_named_cannot_go_on(trials: Field) -> None:
+def test_a_resume_needs_the_id_of_an_existing_run(trials: Field) -> None:
     with pytest.raises(ConfigError, match=r'no run "x" in .* There are no runs there'):
         trials.run({"a": DONE}, run_id="x", resume=True)
     with pytest.raises(ConfigError, match="needs the run_id"):

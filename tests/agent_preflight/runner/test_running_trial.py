@@ -23,7 +23,7 @@ def test_a_gate_that_does_not_come_back_to_a_restarted_proxy_is_lost() -> None:
     assert absence.is_too_long("waiting", 200.0 + late_s)
 
 
-def test_an_agent_without_a_gate_misses_none() -> None:
+def test_a_trial_without_a_gate_has_no_missing_gate() -> None:
     absence = MissingGate()
     assert not absence.is_too_long(None, 0.0)
     assert not absence.is_too_long(None, 1000.0)
@@ -51,7 +51,7 @@ call(); sys.exit(3)
 """An agent that goes on once the disk is full."""
 
 
-def test_records_are_private_and_what_can_be_written_is(tmp_path: Path) -> None:
+def test_the_logs_of_a_trial_are_private(tmp_path: Path) -> None:
     with TrialLogs(tmp_path) as records:
         records.log("x")
         records.line("said")
@@ -61,7 +61,7 @@ def test_records_are_private_and_what_can_be_written_is(tmp_path: Path) -> None:
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in tmp_path.iterdir())
 
 
-def test_each_record_says_who_wrote_it_even_if_it_cannot_be_kept_whole(tmp_path: Path) -> None:
+def test_every_record_has_its_source(tmp_path: Path) -> None:
     deep: list[Any] = []
     for _ in range(10_000):
         deep = [deep]
@@ -78,7 +78,7 @@ def test_each_record_says_who_wrote_it_even_if_it_cannot_be_kept_whole(tmp_path:
 
 
 @pytest.mark.wire
-def test_a_full_disk_costs_lines_and_no_step_of_the_end(trials: Field) -> None:
+def test_on_a_full_disk_log_lines_are_lost_but_the_clean_up_is_complete(trials: Field) -> None:
     given = {
         "models": [(MODEL, "a")],
         "admin_key": trials.simulator.admin_key,

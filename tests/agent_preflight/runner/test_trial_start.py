@@ -40,7 +40,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_so_many_at_once_and_the_next_when_one_is_over() -> None:
+async def test_only_so_many_trials_run_at_once() -> None:
     turns = TrialSlots(2)
     trials = [Trial(turns, alias) for alias in "abc"]
     await settle()
@@ -51,7 +51,7 @@ async def test_so_many_at_once_and_the_next_when_one_is_over() -> None:
     assert turns.stopped("c") is None
 
 
-async def test_one_that_is_stopped_does_not_wait_and_takes_nobodys_place() -> None:
+async def test_a_stopped_trial_does_not_wait_and_takes_no_slot() -> None:
     turns = TrialSlots(0)
     first, second, third, fourth = (Trial(turns, alias) for alias in "abcd")
     await settle()
@@ -68,7 +68,7 @@ async def test_one_that_is_stopped_does_not_wait_and_takes_nobodys_place() -> No
     assert (third.has_begun.is_set(), fourth.has_begun.is_set()) == (True, False)
 
 
-async def test_a_stop_before_the_wait_counts_and_a_cancelled_wait_keeps_no_place() -> None:
+async def test_a_stop_before_the_wait_counts_and_a_cancelled_wait_keeps_no_slot() -> None:
     turns = TrialSlots(1)
     turns.stop("b", "why")
     first, second, third, fourth = (Trial(turns, alias) for alias in "abcd")
@@ -105,7 +105,7 @@ class Account:
 
 
 @pytest.mark.parametrize(("balance", "is_gone"), [(0.0, True), (-0.1, True), (None, True), (0.01, False)])
-async def test_a_refusal_stands_unless_openrouter_tells_of_credit(balance: float | None, is_gone: bool) -> None:
+async def test_a_refusal_counts_unless_the_account_has_credit(balance: float | None, is_gone: bool) -> None:
     account = Account(balance)
     credit = account.credit()
     credit.refused()
@@ -113,7 +113,7 @@ async def test_a_refusal_stands_unless_openrouter_tells_of_credit(balance: float
     assert (account.asked, account.said) == (1, int(is_gone))
 
 
-async def test_one_question_answers_all_refusals_that_come_meanwhile_and_after_it() -> None:
+async def test_the_balance_is_read_once_for_many_refusals() -> None:
     account = Account(0.0)
     credit = account.credit()
     for _ in range(3):
@@ -124,7 +124,7 @@ async def test_one_question_answers_all_refusals_that_come_meanwhile_and_after_i
     assert (account.asked, account.said) == (1, 1)
 
 
-async def test_an_account_that_has_credit_is_not_asked_again_for_a_while() -> None:
+async def test_a_balance_with_credit_is_not_read_again_for_a_while() -> None:
     account = Account(1.0, 0.0)
     credit = account.credit()
     credit.refused()
@@ -138,7 +138,7 @@ async def test_an_account_that_has_credit_is_not_asked_again_for_a_while() -> No
     assert not await credit.settled()
 
 
-async def test_a_reader_that_raises_contradicts_nothing() -> None:
+async def test_a_refusal_counts_if_the_balance_cannot_be_read() -> None:
     def broken() -> float:
         raise RuntimeError
 
@@ -147,7 +147,7 @@ async def test_a_reader_that_raises_contradicts_nothing() -> None:
     assert not await credit.settled()
 
 
-async def test_nothing_is_asked_where_no_call_was_refused() -> None:
+async def test_the_balance_is_not_read_without_a_refusal() -> None:
     assert await Account().credit().settled()
     await asyncio.sleep(0)
 
@@ -162,7 +162,7 @@ def finished(trials: Field, agents: dict[str, str], progress: RunProgress | None
 
 
 @pytest.mark.wire
-def test_without_credit_no_further_trial_starts_and_a_resume_runs_all_that_had_none(trials: Field) -> None:
+def test_without_credit_no_trial_starts_and_a_resume_runs_them(trials: Field) -> None:
     without_credit(trials.simulator)
     agents = {"a": ONE_CALL, "b": ONE_CALL, "c": ONE_CALL}
     alerts: list[str] = []
@@ -187,9 +187,7 @@ def test_without_credit_no_further_trial_starts_and_a_resume_runs_all_that_had_n
 
 
 @pytest.mark.wire
-def test_a_refusal_that_the_accounts_balance_contradicts_holds_nothing_back(
-    trials: Field, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_trials_start_if_the_balance_contradicts_a_refusal(trials: Field, monkeypatch: pytest.MonkeyPatch) -> None:
     import agent_preflight
 
     without_credit(trials.simulator)
@@ -199,7 +197,7 @@ def test_a_refusal_that_the_accounts_balance_contradicts_holds_nothing_back(
 
 
 @pytest.mark.wire
-def test_a_trial_that_runs_goes_on_when_the_credit_ends(trials: Field, tmp_path: Path) -> None:
+def test_a_running_trial_continues_when_the_credit_ends(trials: Field, tmp_path: Path) -> None:
     gone, added = tmp_path / "gone", tmp_path / "added"
     source = f"""
         while not os.path.exists({str(gone)!r}): time.sleep(0.01)

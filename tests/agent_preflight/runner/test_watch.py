@@ -69,13 +69,13 @@ async def judged(
     return await watch.run(), watch
 
 
-async def test_the_policy_is_asked_on_every_event_with_what_came_so_far() -> None:
+async def test_the_policy_judges_at_every_event() -> None:
     policy = Recording()
     await judged(policy, [{"type": "tool_execution_start"}, {"type": "x"}])
     assert [(count, context["tool_calls"]) for count, context, _ in policy.asked] == [(1, 1), (2, 1)]
 
 
-async def test_a_settlement_or_a_second_asks_without_an_event() -> None:
+async def test_the_policy_judges_without_an_event() -> None:
     policy = Recording(lambda events, context, status: status.spent)
     balance = Balance(limit_pusd=10**12, posted_pusd=5 * 10**11, calls=3, calls_in_flight=1, spent=True)
     watch = Watch("watch", policy, None, lambda: trial(balance), lambda line: None)
@@ -86,7 +86,7 @@ async def test_a_settlement_or_a_second_asks_without_an_event() -> None:
     assert (status.used, status.limit) == (0.5, 1.0)
 
 
-async def test_the_context_has_the_dollars_of_the_account_and_keeps_a_policys_notes() -> None:
+async def test_the_context_has_the_accounts_dollars_and_keeps_the_policys_entries() -> None:
     def look(events: Events, context: dict[str, Any], status: BudgetStatus) -> bool:
         context["seen"] = context.get("seen", 0) + 1
         return bool(context["seen"] == 2)
@@ -104,7 +104,7 @@ async def test_the_context_has_the_dollars_of_the_account_and_keeps_a_policys_no
 PAGE = (Path(__file__).parents[3] / "docs" / "python.md").read_text()
 
 
-async def test_the_page_names_all_that_a_policy_gets() -> None:
+async def test_docs_name_everything_that_a_policy_gets() -> None:
     policy = Recording()
     await judged(policy, [{"type": "x"}])
     _, context, status = policy.asked[0]
@@ -112,7 +112,7 @@ async def test_the_page_names_all_that_a_policy_gets() -> None:
     assert [name for name in (*context, *vars(status), *shown) if f"`{name}`" not in PAGE] == []
 
 
-async def test_the_pages_own_policy_ejects_what_it_says() -> None:
+async def test_the_policy_in_the_docs_works() -> None:
     code = PAGE.partition("```python\n")[2].partition("```")[0]
     module: dict[str, Any] = {}
     exec(code, module)
@@ -130,7 +130,7 @@ async def test_the_pages_own_policy_ejects_what_it_says() -> None:
     assert ending is None
 
 
-async def test_user_code_sees_events_in_order_and_what_it_raises_ends_the_trial() -> None:
+async def test_on_event_gets_events_in_order_and_its_exception_ends_the_trial() -> None:
     heard: list[int] = []
 
     def on_event(event: dict[str, Any]) -> None:
