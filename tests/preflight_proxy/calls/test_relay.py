@@ -285,7 +285,11 @@ async def test_the_keys_usage_decides_an_answer_without_a_cost_that_has_ended(
 
 @pytest.mark.parametrize(
     ("stream", "fault"),
-    [(True, CostLost(keeps_finish=False, keeps_done=False)), (False, make_fault("gzip"))],
+    [
+        (True, CostLost(keeps_finish=False, keeps_done=False)),
+        (True, make_fault("silent_close", {"after": 3, "clean": False})),
+        (False, make_fault("gzip")),
+    ],
 )
 async def test_an_answer_whose_end_was_not_seen_may_go_on_as_long_as_a_call_may_last(
     world: World, stream: bool, fault: Fault
@@ -328,6 +332,29 @@ async def test_a_stream_is_known_for_one_however_its_head_is_spelled(world: Worl
     async with world.post(stream=True) as response:
         assert (await response.read()).endswith(b"data: [DONE]\n\n")
         assert [line["outcome"] for line in world.cost_lines()] == ["posted"]
+
+
+@pytest.mark.parametrize(("fault", "cost_usd"), [(None, "billed"), (CostLost(), "0")])
+async def test_a_cached_answer_costs_what_it_says_and_nothing_if_it_says_nothing(
+    world: World, fault: Fault | None, cost_usd: str
+) -> None:
+    cached = FaultRule(Headed("X-OpenRouter-Cache-Status", "hit"))
+    world.sim.scenario = Scenario(faults=(cached, *([FaultRule(fault)] if fault else ())))
+    async with world.post() as response:
+        await response.read()
+    (line,) = world.cost_lines()
+    billed_usd = world.billed_usd()
+    assert (line["outcome"], Decimal(line["cost_usd"])) == ("posted", billed_usd if cost_usd == "billed" else 0)
+    world.may_differ = cost_usd == "0"  # the simulator bills the answer all the same
+
+
+async def test_a_stream_that_ends_with_an_error_of_upstreams_gets_no_second_one(world: World) -> None:
+    world.sim.scenario = Scenario(faults=(FaultRule(make_fault("error_mid", {"bare": True})),))
+    async with world.post(stream=True, text="[[sim tokens=60]]") as response:
+        raw = await response.read()
+    assert raw.count(b'"error"') == 1
+    assert b"Provider disconnected" in raw
+    await world.settled()
 
 
 @dataclass(frozen=True, slots=True)

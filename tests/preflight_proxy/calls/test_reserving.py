@@ -14,8 +14,9 @@ from aiohttp import ClientResponse
 
 from openrouter_sim import FaultRule, Rule, Scenario, make_fault
 from preflight_proxy.calls.reserving import Quoter, ReservedCall, reserve
-from preflight_proxy.core.ledger.commands import Quarantine, Void
-from preflight_proxy.core.ledger.rows import Reservation
+from preflight_proxy.core.admission import queue
+from preflight_proxy.core.ledger.commands import Quarantine, SetLimit, Void
+from preflight_proxy.core.ledger.rows import CallFacts, Reservation
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.upstream.client import Upstream
@@ -278,6 +279,41 @@ async def test_the_cheapest_call_that_was_admitted_is_remembered(reserving: Rese
     reservation = await reserving.reserved(1500)
     state = reserving.ledger.account_state("one")
     assert 0 < (state.cheapest_pusd or 0) < reservation.reserved_pusd
+
+
+@pytest.mark.parametrize(("is_unknown", "code"), [(False, Code.SPENT), (True, Code.DOES_NOT_FIT)])
+async def test_an_account_with_less_left_than_its_cheapest_call_is_spent_unless_a_cost_is_unknown(
+    reserving: Reserving, is_unknown: bool, code: Code
+) -> None:
+    """An unknown cost may turn out lower, so the agent is not told that everything is spent."""
+    ledger = reserving.ledger
+    call = await reserving.reserved(16)
+    if is_unknown:
+        ledger.mark_unknown(call, CallFacts(model=DEAR_MODEL), ended=True)
+    else:
+        ledger.commit(Void(call.id, "settled"))
+    ledger.commit(SetLimit("one", (ledger.account_state("one").cheapest_pusd or 0) - 1))
+    refusal = await reserving.begin(1500)
+    assert isinstance(refusal, Refusal)
+    assert refusal.code is code
+
+
+async def test_where_provider_keys_may_be_billed_the_fee_is_reserved_too(reserving: Reserving) -> None:
+    plain = await reserving.reserved(100)
+    reserving.ledger.byok = True
+    with_fee = await reserving.reserved(100)
+    assert with_fee.reserved_pusd == pytest.approx(plain.reserved_pusd * 105 / 100, abs=10)
+
+
+async def test_a_call_that_finds_the_queue_full_is_decided_at_once(
+    reserving: Reserving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await reserving.reserved(1500)
+    monkeypatch.setattr(queue, "WAITERS_MAX", 0)
+    async with asyncio.timeout(20):
+        refusal = await reserving.begin(1500)
+    assert isinstance(refusal, Refusal)
+    assert refusal.code is Code.DOES_NOT_FIT
 
 
 async def test_where_the_ledger_cannot_be_written_a_call_is_refused_and_nothing_is_sent(world: World) -> None:
