@@ -88,13 +88,11 @@ def begun_at_s(run: Path) -> float:
     return 0.0
 
 
-def find_run(run_id: str | None, runs_dir: str | Path = RUNS_DIR) -> Path | None:
-    """Return the folder of a run, or of the latest run if no id is given; None if there is none.
+def find_run(run_id: str, runs_dir: str | Path = RUNS_DIR) -> Path | None:
+    """Return the folder of a run; None if there is none.
 
     An id is the name of one folder. One that leads out of `runs_dir` finds nothing.
     """
-    if run_id is None:
-        return latest_run(runs_dir)
     if run_id in ("", ".", "..") or Path(run_id).name != run_id:
         return None
     run = Path(runs_dir) / run_id

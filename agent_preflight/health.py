@@ -170,7 +170,7 @@ def _judge_body(status: int, body: object, require: Mapping[str, Any] | None, mi
 
 
 def _env(names: tuple[str, ...]) -> InfraResult:
-    missing = [variable for variable in names if not config.is_present(variable)]
+    missing = [variable for variable in names if config.variable(variable) is None]
     if missing:
         return InfraResult(ok=False, detail=f"missing: {', '.join(missing)}")
     return InfraResult(ok=True, detail=f"{len(names)} vars present")

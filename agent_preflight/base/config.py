@@ -1,6 +1,6 @@
-"""The one home of the environment: variables are read here, at the edge, and handed on as values.
+"""Reads environment variables. No other module of the host half does.
 
-Nothing is remembered between calls: a script that sets a variable before it starts a run is heard.
+Nothing is kept between calls, so a script may set a variable before it starts a run.
 """
 
 import os
@@ -13,28 +13,18 @@ from agent_preflight.base.usd import read_usd
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
 
-__all__ = ["ConfigError", "Environment", "PreflightInputs", "base_url", "child_environment", "is_present", "variable"]
+__all__ = ["ConfigError", "Environment", "base_url", "child_environment", "variable"]
 
 DEFAULT_BUDGET_USD = Decimal("0.25")
-"""Dollars per model where nobody says otherwise."""
+"""Dollars per model by default."""
 
 ADMIN_KEY_VARIABLES = ("OR_ADMIN_KEY", "OPENROUTER_ADMIN_KEY")
-"""Names of the management key, first match wins."""
-
-
-@dataclass(frozen=True, slots=True)
-class PreflightInputs:
-    """What the command ``preflight`` needs, complete and checked."""
-
-    admin_key: Secret
-    api_key: Secret
-    models: tuple[str, ...]
-    budget_usd: Decimal
+"""Variables of the management key. The first that is set counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """The variables that agent-preflight knows, as they were at one moment; an empty one counts as unset."""
+    """The variables that agent-preflight knows, at one moment. An empty one counts as unset."""
 
     base_url: str | None = None
     admin_key: Secret | None = None
@@ -46,19 +36,19 @@ class Environment:
     @classmethod
     def read(cls, variables: Mapping[str, str] | None = None) -> Self:
         """Read the known variables, from the process's environment unless a mapping is given."""
-        found = _environ() if variables is None else variables
-        models = (model.strip() for model in found.get("PREFLIGHT_MODELS", "").split(","))
+        values = _environ() if variables is None else variables
+        models = (model.strip() for model in values.get("PREFLIGHT_MODELS", "").split(","))
         return cls(
-            base_url=found.get("OPENROUTER_BASE_URL") or None,
-            admin_key=_secret(next(filter(None, map(found.get, ADMIN_KEY_VARIABLES)), None)),
-            api_key=_secret(found.get("OPENROUTER_API_KEY")),
+            base_url=values.get("OPENROUTER_BASE_URL") or None,
+            admin_key=_secret(next(filter(None, map(values.get, ADMIN_KEY_VARIABLES)), None)),
+            api_key=_secret(values.get("OPENROUTER_API_KEY")),
             models=tuple(filter(None, models)),
-            budget=found.get("PREFLIGHT_BUDGET") or None,
-            gate_base=found.get("PREFLIGHT_GATE_BASE") or None,
+            budget=values.get("PREFLIGHT_BUDGET") or None,
+            gate_base=values.get("PREFLIGHT_GATE_BASE") or None,
         )
 
     def budget_usd(self) -> Decimal:
-        """Return dollars per model, `DEFAULT_BUDGET_USD` where unset.
+        """Return dollars per model; `DEFAULT_BUDGET_USD` if unset.
 
         Raises:
             ConfigError: PREFLIGHT_BUDGET is not a positive number of dollars.
@@ -70,11 +60,11 @@ class Environment:
         except ValueError as exc:
             raise ConfigError(f"PREFLIGHT_BUDGET is {exc}, not {self.budget[:40]!r}.") from None
 
-    def preflight_inputs(self) -> PreflightInputs:
-        """Return all that the command ``preflight`` needs.
+    def preflight_inputs(self) -> tuple[Secret, Secret, tuple[str, ...], Decimal]:
+        """Return what the command `preflight` needs: the management key, the inference key, the models and the budget.
 
         Raises:
-            ConfigError: a variable is missing (asked for in the order admin key, key, models) or malformed.
+            ConfigError: A variable is missing or malformed. They are checked in the order of the result.
         """
         if self.admin_key is None:
             raise ConfigError(f"Set {' or '.join(ADMIN_KEY_VARIABLES)} to a management key of OpenRouter.")
@@ -82,22 +72,17 @@ class Environment:
             raise ConfigError("Set OPENROUTER_API_KEY to an inference key of OpenRouter.")
         if not self.models:
             raise ConfigError("Set PREFLIGHT_MODELS to model ids, separated by commas.")
-        return PreflightInputs(self.admin_key, self.api_key, self.models, self.budget_usd())
+        return self.admin_key, self.api_key, self.models, self.budget_usd()
 
 
 def base_url() -> str | None:
-    """Return OPENROUTER_BASE_URL, None where it is unset or empty."""
+    """Return OPENROUTER_BASE_URL; None if it is unset or empty."""
     return variable("OPENROUTER_BASE_URL") or None
 
 
 def variable(name: str) -> str | None:
-    """Return one variable of the process as it is now, None where it is unset."""
+    """Return a variable of this process as it is now; None if it is unset."""
     return _environ().get(name)
-
-
-def is_present(name: str) -> bool:
-    """Tell whether a variable is set, be it to an empty text."""
-    return name in _environ()
 
 
 def child_environment() -> dict[str, str]:
@@ -106,7 +91,7 @@ def child_environment() -> dict[str, str]:
 
 
 def _environ() -> Mapping[str, str]:
-    return os.environ  # noqa: TID251 - this module is the one home of the environment
+    return os.environ  # noqa: TID251 - only this module reads the environment
 
 
 def _secret(value: str | None) -> Secret | None:

@@ -34,9 +34,9 @@ def preflight() -> None:
     from agent_preflight.preflight import PreflightError
     from agent_preflight.preflight import preflight as check
 
-    inputs = Environment.read().preflight_inputs()
+    admin_key, api_key, models, budget_usd = Environment.read().preflight_inputs()
     try:
-        check(inputs.admin_key.reveal(), inputs.api_key.reveal(), list(inputs.models), float(inputs.budget_usd))
+        check(admin_key.reveal(), api_key.reveal(), list(models), float(budget_usd))
     except PreflightError as exc:
         complain(exc.below_report)
         raise typer.Exit(1) from exc

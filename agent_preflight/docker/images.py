@@ -37,13 +37,11 @@ def build_image(image_name: str, dockerfile: str = "Dockerfile", context: str = 
         DockerError: The build failed or took longer than 30 minutes, or there is no program `docker`. It is a RuntimeError.
     """
     try:
-        code = commands.show(
-            ["docker", "build", "-t", image_name, "-f", dockerfile, context], timeout_s=USERS_BUILD_S_MAX
+        code, _ = commands.run(
+            ["docker", "build", "-t", image_name, "-f", dockerfile, context], timeout_s=USERS_BUILD_S_MAX, shown=True
         )
     except commands.CommandError as exc:
-        raise DockerError(
-            f"'{image_name}' was not built: that takes the program docker, which is not installed", Failure.REFUSED
-        ) from exc
+        raise DockerError(f"'{image_name}' was not built with the program docker: {exc}", Failure.REFUSED) from exc
     if code != 0:
         raise DockerError(f"Docker build failed for '{image_name}'")
 

@@ -50,12 +50,11 @@ def read_ledgers(data: Path) -> list[LedgerContents]:
         ConfigError: There is none.
         LedgerError: One cannot be read.
     """
-    return [_read(path) for path in ledgers_of(data)]
-
-
-def _read(path: Path) -> LedgerContents:
-    snapshot, entries = read_whole(path)
-    return LedgerContents(path.parent, tuple(snapshot.accounts), tuple(entries), tuple(snapshot.quarantined))
+    wholes = [(path.parent, *read_whole(path)) for path in ledgers_of(data)]
+    return [
+        LedgerContents(folder, tuple(snapshot.accounts), tuple(entries), tuple(snapshot.quarantined))
+        for folder, snapshot, entries in wholes
+    ]
 
 
 def ledgers_of(data: Path) -> list[Path]:

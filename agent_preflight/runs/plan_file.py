@@ -125,10 +125,9 @@ def plan_differences(stored: Mapping[str, Any], new: Mapping[str, Any]) -> list[
 def _of_all(stored: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
     is_digest = stored.get("schema") == 1 or bool(stored.get("digests"))
     for name, value in new.items():
-        if name == "prompt":
-            yield from _hidden(name, stored.get(name), value, is_digest, bool(new.get("digests")))
-        elif name not in NOT_COMPARED and stored.get(name) != value:
-            yield _line(name, stored.get(name), value)
+        if name not in NOT_COMPARED:
+            are_digests = (is_digest, bool(new.get("digests"))) if name == "prompt" else (False, False)
+            yield from _change(name, stored.get(name), value, are_digests)
 
 
 def _of_trials(stored: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
@@ -138,23 +137,19 @@ def _of_trials(stored: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[st
             yield f"trial {alias}: " + ("not in the run's plan" if old_trial is None else "left out now")
             continue
         for name in OF_EACH_TRIAL:
-            then, value = old_trial.get(name), new_trial.get(name)
-            are_digests = name == "command" and isinstance(then, str), isinstance(value, str)
-            lines = _hidden(name, then, value, *are_digests) if name == "command" else _plain(name, then, value)
-            yield from (f"trial {alias}: {line}" for line in lines)
+            old, value = old_trial.get(name), new_trial.get(name)
+            are_digests = name == "command" and isinstance(old, str), name == "command" and isinstance(value, str)
+            yield from (f"trial {alias}: {line}" for line in _change(name, old, value, are_digests))
 
 
-def _plain(name: str, old: object, new: object) -> Iterator[str]:
+def _change(name: str, old: object, new: object, are_digests: tuple[bool, bool]) -> Iterator[str]:
+    """Yield a line if a value has changed. If one of the two is a digest, digests are compared."""
+    if any(are_digests):
+        old, new = (
+            value if is_digest else _digest(value) for value, is_digest in zip((old, new), are_digests, strict=True)
+        )
     if old != new:
-        yield _line(name, old, new)
-
-
-def _hidden(name: str, old: object, new: object, old_is_digest: bool, new_is_digest: bool) -> Iterator[str]:
-    """Compare values of which one or both may be digests."""
-    if not old_is_digest and not new_is_digest:
-        yield from _plain(name, old, new)
-    elif (old if old_is_digest else _digest(old)) != (new if new_is_digest else _digest(new)):
-        yield f"{name}: changed (only a digest is kept)"
+        yield f"{name}: changed (only a digest is kept)" if any(are_digests) else _line(name, old, new)
 
 
 def _line(name: str, old: object, new: object) -> str:

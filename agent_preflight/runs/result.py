@@ -63,7 +63,7 @@ def result_of(plan: TrialPlan, network: str, facts: TrialFacts) -> RunResult:
         started_at=facts.started_at.isoformat(),
         finished_at=facts.finished_at.isoformat(),
         duration_s=round(facts.duration_s, 3),
-        cost_usd=_cost_usd(facts),
+        cost_usd=None if balance is None else float(usd(balance.posted_pusd)),
         error=verdict.error,
         tool_calls=facts.tool_calls,
         events_count=facts.events_count,
@@ -82,10 +82,6 @@ def _limit_pusd(plan: TrialPlan, facts: TrialFacts) -> int:
     return (facts.balance.limit_pusd if facts.balance is not None else 0) or plan.limit_pusd
 
 
-def _cost_usd(facts: TrialFacts) -> float | None:
-    return None if facts.balance is None else float(usd(facts.balance.posted_pusd))
-
-
 def _cache_of(balance: Balance) -> CacheStats:
     return CacheStats(
         total_prompt_tokens=balance.prompt_tokens,
@@ -97,7 +93,7 @@ def _cache_of(balance: Balance) -> CacheStats:
 
 
 def _extra(plan: TrialPlan, network: str, facts: TrialFacts, verdict: TrialVerdict) -> dict[str, Any]:
-    balance = facts.balance or Balance()
+    balance, usage_usd = facts.balance or Balance(), facts.key_usage_usd
     return {
         "schema": SCHEMA,
         "status": verdict.status,
@@ -111,8 +107,8 @@ def _extra(plan: TrialPlan, network: str, facts: TrialFacts, verdict: TrialVerdi
         "assumed_usd": exact(balance.assumed_pusd),
         "overrun_usd": exact(balance.overrun_pusd),
         "quarantined": list(balance.quarantined),
-        "key_usage_usd": None if facts.key_usage_usd is None else format(facts.key_usage_usd.normalize(), "f"),
-        "drift_usd": _drift(plan, facts, balance),
+        "key_usage_usd": None if usage_usd is None else format(usage_usd.normalize(), "f"),
+        "drift_usd": None if usage_usd is None else exact(_drift_pusd(plan, balance, usage_usd)),
         "exit_code": None if facts.exit is None else facts.exit.code,
         "calls": balance.calls,
         "refused": balance.refused,
@@ -138,14 +134,12 @@ def _cause(cause: Cause) -> dict[str, Any]:
 
 def unexplained_usage_pusd(plan: TrialPlan, balance: Balance, key_usage_usd: Decimal) -> int:
     """Return by how much the usage of a trial's last sub-key is above what the ledger has posted and pending with that key."""
-    return pusd(key_usage_usd) + plan.spent_before_pusd - balance.posted_pusd - balance.pending_pusd
+    return _drift_pusd(plan, balance, key_usage_usd) - balance.pending_pusd
 
 
-def _drift(plan: TrialPlan, facts: TrialFacts, balance: Balance) -> str | None:
-    """Return OpenRouter's figure minus the ledger's, for the last attempt, which has its own key."""
-    if facts.key_usage_usd is None:
-        return None
-    return exact(pusd(facts.key_usage_usd) + plan.spent_before_pusd - balance.posted_pusd)
+def _drift_pusd(plan: TrialPlan, balance: Balance, key_usage_usd: Decimal) -> int:
+    """Return OpenRouter's figure minus the posted one, for the last attempt, which has its own key."""
+    return pusd(key_usage_usd) + plan.spent_before_pusd - balance.posted_pusd
 
 
 def exit_code(results: Sequence[RunResult], held_back: Sequence[str] = ()) -> int:

@@ -28,19 +28,8 @@ KEY_STOPPED = (
 )
 KEY_LIMIT = code_of(Code.TRIAL_KEY_LIMIT)
 SPENT = "spent"
-BY_OTHERS = frozenset(
-    {
-        Ender.EJECTED,
-        Ender.INTERRUPTED,
-        Ender.STOPPED,
-        Ender.LOST,
-        Ender.GATE_LOST,
-        Ender.CALLBACK,
-        Ender.PROVISIONING,
-        Ender.ERROR,
-    }
-)
-"""Reasons that are not the agent's own: outcomes of calls add warnings, but do not change the status."""
+OWN_ENDS = (Ender.AGENT, Ender.AGENT_END)
+"""The agent ended by itself. After all other ends, outcomes of calls add warnings, but do not change the status."""
 _EXPECTED = (Source.BUDGET, Source.CLIENT, Source.END)
 """Calls that are not served for these reasons are expected: they are counted, without a warning."""
 
@@ -77,11 +66,15 @@ def judge(
         last_words: The last line of the agent's stderr: added to an error that no call explains.
     """
     error = error_of(ending, exit_)
-    has_said = bool(last_words) and ending.by is Ender.AGENT and error is not None and error.startswith(EXIT_CODE)
+    has_last_words = bool(last_words) and ending.by is Ender.AGENT and error is not None and error.startswith(EXIT_CODE)
     if outcomes is None:
         return TrialVerdict(ending.outcome(error), error)
-    is_own = ending.by not in BY_OTHERS
-    refused = tuple(sentence(cause) for cause in outcomes.causes if cause.source not in _EXPECTED)
+    is_own = ending.by in OWN_ENDS
+    refused = tuple(
+        f"{_calls(cause.count)} {_were(cause, cause.count)}{_first_model(cause)}: {_text(cause)}"
+        for cause in outcomes.causes
+        if cause.source not in _EXPECTED
+    )
     if is_own and outcomes.served and outcomes.last is not None and outcomes.last.source is Source.BUDGET:
         return TrialVerdict(SPENT, None, (_spent(outcomes.last, limit_pusd, error),), refused)
     cause = None if outcomes.served else _most_frequent(outcomes.causes)
@@ -93,29 +86,16 @@ def judge(
         else:
             warnings.append(text)
     elif not outcomes.served and not outcomes.causes and (is_own or ending.by is Ender.EJECTED):
-        warnings.append(NO_CALL if has_said else NEVER_CALLED)
+        warnings.append(NO_CALL if has_last_words else NEVER_CALLED)
     elif is_own and outcomes.served and any(each.code == KEY_LIMIT for each in outcomes.causes):
         error = KEY_STOPPED if error is None else f"{KEY_STOPPED}; {error}"
     elif outcomes.served and outcomes.last is not None and outcomes.since_served == outcomes.since_served_upstream:
         warnings.append(_lost_model(outcomes.since_served, outcomes.last))
-    if has_said and cause is None:
+    if has_last_words and cause is None:
         error = f"{error}: {last_words}"
     return TrialVerdict(
         ending.outcome(error), error, tuple(warnings), (*warnings, *refused), cause.code if cause is not None else None
     )
-
-
-def sentence(cause: Cause) -> str:
-    """Return how many calls were not served, and why."""
-    return f"{_calls(cause.count)} {_were(cause, cause.count)}{_reason(cause)}"
-
-
-def first_notice(cause: Cause) -> str | None:
-    """Return the line for a person at a cause's first call; None for expected causes."""
-    if cause.source in _EXPECTED:
-        return None
-    to = f" to {cause.model}" if cause.model else ""
-    return f"a call{to} {_were(cause, 1)}: {_text(cause)}"
 
 
 def _most_frequent(causes: Sequence[Cause]) -> Cause | None:
@@ -127,12 +107,11 @@ def _most_frequent(causes: Sequence[Cause]) -> Cause | None:
 def _never_served(cause: Cause, outcomes: Outcomes, limit_pusd: int) -> str:
     total = sum(each.count for each in outcomes.causes if each.source is not Source.END)
     calls = _calls(total) if cause.count == total else f"{cause.count} of {_calls(total)}"
-    were = f"{calls} {_were(cause, total)}"
+    were = f"{calls} {_were(cause, total)}{_first_model(cause)}"
     if cause.source is not Source.BUDGET:
-        return f"no call was served: {were}{_reason(cause)}"
-    first = f", the first to {cause.model}" if cause.model else ""
+        return f"no call was served: {were}: {_text(cause)}"
     needed = f"; it needs a budget of ${cents_up(cause.limit_needed_pusd)}" if cause.limit_needed_pusd else ""
-    return f"the budget of {dollars(limit_pusd)} covers no call: {were}{first}{needed}"
+    return f"the budget of {dollars(limit_pusd)} covers no call: {were}{needed}"
 
 
 def _spent(cause: Cause, limit_pusd: int, error: str | None) -> str:
@@ -154,9 +133,8 @@ def _were(cause: Cause, count: int) -> str:
     return f"{was} not served" if cause.source in (Source.UPSTREAM, Source.CLIENT) else f"{was} refused"
 
 
-def _reason(cause: Cause) -> str:
-    first = f", the first to {cause.model}" if cause.model else ""
-    return f"{first}: {_text(cause)}"
+def _first_model(cause: Cause) -> str:
+    return f", the first to {cause.model}" if cause.model else ""
 
 
 def _text(cause: Cause) -> str:
@@ -168,7 +146,7 @@ NOTICES_MAX = 50
 
 
 class RefusalNotices:
-    """Makes one line for each cause of unserved calls, at its first call."""
+    """Makes one line for each unexpected cause of unserved calls, at its first call."""
 
     def __init__(self) -> None:
         self._noticed: set[tuple[str, str]] = set()
@@ -176,12 +154,13 @@ class RefusalNotices:
     def notice(self, event: LedgerEvent) -> str | None:
         """Return the line for a `refused` or `unserved` event, if its cause is new; else None."""
         cause = _cause(event)
-        if cause is None or (cause.code, cause.text) in self._noticed or len(self._noticed) >= NOTICES_MAX:
+        if cause is None or cause.source in _EXPECTED or len(self._noticed) >= NOTICES_MAX:
             return None
-        sentence = first_notice(cause)
-        if sentence is not None:
-            self._noticed.add((cause.code, cause.text))
-        return sentence
+        if (cause.code, cause.text) in self._noticed:
+            return None
+        self._noticed.add((cause.code, cause.text))
+        to = f" to {cause.model}" if cause.model else ""
+        return f"a call{to} {_were(cause, 1)}: {_text(cause)}"
 
 
 def _cause(event: LedgerEvent) -> Cause | None:

@@ -120,7 +120,6 @@ def test_without_runs_there_is_no_latest(tmp_path: Path) -> None:
 def test_a_run_is_found_by_its_id(tmp_path: Path) -> None:
     (tmp_path / "runs" / "run-1").mkdir(parents=True)
     assert find_run("run-1", tmp_path / "runs") == tmp_path / "runs" / "run-1"
-    assert find_run(None, tmp_path / "runs") == tmp_path / "runs" / "run-1"
     assert find_run("run-2", tmp_path / "runs") is None
 
 

@@ -146,11 +146,9 @@ def test_a_build_that_fails_is_a_runtime_error_with_the_images_name(docker_progr
 
 
 @pytest.mark.wire
-def test_a_build_without_the_program_says_that_it_takes_that(docker_program: Path) -> None:
+def test_a_build_without_the_program_docker_says_so(docker_program: Path) -> None:
     docker_program.unlink()
-    with pytest.raises(
-        RuntimeError, match="'mine' was not built: that takes the program docker, which is not installed"
-    ):
+    with pytest.raises(RuntimeError, match="'mine' was not built with the program docker: docker CLI not found"):
         build_image("mine")
 
 
