@@ -157,7 +157,7 @@ class ProcessSandbox:
         async with self._ending:
             if self._gone:
                 return "ok"
-            if within_s and not self._exited.is_set():
+            if within_s:
                 known = members(leader)
                 _signal_all(known, signal.SIGTERM)
                 with contextlib.suppress(TimeoutError):

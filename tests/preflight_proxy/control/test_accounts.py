@@ -20,7 +20,7 @@ from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.secret import Secret
 from tests.preflight_proxy.gates.test_shared import hand_over, hears
-from tests.support.control_world import Controlled, controlled
+from tests.support.control_world import RUN, Controlled, controlled
 from tests.support.network_namespace import Namespace
 from tests.support.proxy_world import chat
 from tests.support.raw_http import Raw
@@ -64,6 +64,21 @@ async def call_inside(inside: Namespace, token: str, body: Any = None) -> tuple[
         agent.send(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
         status, _, answer = await agent.answer()
         return status, json.loads(answer)
+
+
+async def test_a_gate_that_could_not_be_opened_is_opened_by_the_next_request(world: Controlled) -> None:
+    await world.put("a")
+    spec = {
+        "run": RUN,
+        "limit_usd": "1",
+        "token": world.tokens["a"],
+        "key": await world.sub_key("a"),
+        "key_is_own": True,
+    }
+    nowhere = gate(world) | {"socket": "/no/such/folder/gate.sock"}
+    status, _ = await world.ask("PUT", "/accounts/a", {**spec, "gate": nowhere})
+    assert status >= 400
+    assert (await world.put("a", gate=gate(world)))["gate"] == "waiting"
 
 
 async def test_an_agent_is_served_inside_its_trial(world: Controlled) -> None:

@@ -261,6 +261,17 @@ async def alone() -> AsyncIterator[tuple[PortableGate, tuple[str, int], asyncio.
     await forwarders.close()
 
 
+async def test_the_pass_of_a_closed_gate_is_refused(
+    alone: tuple[PortableGate, tuple[str, int], asyncio.Queue[GateState]],
+) -> None:
+    gate, address, states = alone
+    await gate.close()
+    streams = await asyncio.open_connection(*address)
+    await claim(streams, pass_of("a"), 0)
+    assert await ends(streams) == b""
+    assert states.empty()
+
+
 async def test_a_forwarder_that_falls_silent_is_lost(
     alone: tuple[PortableGate, tuple[str, int], asyncio.Queue[GateState]],
 ) -> None:

@@ -385,6 +385,9 @@ def test_a_namespace_that_changed_is_refused() -> None:
     namespaces.claim("a", [1111])
     with pytest.raises(HandoverRefusedError, match="changed"):
         namespaces.claim("a", [2222])
+    for cookies in ([None], [None, None], [1111, None]):
+        with pytest.raises(HandoverRefusedError):
+            namespaces.claim("c", cookies)
     namespaces.release("a")
     namespaces.claim("b", [1111])
 
