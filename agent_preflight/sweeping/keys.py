@@ -55,14 +55,14 @@ async def settle_ledger(run_dir: Path, usages: Usages, clocks: EvidenceTimes, wa
     clock = SystemClock()
     until_s = clock.epoch_s() + wait_s
     with await _open_ledger(run_dir, clocks) as ledger:
-        while unsettled := ledger.loose_ends():
+        while unsettled := ledger.unsettled():
             if unsettled[0].known_at_s > until_s:
                 break
             await asyncio.sleep(max(unsettled[0].known_at_s - clock.epoch_s(), 0.0))
             due = [account for account in unsettled if account.known_at_s <= clock.epoch_s()]
             if due and not _settle(ledger, due, await asyncio.to_thread(usages)):
                 break
-        return {each.account.key_hash: _reason_to_keep(each) for each in ledger.loose_ends()}
+        return {each.account.key_hash: _reason_to_keep(each) for each in ledger.unsettled()}
 
 
 async def _open_ledger(run_dir: Path, clocks: EvidenceTimes) -> DeadLedger:

@@ -204,7 +204,7 @@ def _say_limit(resets_at: str | None) -> None:
 async def _compare_with_key(proxy: RunningProxy, names: Sequence[str], key: Secret) -> None:
     """Read the key once, before its first call, and say if its limit leaves less than the accounts may still spend."""
     accounts = [proxy.ledger.account(name) for name in names]
-    usage = await proxy.foreign_keys.look(key, accounts[0].key_hash)
+    usage = await proxy.foreign_keys.read(key, accounts[0].key_hash)
     open_pusd = sum(max(0, account.limit_pusd - account.posted_pusd) for account in accounts)
     if usage is None or usage.left_pusd is None or usage.left_pusd >= open_pusd:
         return

@@ -33,9 +33,9 @@ class Nameless(Fault):
         call.shows_id = False
         self.inner.arrange(call)
 
-    def tell_usage(self, call: SimCall, usage: JsonObject) -> JsonObject | None:
+    def change_usage(self, call: SimCall, usage: JsonObject) -> JsonObject | None:
         """As the other fault does."""
-        return self.inner.tell_usage(call, usage)
+        return self.inner.change_usage(call, usage)
 
     def set_headers(self, call: SimCall, headers: dict[str, str]) -> None:
         """As the other fault does."""

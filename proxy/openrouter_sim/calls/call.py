@@ -192,7 +192,7 @@ class SimCall:
         shown: JsonObject | None = usage
         for fault in self.faults:
             if shown is not None:
-                shown = fault.tell_usage(self, shown)
+                shown = fault.change_usage(self, shown)
         return body if shown is None else {**body, "usage": shown}
 
     def cost_fields(self, *names: str) -> JsonObject:

@@ -85,7 +85,7 @@ class Fault:
     def arrange(self, call: SimCall) -> None:
         """Change the call, after it is priced and before it is answered."""
 
-    def tell_usage(self, call: SimCall, usage: JsonObject) -> JsonObject | None:
+    def change_usage(self, call: SimCall, usage: JsonObject) -> JsonObject | None:
         """Return the usage object to send; None to send none."""
         return usage
 

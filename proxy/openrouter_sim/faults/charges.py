@@ -114,7 +114,7 @@ class KeyUsageLag(Fault):
 class MissingUsage(Fault):
     """Send no usage object."""
 
-    def tell_usage(self, call: SimCall, usage: JsonObject) -> JsonObject | None:
+    def change_usage(self, call: SimCall, usage: JsonObject) -> JsonObject | None:
         """Return None."""
         return None
 
@@ -123,7 +123,7 @@ class MissingUsage(Fault):
 class NullCost(Fault):
     """Send a usage object with `cost: null`."""
 
-    def tell_usage(self, call: SimCall, usage: JsonObject) -> JsonObject | None:
+    def change_usage(self, call: SimCall, usage: JsonObject) -> JsonObject | None:
         """Return the usage without the amount."""
         return {**usage, "cost": None}
 
@@ -154,7 +154,7 @@ class CacheHit(Fault):
         headers["X-OpenRouter-Cache-Status"] = "HIT"
         headers["X-OpenRouter-Cache-Age"] = "12"
 
-    def tell_usage(self, call: SimCall, usage: JsonObject) -> JsonObject | None:
+    def change_usage(self, call: SimCall, usage: JsonObject) -> JsonObject | None:
         """Return usage with zero tokens and no cost."""
         return {name: 0 for name, value in usage.items() if type(value) is int}
 

@@ -351,16 +351,16 @@ def _sealed(kind: type, value: object) -> Secret:
 def _to_wire(value: object) -> object:
     if isinstance(value, dict):
         return {
-            name: usd_text(each) if name.endswith("_usd") and isinstance(each, int) else _to_wire(each)
-            for name, each in value.items()
+            name: usd_text(item) if name.endswith("_usd") and isinstance(item, int) else _to_wire(item)
+            for name, item in value.items()
         }
-    return [_to_wire(each) for each in value] if isinstance(value, list | tuple) else value
+    return [_to_wire(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _from_wire(value: object) -> object:
     if isinstance(value, dict):
-        return {name: _amount(each) if name.endswith("_usd") else _from_wire(each) for name, each in value.items()}
-    return [_from_wire(each) for each in value] if isinstance(value, list) else value
+        return {name: _amount(item) if name.endswith("_usd") else _from_wire(item) for name, item in value.items()}
+    return [_from_wire(item) for item in value] if isinstance(value, list) else value
 
 
 def _amount(value: object) -> object:

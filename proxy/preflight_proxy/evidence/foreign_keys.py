@@ -32,7 +32,7 @@ class ForeignKeys:
 
     Args:
         ledger: The accounts, their calls and the bases.
-        upstream: Who counts the usage.
+        upstream: The OpenRouter that counts the usage.
         lag_s: How far a key's usage may lag.
 
     Attributes:
@@ -65,20 +65,20 @@ class ForeignKeys:
             failed_just_now = failed_s is not None and self._ledger.clock.monotonic_s() - failed_s < self._lag_s
             try:
                 if not failed_just_now and not self._has_base(key_hash) and self._is_quiet(key_hash):
-                    await self.look(key, key_hash)
+                    await self.read(key, key_hash)
             except LedgerError:
                 return  # the ledger takes no reservation: the call is refused there
 
-    async def look(self, key: Secret, key_hash: str) -> KeyRecord | None:
-        """Read a foreign key, and keep what it has used as a base, if it has none and nothing stands against one.
+    async def read(self, key: Secret, key_hash: str) -> KeyRecord | None:
+        """Read a foreign key, and keep what it has used as a base, if it has none and every call with it is settled.
 
         Returns:
-            What upstream tells of the key; None if it tells nothing.
+            OpenRouter's record of the key; None if it cannot be read.
 
         Raises:
             LedgerError: The base cannot be kept.
         """
-        record, now_s = await self._read(key), self._ledger.clock.monotonic_s()
+        record, now_s = await self._record(key), self._ledger.clock.monotonic_s()
         if record is None:
             self._failed_s[key_hash] = now_s
             return None
@@ -87,7 +87,7 @@ class ForeignKeys:
             self._ledger.commit(NoteKeyBase(self._ledger.upstream, key_hash, record.usage_pusd, record.byok_pusd))
         return record
 
-    async def _read(self, key: Secret) -> KeyRecord | None:
+    async def _record(self, key: Secret) -> KeyRecord | None:
         try:
             return await read_key(self._upstream, key)
         except UpstreamError as exc:
@@ -98,7 +98,7 @@ class ForeignKeys:
         """Note that OpenRouter refused a call because of the limit of an account's foreign key. Nothing is frozen (M20).
 
         Returns:
-            When the limit begins anew, in ISO 8601; None where it does not, or nobody tells.
+            When the limit starts again, in ISO 8601; None if it does not, or OpenRouter does not say.
 
         Raises:
             LedgerError: What the key has used cannot be kept.
@@ -106,7 +106,7 @@ class ForeignKeys:
         key, key_hash = self._ledger.account_state(account_id).key, self._ledger.account(account_id).key_hash
         read_s, record = self._records.get(key_hash, (0.0, None))
         if key is not None and (record is None or self._ledger.clock.monotonic_s() - read_s >= self._lag_s):
-            record = await self.look(key, key_hash)
+            record = await self.read(key, key_hash)
         resets_at = None if record is None else next_reset(record.limit_reset, self._ledger.clock.epoch_s())
         _log.warning("key.limit_reached", account=account_id, resets_at=resets_at)
         if (key_hash, resets_at) not in self._limits:
@@ -128,8 +128,8 @@ class ForeignKeys:
         """The key of a base, where an account of this process has it."""
         if base.upstream != self._ledger.upstream:
             return None
-        holders = (each.id for each in self._ledger.accounts().values() if each.key_hash == base.key_hash)
-        return next((key for each in holders if (key := self._ledger.account_state(each).key) is not None), None)
+        holders = (account.id for account in self._ledger.accounts().values() if account.key_hash == base.key_hash)
+        return next((key for holder in holders if (key := self._ledger.account_state(holder).key) is not None), None)
 
     async def used_pusd(self, base: KeyBase, posted_pusd: int) -> int | None:
         """What a base's key has used since the base was read; None if that is no evidence at the moment.
@@ -142,7 +142,7 @@ class ForeignKeys:
             posted_pusd: What its calls had posted a lag ago. What of that was not assumed is in the usage.
         """
         key = self._key(base)
-        record = None if key is None else await self._read(key)
+        record = None if key is None else await self._record(key)
         if record is None:
             return None
         used_pusd = record.usage_pusd - base.usage_pusd
@@ -164,10 +164,10 @@ class ForeignKeys:
         """The undecided calls that began after a base was read, of all accounts, oldest first."""
         return [r for r in self._ledger.store.pending() if r.key_base == base.id]
 
-    def is_blurred(self, base: KeyBase, ripe: Sequence[Reservation]) -> bool:
-        """Whether a key's usage may hold what another call of this ledger cost than the `ripe` ones, and its truth is to come.
+    def includes_others(self, base: KeyBase, ripe: Sequence[Reservation]) -> bool:
+        """Whether the key's usage may include a call that is not one of `ripe`, and whose own cost may still be reported.
 
-        A call that nobody saw end, and that has no id, is no such: whatever it cost is given to one of them by the usage alone.
+        A call whose end was not seen and that has no id is not counted: only the usage can say what it cost.
         """
         now_s, decided = self._ledger.clock.epoch_s(), {r.id for r in ripe}
         return any(
@@ -178,7 +178,7 @@ class ForeignKeys:
 
 
 def next_reset(window: str | None, now_s: float) -> str | None:
-    """The moment at which a `daily`, `weekly` or `monthly` limit begins anew, in ISO 8601; None without one.
+    """Return when a `daily`, `weekly` or `monthly` limit starts again, in ISO 8601; None without one.
 
     Source: openrouter.ai/docs/guides/overview/auth/management-api-keys, 2026-10: at 00:00 UTC, weeks on Monday.
     """

@@ -25,11 +25,11 @@ from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.evidence_reads import read_generation, read_key_usage_pusd
 
 TICK_S = 0.5
-"""How often unknown calls are looked at."""
+"""How often the proxy tries to settle unknown calls."""
 POLL_S_MAX = 30.0
-"""A generation is asked for at 0.5 s, then at ever longer steps up to this one."""
+"""A generation record is read after 0.5 s, then after pauses that double up to this one."""
 KEY_POLLS_PER_LAG = 12
-"""A key's usage is read at most this often in the time that it may lag: every 5 s in earnest."""
+"""A key's usage is read at most this often in the time that it may lag: with the usual lag every 5 s."""
 POLLS_AT_ONCE = 8
 """Reads at the same time, so that a minute of failures does not become a flood of requests."""
 
@@ -64,10 +64,10 @@ class UnknownCalls:
         self._foreign = foreign_keys
         self._history: defaultdict[str | int, PostedHistory] = defaultdict(PostedHistory)
         self._key_read_s: dict[str | int, float] = {}
-        self._key_told_s: dict[str | int, float] = {}
+        self._key_answered_s: dict[str | int, float] = {}
         self._next_poll_s: dict[str, tuple[float, float]] = {}
         self._polls = asyncio.Semaphore(POLLS_AT_ONCE)
-        self._born_s = ledger.clock.monotonic_s()
+        self._started_s = ledger.clock.monotonic_s()
 
     def begin(self) -> None:
         """Mark all pending calls as unknown: at start none is running, and none was seen to end."""
@@ -85,20 +85,20 @@ class UnknownCalls:
         """Try once to settle every unknown call."""
         if self._ledger.store.poisoned:
             return
-        looks = [self._look(account_id) for account_id in self._ledger.accounts()]
-        looks += [self._look_at_key(base) for base in list(self._ledger.store.book.key_bases.values())]
-        for failed in await asyncio.gather(*looks, return_exceptions=True):
-            if isinstance(failed, Exception):  # one account's trouble must not leave the others undecided
-                _log.error("reconcile.failed", error=type(failed).__name__, exc_info=failed)
+        work = [self._settle_account(account_id) for account_id in self._ledger.accounts()]
+        work += [self._settle_foreign_key(base) for base in list(self._ledger.store.book.key_bases.values())]
+        for failed in await asyncio.gather(*work, return_exceptions=True):
+            if isinstance(failed, Exception):  # one account's failure must not stop the others
+                _log.error("unknown_calls.failed", error=type(failed).__name__, exc_info=failed)
 
-    async def _look(self, account_id: str) -> None:
+    async def _settle_account(self, account_id: str) -> None:
         unknown = [r for r in self._ledger.store.pending(account_id) if r.unknown_since_s is not None]
         account = self._ledger.account(account_id)
         self._history[account_id].note(self._now_s(), account.posted_pusd, self._lag_s)
         if self._ledger.account_state(account_id).key is None:
             return
-        await asyncio.gather(*map(self._ask_generation, unknown))
-        await self._ask_key(account_id)
+        await asyncio.gather(*map(self._settle_by_generation, unknown))
+        await self._settle_by_key(account_id)
 
     def _now_s(self) -> float:
         return self._ledger.clock.monotonic_s()
@@ -116,7 +116,7 @@ class UnknownCalls:
         self._next_poll_s[reservation_id] = (self._now_s() + step_s, min(step_s * 2, POLL_S_MAX))
         return True
 
-    async def _ask_generation(self, reservation: Reservation) -> None:
+    async def _settle_by_generation(self, reservation: Reservation) -> None:
         key = self._ledger.account_state(reservation.account).key
         if key is None or reservation.generation_id is None or not self._due(reservation.id):
             return
@@ -130,7 +130,7 @@ class UnknownCalls:
 
     # By the key's usage
 
-    async def _ask_key(self, account_id: str) -> None:
+    async def _settle_by_key(self, account_id: str) -> None:
         account = self._ledger.account(account_id)
         ripe = [r for r in self._ledger.store.pending(account_id) if self._ripe(r) and r.key_base is None]
         recovers = account.usage_unread and not self._ledger.store.pending(account_id)
@@ -139,7 +139,7 @@ class UnknownCalls:
         if not account.key_is_own or account.key_usage_base_pusd is None:
             if recovers:
                 self._ledger.commit(Recover(account_id, 0))  # such accounts commit durably (M21)
-            self._judge([r for r in ripe if self._last_word(r)], None, last_word=True)
+            self._judge([r for r in ripe if self._is_final(r)], None, last_word=True)
             return
         key = self._ledger.account_state(account_id).key  # None if it was closed while its generations were asked for
         if key is None or not self._may_read(account_id):
@@ -150,22 +150,22 @@ class UnknownCalls:
                 used_pusd = await read_key_usage_pusd(self._upstream, key) - account.key_usage_base_pusd
         except UpstreamError as exc:
             _log.warning("key.unread", account=account_id, why=str(exc))
-            self._judge([r for r in ripe if self._given_up(r)], None, last_word=True)
+            self._judge([r for r in ripe if self._is_unread_too_long(r)], None, last_word=True)
             return
-        self._key_told_s[account_id] = self._now_s()
+        self._key_answered_s[account_id] = self._now_s()
         posted_pusd = self._history[account_id].at(moment_s)
         if ripe and posted_pusd is not None:
             bound_pusd = used_pusd - posted_pusd
             self._judge(ripe, bound_pusd, last_word=False)
-            self._judge([r for r in ripe if self._last_word(r)], bound_pusd, last_word=True)
-        elif recovers and self._now_s() - self._born_s >= self._lag_s:
+            self._judge([r for r in ripe if self._is_final(r)], bound_pusd, last_word=True)
+        elif recovers and self._now_s() - self._started_s >= self._lag_s:
             excess_pusd = max(0, used_pusd - self._ledger.account(account_id).posted_pusd)
             self._ledger.commit(Recover(account_id, excess_pusd))
             self._ledger.publish("settled", account_id, outcome="recovered")
 
     # By a foreign key's usage
 
-    async def _look_at_key(self, base: KeyBase) -> None:
+    async def _settle_foreign_key(self, base: KeyBase) -> None:
         """Decide the calls of all accounts that began after a foreign key's base was read."""
         book, history = self._ledger.store.book, self._history[base.id]
         history.note(self._now_s(), book.key_posted_pusd[base.id], self._lag_s)
@@ -173,7 +173,7 @@ class UnknownCalls:
         if not ripe:
             return
         if base.lost is not None or self._ledger.byok:
-            self._judge([r for r in ripe if self._last_word(r)], None, last_word=True)
+            self._judge([r for r in ripe if self._is_final(r)], None, last_word=True)
             return
         if not self._may_read(base.id):
             return
@@ -182,11 +182,11 @@ class UnknownCalls:
             used_pusd = await self._foreign.used_pusd(base, history.at(moment_s) or 0)
         posted_pusd = history.at(moment_s)
         if used_pusd is not None:
-            self._key_told_s[base.id] = self._now_s()
+            self._key_answered_s[base.id] = self._now_s()
         if used_pusd is None or posted_pusd is None:
-            self._judge([r for r in ripe if self._forgone(r)], None, last_word=True)
+            self._judge([r for r in ripe if self._is_foreign_unread_too_long(r)], None, last_word=True)
             return
-        exact = posted_pusd == book.key_posted_pusd[base.id] and not self._foreign.is_blurred(base, ripe)
+        exact = posted_pusd == book.key_posted_pusd[base.id] and not self._foreign.includes_others(base, ripe)
         self._judge(ripe, used_pusd - posted_pusd, last_word=exact)
         if not exact:
             self._judge([r for r in ripe if self._overdue(r)], used_pusd - posted_pusd, last_word=True)
@@ -199,30 +199,33 @@ class UnknownCalls:
         return True
 
     def _ripe(self, reservation: Reservation) -> bool:
-        """Old enough to be in the key's usage, and its generation is not waited for."""
+        """Whether the key's usage includes it by now, and no generation record is expected."""
         age_s = self._age_s(reservation)
         waits = reservation.generation_id is not None and age_s < self._generation_s_max
         return reservation.unknown_since_s is not None and age_s >= self._lag_s and not waits
 
-    def _last_word(self, reservation: Reservation) -> bool:
+    def _is_final(self, reservation: Reservation) -> bool:
         return self._age_s(reservation) >= self._generation_s_max + self._lag_s
 
-    def _untold_s(self, reservation: Reservation) -> float:
+    def _unanswered_s(self, reservation: Reservation) -> float:
         """For how long the key's usage could not be read."""
-        return min(self._age_s(reservation), self._now_s() - self._key_told_s.get(_sharers(reservation), self._born_s))
+        return min(
+            self._age_s(reservation),
+            self._now_s() - self._key_answered_s.get(_key_of_usage(reservation), self._started_s),
+        )
 
-    def _given_up(self, reservation: Reservation) -> bool:
+    def _is_unread_too_long(self, reservation: Reservation) -> bool:
         """The key's usage could not be read for so long that the whole reservation is assumed."""
-        return self._untold_s(reservation) >= 2 * (self._generation_s_max + self._lag_s)
+        return self._unanswered_s(reservation) >= 2 * (self._generation_s_max + self._lag_s)
 
     def _overdue(self, reservation: Reservation) -> bool:
         """Unknown for so long that it is settled although other calls with the key never paused."""
         ended_by_s = max(reservation.unknown_since_s or 0.0, reservation.created_at_s + self._ledger.call_s_max)
         return self._ledger.clock.epoch_s() - ended_by_s >= self._generation_s_max + self._lag_s
 
-    def _forgone(self, reservation: Reservation) -> bool:
+    def _is_foreign_unread_too_long(self, reservation: Reservation) -> bool:
         """The foreign key's usage could not be read for so long that the whole reservation is assumed."""
-        return self._untold_s(reservation) >= self._generation_s_max + 2 * self._lag_s
+        return self._unanswered_s(reservation) >= self._generation_s_max + 2 * self._lag_s
 
     def _judge(self, unknown: Sequence[Reservation], bound_pusd: int | None, *, last_word: bool) -> None:
         # A foreign key's usage goes on under other calls, so that a little left out here would never show again.
@@ -234,7 +237,7 @@ class UnknownCalls:
             self._ledger.commit(verdict.command)
             self._ended(reservation, "voided" if verdict.cost_pusd is None else "assumed", verdict.cost_pusd or 0)
             if verdict.cost_pusd is not None and bound_pusd is not None:
-                self._history[_sharers(reservation)].backdate(verdict.cost_pusd)
+                self._history[_key_of_usage(reservation)].backdate(verdict.cost_pusd)
 
     def _ended(self, reservation: Reservation, outcome: str, cost_pusd: int) -> None:
         self._next_poll_s.pop(reservation.id, None)
@@ -244,6 +247,6 @@ class UnknownCalls:
         )
 
 
-def _sharers(reservation: Reservation) -> str | int:
+def _key_of_usage(reservation: Reservation) -> str | int:
     """Which calls share one figure of usage: those of a foreign key's base, or those of the account."""
     return reservation.account if reservation.key_base is None else reservation.key_base

@@ -13,7 +13,7 @@ from preflight_proxy.ledger.store import Store
 
 
 class DeadLedger:
-    """The ledger in a dead run's folder, locked while the context lasts. At its end costs.jsonl has every entry.
+    """The ledger in the folder of a dead run. It is locked while the context lasts; at its end costs.jsonl has every entry.
 
     Args:
         folder: The run's.
@@ -41,21 +41,21 @@ class DeadLedger:
         finally:
             self._store.close()
 
-    def loose_ends(self) -> list[UnsettledAccount]:
-        """The accounts of which something is open, those first that can be settled first."""
-        found = (
+    def unsettled(self) -> list[UnsettledAccount]:
+        """Return the accounts that are not settled yet; those first whose cost is known first."""
+        accounts = (
             unsettled_account(
                 account, self._store.pending(account.id), self._store.last_entry_s(account.id), self._clocks
             )
             for account in self._store.book.accounts.values()
         )
-        return sorted((loose for loose in found if loose is not None), key=lambda loose: loose.known_at_s)
+        return sorted((account for account in accounts if account is not None), key=lambda account: account.known_at_s)
 
-    def settle(self, loose: UnsettledAccount, usage_pusd: int | None) -> None:
-        """End what is open of an account; see `core.aftermath.settle`.
+    def settle(self, account: UnsettledAccount, usage_pusd: int | None) -> None:
+        """End the pending reservations of an account; see `core.evidence.aftermath.settle`.
 
         Raises:
             LedgerError: The ledger cannot be written; what was committed before stays.
         """
-        for command in settle(loose, usage_pusd):
+        for command in settle(account, usage_pusd):
             self._store.commit(command)

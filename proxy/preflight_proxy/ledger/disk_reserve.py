@@ -1,6 +1,6 @@
-"""Disk space that is reserved beside the ledger, so that running calls can still be settled when the disk is full.
+"""Reserves disk space beside the ledger, so that running calls can still be settled when the disk is full.
 
-When it is used up, no new call is reserved until a restart finds space again.
+After it was used, no new call is reserved until the proxy is started again and the disk has space.
 """
 
 from __future__ import annotations
@@ -20,37 +20,37 @@ class DiskReserve:
     """A file of zeros that keeps disk space free.
 
     Args:
-        path: The file; made at once where there is room.
+        path: The file. It is made at once if the disk has room.
 
     Attributes:
-        given_up: The disk was full, so the file was deleted.
+        is_used: The disk was full, so the file was deleted.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.given_up = False
-        self._kept = self._keep()
+        self.is_used = False
+        self._exists = self._make()
 
-    def _keep(self) -> bool:
+    def _make(self) -> bool:
         try:
             fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 if os.fstat(fd).st_blocks * 512 < DISK_RESERVE_BYTES:
-                    os.write(fd, bytes(DISK_RESERVE_BYTES))  # written, not only sized: a hole would keep no place
+                    os.write(fd, bytes(DISK_RESERVE_BYTES))  # written, because a file that is only sized takes no space
             finally:
                 os.close(fd)
         except OSError as exc:
-            _log.warning("space.not_kept", error=str(exc))
+            _log.warning("disk_reserve.not_made", error=str(exc))
             self._path.unlink(missing_ok=True)
             return False
         return True
 
-    def give_up(self) -> bool:
-        """Delete the file; True if there was one, so that a second try may succeed."""
-        if not self._kept:
+    def use(self) -> bool:
+        """Delete the file. Return True if there was one: then a second try to write may succeed."""
+        if not self._exists:
             return False
-        self._kept, self.given_up = False, True
-        _log.error("space.given_up", why="the disk is full; nothing new is reserved until a restart")
+        self._exists, self.is_used = False, True
+        _log.error("disk_reserve.used", why="the disk is full; nothing new is reserved until a restart")
         try:
             self._path.unlink(missing_ok=True)
         except OSError:
@@ -59,6 +59,6 @@ class DiskReserve:
 
     def close(self) -> None:
         """Delete the file: a closed ledger needs no reserve."""
-        if self._kept:
-            self._kept = False
+        if self._exists:
+            self._exists = False
             self._path.unlink(missing_ok=True)

@@ -38,7 +38,7 @@ LINUX_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 MACOS_BOOT_ID = b"kern.bootsessionuuid"
 
 COSTS = "costs.jsonl"
-"""Lies beside every ledger. If the ledger is missing, this file shows that there was one."""
+"""In the folder of every ledger. If the ledger is missing, this file shows that there was one."""
 
 NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs"})
 """File systems where Linux makes flock from fcntl locks over the whole file, which shut SQLite out. Source: flock(2), 2026-10."""
@@ -55,9 +55,9 @@ _locked: set[Identity] = set()
 
 
 class LedgerLock:
-    """The lock of one ledger. Taken before SQLite opens the file, released after SQLite has closed it, at the latest by the exit.
+    """The lock of one ledger. It is taken before SQLite opens the file, and released after SQLite has closed it or by the exit.
 
-    The file is made, empty and its owner's alone, where there is none.
+    If there is no file, an empty one is made that only its owner may read.
 
     Args:
         path: The ledger.
@@ -95,9 +95,9 @@ class LedgerLock:
 
 
 def _open(path: Path) -> int:
-    """Open what is locked, which no one can delete: the ledger itself, or on macOS its folder.
+    """Open the file that is locked: the ledger itself, or on macOS its folder.
 
-    There flock and SQLite's locks exclude one another, even within a process (flock(2): "modern BSDs").
+    On macOS flock and SQLite's locks exclude one another, even within a process (flock(2): "modern BSDs").
     """
     if sys.platform == "darwin":
         path.touch(mode=0o600)
@@ -124,8 +124,8 @@ def _refuse_network(path: Path) -> None:
     """Refuse a file system where the lock would shut SQLite out.
 
     Raises:
-        LedgerError: The path lies on such a one.
-        OSError: The folder cannot be looked at.
+        LedgerError: The path is on such a file system.
+        OSError: The folder cannot be read.
     """
     try:
         mounts = MOUNTS.read_text(errors="replace")
@@ -146,10 +146,10 @@ def filesystem_of(device: int, mounts: str) -> str:
         device: `st_dev` of a file on it.
         mounts: The content of /proc/self/mountinfo, whose form is that of proc_pid_mountinfo(5).
     """
-    wanted = f"{os.major(device)}:{os.minor(device)}"
+    number = f"{os.major(device)}:{os.minor(device)}"
     for line in mounts.splitlines():
         fields, _, rest = line.partition(" - ")
-        if fields.split()[2:3] == [wanted]:
+        if fields.split()[2:3] == [number]:
             return rest.split(" ", 1)[0]
     return ""
 
@@ -169,7 +169,7 @@ def connect(path: Path, durability: Durability) -> sqlite3.Connection:
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
-            raise ValueError("SQLite cannot keep its log there, for want of memory that processes share")
+            raise ValueError("SQLite cannot keep its log there, because processes cannot share memory there")
         connection.execute("PRAGMA wal_autocheckpoint = 0").close()
         connection.execute(f"PRAGMA cache_size = -{CACHE_KB}")
         connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
@@ -189,15 +189,15 @@ def connect(path: Path, durability: Durability) -> sqlite3.Connection:
 
 
 def refuse_lost(path: Path) -> None:
-    """Accept a folder with a ledger, and one that never had any.
+    """Check that no ledger is missing: the folder has one, or never had one.
 
     Raises:
-        LedgerError: The ledger is gone, or empty, and what it leaves beside it is there.
+        LedgerError: The ledger is gone or empty, but files that belong to a ledger are there.
     """
     real = path.resolve()
-    # What stands beside it is looked for first: a proxy that starts at this moment makes the ledger before it.
+    # These files are looked for first, because a proxy that starts at this moment makes the ledger before them.
     beside = [path.with_name(COSTS), *(real.with_name(real.name + end) for end in ("-wal", "-shm", "-journal"))]
-    traces = [each.name for each in beside if each.exists()]
+    traces = [file.name for file in beside if file.exists()]
     size_bytes = real.stat().st_size if real.exists() else None
     if size_bytes == 0:
         traces = [name for name in traces if not name.endswith("-journal")]  # killed while SQLite wrote its first page
@@ -209,7 +209,7 @@ def refuse_lost(path: Path) -> None:
         )
 
 
-def leave_trace(path: Path, connection: sqlite3.Connection) -> None:
+def make_costs_file(path: Path, connection: sqlite3.Connection) -> None:
     """Make an empty costs.jsonl where there is none, once the ledger survives a loss of power: it shows that there was a ledger.
 
     Raises:
@@ -236,16 +236,16 @@ def identities(path: Path) -> tuple[Identity, ...]:
     """Return device and inode of the files that the names of the ledger, its -wal and its -shm lead to; None for a missing file."""
     real = path.resolve()
     return tuple(
-        _identity(each) for each in (path, real.with_name(real.name + "-wal"), real.with_name(real.name + "-shm"))
+        _identity(name) for name in (path, real.with_name(real.name + "-wal"), real.with_name(real.name + "-shm"))
     )
 
 
 def _identity(path: Path) -> Identity:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def boot_id() -> str:
@@ -284,8 +284,9 @@ def note_start(connection: sqlite3.Connection, boot_id: str, durability: Durabil
         ValueError: costs.jsonl has entries that this ledger cannot have lost with the machine's power: it is an older copy.
     """
     before = schema.read_meta(connection)
-    known = "boot_id" in before
-    changed = known and before.get("durability") != "power" and (before["boot_id"] != boot_id or boot_id == "")
+    changed = (
+        "boot_id" in before and before.get("durability") != "power" and (before["boot_id"] != boot_id or boot_id == "")
+    )
     next_id, skipped = schema.next_entry_id(connection), int(before.get(schema.SKIPPED, "0"))
     if listed_id >= next_id and not changed:
         raise ValueError(
@@ -307,10 +308,10 @@ def note_start(connection: sqlite3.Connection, boot_id: str, durability: Durabil
 
 
 class Checkpointer:
-    """The thread that moves the log into the file, on a connection of its own.
+    """Moves the log into the file, in a thread and on a connection of its own.
 
     Attributes:
-        dirty: set by the writer after a commit; without it nothing is done.
+        dirty: Set by the writer after a commit. The thread does nothing unless it is set.
     """
 
     def __init__(self, path: Path) -> None:
@@ -336,14 +337,14 @@ class Checkpointer:
                     checkpoint(connection)
                     failed = False
                 except sqlite3.Error as exc:
-                    # The commits stand in the log all the same. A full disk will fail the commits themselves.
+                    # The commits are in the log all the same. If the disk is full, the commits themselves fail.
                     if not failed:
                         _log.warning("ledger.checkpoint_failed", error=str(exc))
                     failed = True
 
 
 def checkpoint(connection: sqlite3.Connection, wal_pages_max: int = WAL_PAGES_MAX) -> None:
-    """Move the log into the file without holding up the writer; only where the log stays too long, it waits a moment.
+    """Move the log into the file without delaying the writer. Only if the log stays too long, the writer waits a moment.
 
     Raises:
         sqlite3.Error: The file cannot be written.

@@ -109,15 +109,15 @@ def last_listed(path: Path) -> int:
 
 def _listed(file: BinaryIO) -> tuple[set[int], int]:
     """The entry ids of the whole lines, and where these end. Lines that are no entry's are left as they are."""
-    found: set[int] = set()
+    entry_ids: set[int] = set()
     whole_bytes = 0
     for line in file:
         if not line.endswith(b"\n"):
             break
         whole_bytes += len(line)
         with suppress(msgspec.MsgspecError):
-            found.add(msgspec.json.decode(line, type=_Line).entry_id)
-    return found, whole_bytes
+            entry_ids.add(msgspec.json.decode(line, type=_Line).entry_id)
+    return entry_ids, whole_bytes
 
 
 def _bytes_of(entry: Entry) -> bytes:

@@ -44,7 +44,7 @@ class QuarantineFile:
         Lines that cannot be read are skipped and logged: one damaged line must not lose the others.
 
         Args:
-            quiet: Log nothing: a script that only looks has no log, and its output is its own.
+            quiet: Log nothing. Programs that only read the list have no log.
         """
         try:
             lines = self._path.read_bytes().splitlines()[-LINES_MAX:]
@@ -54,7 +54,7 @@ class QuarantineFile:
             if not quiet:
                 _log.error("quarantine.unreadable", path=str(self._path), error=str(exc))
             return []
-        found: dict[tuple[str, str, str], QuarantinedEndpoint] = {}
+        rows: dict[tuple[str, str, str], QuarantinedEndpoint] = {}
         for line in lines:
             try:
                 row = msgspec.json.decode(line, type=QuarantinedEndpoint)
@@ -62,14 +62,14 @@ class QuarantineFile:
                 if not quiet:
                     _log.warning("quarantine.line_skipped", path=str(self._path))
                 continue
-            found[row.upstream, row.model, row.tag] = row
-        return list(found.values())
+            rows[row.upstream, row.model, row.tag] = row
+        return list(rows.values())
 
     def add(self, row: QuarantinedEndpoint) -> None:
         """List an endpoint; a failure is logged, for the ledger holds it too."""
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with _alone(self._path.parent, ADD_WAIT_S):
+            with _locked(self._path.parent, ADD_WAIT_S):
                 descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
                 with os.fdopen(descriptor, "ab", buffering=0) as file:
                     file.write(msgspec.json.encode(row) + b"\n")
@@ -84,7 +84,7 @@ class QuarantineFile:
         """
         if not self._path.exists():
             return False
-        with _alone(self._path.parent, CLEAR_WAIT_S):
+        with _locked(self._path.parent, CLEAR_WAIT_S):
             rows = self.read()
             kept = [row for row in rows if (row.model, row.tag, row.upstream) != (model, tag, upstream)]
             if len(kept) == len(rows):
@@ -94,8 +94,8 @@ class QuarantineFile:
 
 
 @contextmanager
-def _alone(folder: Path, wait_s: float) -> Iterator[None]:
-    """Keep others from changing the list meanwhile: what is appended to a file that is just being replaced would be lost.
+def _locked(folder: Path, wait_s: float) -> Iterator[None]:
+    """Lock the list: a line that another program appends while the file is replaced would be lost.
 
     Raises:
         TimeoutError: Another program keeps the folder locked for longer than `wait_s`.

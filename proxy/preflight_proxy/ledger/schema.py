@@ -272,8 +272,8 @@ def read_key_posted_pusd(connection: sqlite3.Connection) -> dict[int, int]:
 
 def _known(connection: sqlite3.Connection, table: str, columns: str) -> str:
     """Those of the columns that the table has: readers take a ledger as an earlier version left it; new columns come last."""
-    known = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))}
-    return ", ".join(name for name in columns.split(", ") if name in known)
+    existing = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))}
+    return ", ".join(name for name in columns.split(", ") if name in existing)
 
 
 def check_own(connection: sqlite3.Connection) -> None:

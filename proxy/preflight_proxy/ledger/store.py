@@ -49,7 +49,7 @@ class Store:
     Attributes:
         book: the ledger's state; to be read, and changed through `commit` alone.
         poisoned: a commit has failed or the file is gone, nothing is committed any more until a restart.
-        on_poisoned: told why, once.
+        on_poisoned: Called once, with the reason.
         boot_changed: the machine restarted since the last commit, and those commits were not made to survive that: every account
             is frozen until its key's usage was read (`Recover`).
 
@@ -84,7 +84,7 @@ class Store:
                 self.boot_changed = file.note_start(self._connection, boot_id, durability, listed_id)
                 self.book = _load(self._connection, upstream)
                 self._outcomes = {account.id: account.outcomes for account in self.book.accounts.values()}
-                file.leave_trace(path, self._connection)
+                file.make_costs_file(path, self._connection)
                 self._place = file.identities(path)
                 self._space = DiskReserve(path.with_name(path.name + "-space"))
                 self._checkpointer = file.Checkpointer(path)
@@ -109,7 +109,7 @@ class Store:
             return self._count(command)
         if self.poisoned:
             raise LedgerError("the ledger could not be written; nothing is posted until the proxy is started again")
-        if self._space.given_up and isinstance(command, Reserve):
+        if self._space.is_used and isinstance(command, Reserve):
             raise LedgerError(
                 "the disk is full; nothing new is reserved until there is room and the proxy is started again"
             )
@@ -136,7 +136,7 @@ class Store:
                 self._transact(change)
             except sqlite3.OperationalError as exc:
                 self._roll_back()
-                if exc.sqlite_errorcode != sqlite3.SQLITE_FULL or not self._space.give_up():
+                if exc.sqlite_errorcode != sqlite3.SQLITE_FULL or not self._space.use():
                     raise
                 self._transact(change)
         except sqlite3.IntegrityError as exc:
@@ -164,11 +164,11 @@ class Store:
             execute(schema.PUT_ACCOUNT, schema.account_row(change.account))
             if change.account.outcomes is not self._outcomes.get(change.account.id):
                 execute(schema.PUT_META, schema.outcomes_row(change.account))
-        if (held := change.reservation) is not None:
-            if held.id in self.book.reservations or held.id in self.book.assumed:
-                execute(schema.SET_RESERVATION, schema.reservation_update(held))
+        if (reservation := change.reservation) is not None:
+            if reservation.id in self.book.reservations or reservation.id in self.book.assumed:
+                execute(schema.SET_RESERVATION, schema.reservation_update(reservation))
             else:
-                execute(schema.ADD_RESERVATION, schema.reservation_row(held))
+                execute(schema.ADD_RESERVATION, schema.reservation_row(reservation))
         if change.entry is not None:
             execute(schema.ADD_ENTRY, schema.entry_row(change.entry))
         if change.key_base is not None:
@@ -200,10 +200,10 @@ class Store:
     @property
     def reserves(self) -> bool:
         """Whether a new call can be reserved: every commit has succeeded, and the disk has room."""
-        return not (self.poisoned or self._space.given_up)
+        return not (self.poisoned or self._space.is_used)
 
     def is_in_place(self) -> bool:
-        """Whether the names of the ledger and of SQLite's files beside it still lead to those that are open. Any thread may ask."""
+        """Whether the names of the ledger and of SQLite's files beside it still lead to those that are open. Thread-safe."""
         return file.identities(self._path) == self._place
 
     async def watch_place(self, every_s: float = PLACE_LOOK_S) -> None:
@@ -252,8 +252,7 @@ class Store:
 
     def generation(self, account: str, generation_id: str) -> Reservation | None:
         """The account's reservation that upstream knows by this id; None if it has none."""
-        found = self._reservations("generation_id = ? AND account = ?", generation_id, account)
-        return found[0] if found else None
+        return next(iter(self._reservations("generation_id = ? AND account = ?", generation_id, account)), None)
 
     def _reservations(self, where: str, *values: object) -> list[Reservation]:
         try:

@@ -81,8 +81,8 @@ class GuardedBody(aiohttp.Payload):
         """Write the body, and with it the buffered head, if the connection is open and the guard still agrees."""
         if self.left:
             raise RuntimeError("an inference request is sent once")
-        line = getattr(writer, "protocol", None)
-        if not isinstance(line, UpstreamConnection) or not line.is_quiet():
+        connection = getattr(writer, "protocol", None)
+        if not isinstance(connection, UpstreamConnection) or not connection.is_quiet():
             raise ConnectionResetError("the connection could not be used, and no byte was written")
         if not self._guard():
             self.withdrawn = True
@@ -96,7 +96,7 @@ class Upstream:
 
     Args:
         base_url: API base without a trailing slash, such as `https://openrouter.ai/api/v1`.
-        proxy: The HTTP proxy that leads there; None for a direct way.
+        proxy: The HTTP proxy to use; None for a direct connection.
         head_s_max: See `ANSWER_HEAD_S_MAX`.
     """
 
@@ -128,7 +128,7 @@ class Upstream:
         return {"Proxy-Authorization": login.reveal()} if login is not None else None
 
     def _login_of_plain(self) -> list[tuple[str, str]]:
-        """The same for an http upstream, whose requests the HTTP proxy reads itself."""
+        """The same as headers of a request to an http upstream, which the HTTP proxy reads itself."""
         return list((self._login() or {}).items()) if self.base_url.startswith("http://") else []
 
     def _url(self, path: str) -> URL:
@@ -237,5 +237,5 @@ async def error_body(response: aiohttp.ClientResponse) -> bytes | None:
 
 def last_header(headers: Sequence[tuple[str, str]], name: str) -> str | None:
     """The value of the last header called `name`, whatever its case; None if there is none."""
-    found = [value for key, value in headers if key.lower() == name]
-    return found[-1] if found else None
+    values = [value for key, value in headers if key.lower() == name]
+    return values[-1] if values else None

@@ -55,7 +55,7 @@ class KeyRecord:
     Attributes:
         usage_pusd: Its settled usage of all time.
         byok_pusd: What provider keys of the user's own were billed for its calls, which stands apart.
-        left_pusd: What its limit leaves, 0 where it was overshot; None where it has no limit, or what is told is no figure.
+        left_pusd: What its limit leaves, 0 where it was overshot; None where it has no limit, or what is record is no figure.
         limit_reset: When its limit begins anew: `daily`, `weekly` or `monthly`; None for never, or where it is something else.
     """
 
@@ -71,8 +71,8 @@ async def read_key_usage_pusd(upstream: Upstream, key: Secret) -> int:
     Raises:
         UpstreamError: There is no answer, or it has no usage.
     """
-    told = await read_key(upstream, key)
-    return told.usage_pusd + told.byok_pusd
+    record = await read_key(upstream, key)
+    return record.usage_pusd + record.byok_pusd
 
 
 async def read_key(upstream: Upstream, key: Secret) -> KeyRecord:
@@ -85,15 +85,15 @@ async def read_key(upstream: Upstream, key: Secret) -> KeyRecord:
     if status != 200:
         raise UpstreamError(f"OpenRouter answered {status} for the key's usage.")
     try:
-        told = msgspec.json.decode(body, type=_KeyDocument).data
+        record = msgspec.json.decode(body, type=_KeyDocument).data
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as exc:
         raise UpstreamError("OpenRouter's answer for the key's usage cannot be read.") from exc
-    usage_pusd, byok_pusd = cost_pusd(bytes(told.usage)), cost_pusd(bytes(told.byok_usage))
+    usage_pusd, byok_pusd = cost_pusd(bytes(record.usage)), cost_pusd(bytes(record.byok_usage))
     if usage_pusd is None or byok_pusd is None:
         raise UpstreamError("OpenRouter told no usage for the key.")
-    left = bytes(told.limit_remaining)
+    left = bytes(record.limit_remaining)
     left_pusd = 0 if left.startswith(b"-") else cost_pusd(left)
-    reset = told.limit_reset if isinstance(told.limit_reset, str) and told.limit_reset in RESETS else None
+    reset = record.limit_reset if isinstance(record.limit_reset, str) and record.limit_reset in RESETS else None
     return KeyRecord(usage_pusd, byok_pusd, left_pusd, reset)
 
 
@@ -103,26 +103,26 @@ async def read_generation(upstream: Upstream, key: Secret, generation_id: str) -
         status, body = await upstream.get(f"/generation?id={generation_id}", key.reveal())
         if status != 200:
             return None
-        told = msgspec.json.decode(body, type=_GenerationDocument).data
+        record = msgspec.json.decode(body, type=_GenerationDocument).data
     except (UpstreamError, msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return None
-    if told.id not in (None, generation_id):
+    if record.id not in (None, generation_id):
         return None  # another generation's record says nothing of this one
-    charged_pusd = cost_pusd(bytes(told.total_cost))
+    charged_pusd = cost_pusd(bytes(record.total_cost))
     # On a provider key of the caller's own that is OpenRouter's fee alone; the provider's bill is added (M16).
-    provider_pusd = cost_pusd(bytes(told.upstream_inference_cost)) if told.is_byok else 0
+    provider_pusd = cost_pusd(bytes(record.upstream_inference_cost)) if record.is_byok else 0
     if charged_pusd is None or provider_pusd is None:
         return None
     charged_pusd += provider_pusd
     facts = CallFacts(
-        model=told.model or "",
-        provider=told.provider_name or "",
+        model=record.model or "",
+        provider=record.provider_name or "",
         generation_id=generation_id,
-        prompt_tokens=told.native_tokens_prompt or 0,
-        cached_tokens=told.native_tokens_cached or 0,
-        completion_tokens=told.native_tokens_completion or 0,
-        reasoning_tokens=told.native_tokens_reasoning or 0,
-        is_byok=told.is_byok is True,
+        prompt_tokens=record.native_tokens_prompt or 0,
+        cached_tokens=record.native_tokens_cached or 0,
+        completion_tokens=record.native_tokens_completion or 0,
+        reasoning_tokens=record.native_tokens_reasoning or 0,
+        is_byok=record.is_byok is True,
         status=status,
     )
     return charged_pusd, facts

@@ -1,8 +1,8 @@
 """The pool of connections to OpenRouter: one with bytes that no request asked for is never used again.
 
-HTTP/1.1 tells by its place alone which request an answer belongs to. Bytes that wait on an idle connection would be taken for
+In HTTP/1.1 only the order tells which request an answer belongs to. Bytes that wait on an idle connection would be taken for
 the answer to the next request there, of whichever account, and posted. aiohttp looks at a connection when it puts it into the
-pool, but not when it takes it out, and half a head that it has read shows nowhere. `Line.is_quiet` looks at both.
+pool, but not when it takes it out, and half a head that it has read shows nowhere. `UpstreamConnection.is_quiet` checks both.
 
 A stray answer that comes once a request is on its way cannot be told from the right one.
 
@@ -116,13 +116,13 @@ class Connections(aiohttp.TCPConnector):
 
     def __init__(self, idle_s_max: float) -> None:
         super().__init__(limit=0, keepalive_timeout=idle_s_max)
-        self._factory = partial(UpstreamConnection, self._loop)  # type: ignore[assignment]  # a Line is a ResponseHandler
+        self._factory = partial(UpstreamConnection, self._loop)  # type: ignore[assignment]  # a kind of ResponseHandler
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
         while (connection := await super()._get(key, traces)) is not None:
-            line = connection.protocol
-            if isinstance(line, UpstreamConnection) and line.is_quiet():
-                line.take()
+            protocol = connection.protocol
+            if isinstance(protocol, UpstreamConnection) and protocol.is_quiet():
+                protocol.take()
                 return connection
             connection.close()
         return None

@@ -119,10 +119,10 @@ class Prices:
         reading = self._reading.get(model)
         if reading is None:
             reading = self._reading[model] = self._tasks.spawn(self._read(model), "prices")
-        found = await asyncio.shield(reading)  # a caller that is cancelled must not cancel the read for the others
-        if isinstance(found, StalePricesError):
-            raise found
-        return found
+        prices = await asyncio.shield(reading)  # a caller that is cancelled must not cancel the read for the others
+        if isinstance(prices, StalePricesError):
+            raise prices
+        return prices
 
     async def _read(self, model: str) -> PriceList | StalePricesError:
         """Read one list. If that fails, return the kept list, or the error if the kept list is too old."""
@@ -166,8 +166,8 @@ class Prices:
         if isinstance(document, _Document):
             data = document.data
             tokenizer = (data.architecture.tokenizer if data.architecture else None) or "Other"
-            found = (endpoint_from_json(model, tokenizer, listed) for listed in data.endpoints)
-            endpoints = [endpoint for endpoint in found if endpoint is not None]
+            priced = (endpoint_from_json(model, tokenizer, listed) for listed in data.endpoints)
+            endpoints = [endpoint for endpoint in priced if endpoint is not None]
         return PriceList(tuple(endpoints), raw, self._clock.monotonic_s())
 
     def _keep(self, model: str, fetched: PriceList) -> None:
@@ -190,10 +190,10 @@ class Prices:
             return self._models[0]
         if self._reading_models is None:
             self._reading_models = self._tasks.spawn(self._read_models(), "models")
-        found = await asyncio.shield(self._reading_models)
-        if found is None:
+        models = await asyncio.shield(self._reading_models)
+        if models is None:
             raise StalePricesError("The model list cannot be read.")
-        return found
+        return models
 
     # For clients without a token
 
@@ -244,7 +244,7 @@ class Prices:
                 listed = msgspec.json.decode(models, type=_Models).data
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 listed = []
-            self._model_ids = (models, frozenset(each.id for each in listed))
+            self._model_ids = (models, frozenset(model.id for model in listed))
         return self._model_ids[1]
 
     async def _read_models(self) -> bytes | None:

@@ -254,7 +254,7 @@ class CostLost(Fault):
     keeps_finish: bool = True
     keeps_done: bool = True
 
-    def tell_usage(self, call: SimCall, usage: JsonObject) -> JsonObject | None:
+    def change_usage(self, call: SimCall, usage: JsonObject) -> JsonObject | None:
         """Send none."""
         return None
 

@@ -146,7 +146,7 @@ async def test_anyone_may_read_health_and_it_shows_no_secret(world: World, heade
 async def test_health_is_bad_where_nothing_can_be_reserved(world: World, is_full: bool) -> None:
     url, store = world.base_url.removesuffix("/api/v1") + "/health", world.proxy.ledger.store
     if is_full:
-        assert store._space.give_up()
+        assert store._space.use()
     else:
         store.poison("the disk is gone")
     for ask in (world.client.get, world.client.head):

@@ -21,7 +21,7 @@ CLOCKS = EvidenceTimes(call_s_max=100.0, lag_s=10.0)
 OWN = {"key_hash": "k", "key_is_own": True, "key_usage_pusd": 0}
 
 
-def left_open(folder: Path) -> None:
+def leave_calls_pending(folder: Path) -> None:
     """Two accounts: one with a call whose end was seen, one with a call that went on when the proxy died."""
     store = open_store(folder, boot_id())
     open_account(store, "seen", 10**6, **OWN)
@@ -34,24 +34,24 @@ def left_open(folder: Path) -> None:
 
 
 def test_the_end_that_was_seen_is_known_first(tmp_path: Path) -> None:
-    left_open(tmp_path)
+    leave_calls_pending(tmp_path)
     began_s = FakeClock().epoch_s()
     with DeadLedger(tmp_path, CLOCKS, FakeClock()) as ledger:
-        assert [(each.account.id, each.known_at_s - began_s) for each in ledger.loose_ends()] == [
+        assert [(each.account.id, each.known_at_s - began_s) for each in ledger.unsettled()] == [
             ("seen", 10.0),
             ("unseen", 110.0),
         ]
 
 
 def test_what_is_settled_is_in_the_ledger_and_in_the_cost_log(tmp_path: Path) -> None:
-    left_open(tmp_path)
+    leave_calls_pending(tmp_path)
     (tmp_path / "costs.jsonl").write_text("torn")
     with DeadLedger(tmp_path, CLOCKS, FakeClock()) as ledger:
-        seen, unseen = ledger.loose_ends()
+        seen, unseen = ledger.unsettled()
         ledger.settle(seen, 45_000)
-        assert [each.account.id for each in ledger.loose_ends()] == ["unseen"]
+        assert [each.account.id for each in ledger.unsettled()] == ["unseen"]
         ledger.settle(unseen, None)
-        assert ledger.loose_ends() == []
+        assert ledger.unsettled() == []
     found = {
         each.id: (each.posted_pusd, each.pending_pusd) for each in read_snapshot(tmp_path / "ledger.sqlite3").accounts
     }
@@ -64,15 +64,18 @@ def test_what_is_settled_is_in_the_ledger_and_in_the_cost_log(tmp_path: Path) ->
     ]
 
 
-def test_a_machine_that_restarted_leaves_every_account_open(tmp_path: Path) -> None:
+def test_after_a_restart_of_the_machine_every_account_is_unsettled(tmp_path: Path) -> None:
     store = open_store(tmp_path, boot_id="another boot")
     open_account(store, "a", 10**6, **OWN)
     store.commit(reserve("r", 30_000))
     store.commit(Post("r", 20_000))
     store.close()
     with DeadLedger(tmp_path, CLOCKS, FakeClock()) as ledger:
-        (loose,) = ledger.loose_ends()
-        ledger.settle(loose, 25_000)
+        (unsettled,) = ledger.unsettled()
+        assert unsettled.known_at_s == FakeClock().epoch_s() + 110.0, (
+            "a lost call may have begun right after the last entry"
+        )
+        ledger.settle(unsettled, 25_000)
     (account,) = read_snapshot(tmp_path / "ledger.sqlite3").accounts
     assert (account.posted_pusd, account.recovered_pusd, account.usage_unread) == (25_000, 5_000, False)
 

@@ -20,16 +20,16 @@ from tests.support.fake_clock import FakeClock
 def test_the_place_is_really_taken_and_given_back_once(tmp_path: Path) -> None:
     space = DiskReserve(tmp_path / "space")
     assert (tmp_path / "space").stat().st_blocks * 512 >= DISK_RESERVE_BYTES
-    assert space.give_up()
-    assert space.given_up
+    assert space.use()
+    assert space.is_used
     assert not (tmp_path / "space").exists()
-    assert not space.give_up()
+    assert not space.use()
 
 
 def test_where_no_place_can_be_kept_it_goes_on_without(tmp_path: Path) -> None:
     space = DiskReserve(tmp_path / "absent" / "space")
-    assert not space.give_up()
-    assert not space.given_up
+    assert not space.use()
+    assert not space.is_used
 
 
 @pytest.fixture

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from preflight_proxy.core.admission.queue import HEAD_BLOCK_S
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.rows import Account
+from preflight_proxy.ledger import waiting
 from preflight_proxy.ledger.waiting import WaitingCalls
 from tests.support.fake_clock import FakeClock
 
@@ -18,7 +20,8 @@ class Purse:
 
     def __init__(self, limit_pusd: int) -> None:
         self.account = Account(id="a", run="r", limit_pusd=limit_pusd, pending_pusd=limit_pusd)
-        self.waiting_calls = WaitingCalls(lambda _id: self.account, FakeClock())
+        self.clock = FakeClock()
+        self.waiting_calls = WaitingCalls(lambda _id: self.account, self.clock)
         self.served: list[str] = []
 
     def wait(self, name: str, needs_pusd: int, until_s: float = 1e9) -> asyncio.Future[bool]:
@@ -58,6 +61,21 @@ async def test_a_small_call_does_not_pass_a_large_one_at_once() -> None:
     purse.settle(80)
     await asyncio.gather(large, small)
     assert purse.served == ["large", "small"]
+
+
+async def test_a_call_that_fits_passes_the_first_one_after_a_time_though_nothing_settles(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(waiting, "WAITING_LOOK_S", 0.01)
+    purse = Purse(100)
+    large, small = purse.wait("large", 90), purse.wait("small", 10)
+    await asyncio.sleep(0)
+    purse.settle(20)
+    assert purse.served == []
+    purse.clock.advance(HEAD_BLOCK_S + 1)
+    assert await small
+    assert purse.served == ["small"]
+    large.cancel()
 
 
 async def test_a_waiter_that_is_cancelled_leaves_the_line_at_once() -> None:
