@@ -64,6 +64,16 @@ def test_a_test_key_has_a_limit_and_an_expiry_and_is_deleted(simulator: Simulato
 
 
 @pytest.mark.wire
+def test_a_test_key_is_requested_once_because_others_may_have_its_name(serve: Serve) -> None:
+    """Keys of a lost answer are found by name and deleted, and another preflight's test key has the same name."""
+    server = serve(lambda _: None)
+    with pytest.raises(UpstreamError, match="attempts: 1"):
+        with_test_key(Inputs("a", "k", (), 1.0), "Try", "try", Decimal("0.01"), lambda _: [])
+    assert server.asked("POST", "/keys") == 1
+    assert server.asked("DELETE", "/keys/h") == 0
+
+
+@pytest.mark.wire
 @pytest.mark.parametrize("body", [b"", {}, {"choices": None}, [1], {"error": {"message": "late error"}}])
 def test_a_200_that_is_not_a_completion_is_an_error(serve: Serve, body: Any) -> None:
     serve(lambda _: (200, body))
@@ -188,18 +198,22 @@ def test_an_answer_without_a_token_count_is_a_warning(serve: Serve, usage: objec
     def script(seen: Seen) -> tuple[int, Any]:
         match seen.method, seen.path:
             case "GET", "/models/m/x/endpoints":
-                return 200, {"data": {"endpoints": [LISTED, {"tag": 3}, "x"]}}
+                return 200, {"data": {"endpoints": [LISTED, {**LISTED, "tag": "u"}, {"tag": 3}, "x"]}}
             case "POST", "/keys":
                 return 201, {"key": "sk-made", "data": {"hash": "h"}}
             case "POST", _:
                 return 200, {"choices": [], "usage": usage}
         return 404, {}
 
-    serve(script)
+    server = serve(script)
     inputs = Inputs("admin", "key", ("m/x",), 1.0)
-    (line,) = check_bound_smoke(inputs, Facts(inputs))
-    assert (line.ok, "reports no tokens" in line.detail) == (None, True)
+    lines = check_bound_smoke(inputs, Facts(inputs))[:2]
+    assert [(line.ok, line.detail) for line in lines] == [
+        (None, f"{tag} could not be called: the answer reports no tokens") for tag in ("t", "u")
+    ]
     assert quarantined() == set()
+    (made,) = (seen.body for seen in server.seen if seen.path == "/keys" and seen.method == "POST")
+    assert made["limit"] == 0.1, "five cents for each endpoint"
 
 
 @pytest.mark.wire

@@ -42,6 +42,16 @@ def test_its_one_certificate_is_for_that_name_and_the_life_of_a_run() -> None:
     assert isinstance(leaf.public_key(), ec.EllipticCurvePublicKey)
 
 
+def test_only_the_authority_may_sign_certificates() -> None:
+    authority = make_authority("run-1", NOW)
+    for text, signs in ((authority.root, True), (authority.certificate, False)):
+        extensions = x509.load_pem_x509_certificate(text.encode()).extensions
+        usage = extensions.get_extension_for_class(x509.KeyUsage)
+        assert usage.critical
+        assert (usage.value.key_cert_sign, usage.value.digital_signature) == (signs, not signs)
+        assert extensions.get_extension_for_class(x509.BasicConstraints).value.ca is signs
+
+
 def test_two_runs_have_different_keys_and_no_key_is_shown() -> None:
     one, other = make_authority("a", NOW), make_authority("a", NOW)
     assert one.key != other.key

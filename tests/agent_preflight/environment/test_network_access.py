@@ -61,6 +61,7 @@ def test_one_host_may_have_services_on_several_ports() -> None:
         ({"[::1]": "127.0.0.1:3000"}, "can be named"),
         ({"los": "127.0.0.1:443"}, "port 443 inside the trial, which the proxy itself has"),
         ({"los": "127.0.0.1:8788"}, "'los:PORT'"),
+        ({"los": "127.0.0.1:8789"}, "port 8789 inside the trial, which the proxy itself has"),
         ({"a": "10.0.0.1:80", "b": "10.0.0.2:80"}, "which 'a' has"),
         ({f"s{n}": f"127.0.0.1:{3000 + n}" for n in range(33)}, "at most 32"),
     ],

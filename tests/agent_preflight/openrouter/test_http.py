@@ -95,6 +95,10 @@ def test_a_call_uses_the_http_proxy_of_the_environment(simulator: Simulator, mon
         assert answer is not None
         assert answer.ok
         assert forward.asked == ["GET http://openrouter.test/api/v1/key HTTP/1.1"]
+        answer = http.get("/key", simulator.inference_key, timeout_s=10, base_url=simulator.base_url)
+        assert answer is not None
+        assert answer.ok, "a loopback address is reached without the proxy"
+        assert len(forward.asked) == 1
         monkeypatch.setenv("no_proxy", "openrouter.test")
         assert http.get("/key", simulator.inference_key, timeout_s=10, base_url=base_url) is None
         assert len(forward.asked) == 1
