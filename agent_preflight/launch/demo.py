@@ -161,7 +161,7 @@ async def _demo(sandbox: DemoSandboxChoice, base: str | None, runs_dir: Path, vi
     place = await choose_place(sandbox, base)
     say(f"{place.sentence}\nThe OpenRouter they talk to is a simulator on this machine: no account, no money.\n")
     async with simulator() as simulated:
-        with view:
+        with contextlib.closing(view):
             finished = await run_field(_request(place, simulated, runs_dir, view), stop, view.progress)
         billed = await simulated.billed_usd()
     print_table(view.progress.rows())

@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from agent_preflight.artifacts import RUNS_DIR, read_json_object
 from agent_preflight.base.config import DEFAULT_BUDGET_USD, Environment
 from agent_preflight.base.usd import pusd, read_usd
@@ -182,16 +184,16 @@ def plan_options(plan: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def origin_in(plan: Mapping[str, Any]) -> Origin:
-    """Return where a plan says that its options came from."""
-    said = _mapping(plan, "origin")
-    config, files, sources = said.get("config"), said.get("env_files"), _mapping(said, "env_from")
-    directory = said.get("directory")
-    return Origin(
-        directory=Path(directory) if isinstance(directory, str) else None,
-        config=Path(config) if isinstance(config, str) else None,
-        env_files=tuple(map(Path, files)) if isinstance(files, list) else (),
-        env_from={str(name): str(source) for name, source in sources.items()},
-    )
+    """Return where a plan says that its options came from.
+
+    Raises:
+        ConfigError: A part of it has another type.
+    """
+    parts = {name: value for name, value in _mapping(plan, "origin").items() if value is not None}
+    try:
+        return msgspec.convert(parts, Origin, dec_hook=lambda kind, text: kind(text))
+    except (msgspec.ValidationError, TypeError) as exc:
+        raise ConfigError(f"plan.json: origin: {exc}") from exc
 
 
 def _mapping(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -50,7 +50,8 @@ def run_command(given: Mapping[str, Any], config: Path | None = None, *, as_json
         PreflightError: A check failed.
         KeyboardInterrupt: Ctrl-C; everything has been ended. A ToldInterrupt, unless no agent was started.
     """
-    with _for_people(as_json):
+    # JSON has standard output for itself: what is for people, the checks' report too, goes to standard error.
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         with _nothing_spent():
             settings, origin = _settings(given, config)
         if origin.config is not None:
@@ -93,7 +94,7 @@ def _run(settings: RunSettings, origin: Origin, view: RunView) -> Finished:
         return ended[0]
 
     try:
-        with _nothing_spent(view.progress.rows), view:
+        with _nothing_spent(view.progress.rows), contextlib.closing(view):
             run_blocking(work)
     except KeyboardInterrupt as exc:
         if ended:
@@ -130,10 +131,3 @@ def _nothing_spent(rows: Callable[[], Sequence[TrialProgress]] = tuple) -> Itera
         if all(row.started_s is None for row in rows()):
             exc.add_note(NOTHING_SPENT)
         raise
-
-
-@contextlib.contextmanager
-def _for_people(as_json: bool) -> Iterator[None]:
-    """Where JSON goes to standard output, what is for people goes to standard error meanwhile, also that of the checks."""
-    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        yield

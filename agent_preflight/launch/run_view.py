@@ -23,7 +23,7 @@ ECHO = "^C"
 
 
 class RunView(Protocol):
-    """Shows a run while its context lasts.
+    """Shows a run until it is closed.
 
     Attributes:
         progress: What the run writes to.
@@ -34,11 +34,8 @@ class RunView(Protocol):
     def say(self, line: str) -> None:
         """Take a line that the run prints; may come from any thread."""
 
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def close(self) -> None:
+        """End the view; the final table takes its place."""
 
 
 def run_view(stream: TextIO | None = None) -> RunView:
@@ -52,13 +49,10 @@ def run_view(stream: TextIO | None = None) -> RunView:
 
 
 class LiveView:
-    """A table that renews itself from when trials begin: above it stands what the checks print.
-
-    It is gone when the context ends, so that the final table takes its place.
-    """
+    """A table that renews itself from when trials begin. What the checks print stands above it."""
 
     def __init__(self, stream: TextIO) -> None:
-        self.progress = RunProgress(on_alert=self._alert, on_begin=self._begin)
+        self.progress = RunProgress(on_alert=self._alert, on_begin=lambda: self._live.start())
         console = _Console(file=stream)
         self._live = Live(
             get_renderable=lambda: Group(
@@ -78,15 +72,8 @@ class LiveView:
         """Print it above the table, where it stays."""
         self._live.console.print(Text(plain(text)))
 
-    def _begin(self) -> None:
-        self._live.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Remove the table from the terminal."""
         self._live.stop()
 
 
@@ -130,12 +117,8 @@ class LineView:
         if before is not None and before.state != row.state and row.ok is not None:
             self.say(f"[{row.alias}] {row.state}: {money(row.balance.posted_pusd)} spent, {_calls(row.balance.calls)}")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def close(self) -> None:
+        """Do nothing: what is printed stays."""
 
 
 def print_table(rows: Sequence[TrialProgress], stream: TextIO | None = None) -> None:

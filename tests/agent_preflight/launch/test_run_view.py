@@ -3,6 +3,7 @@
 import io
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -89,7 +90,7 @@ def test_a_pipe_gets_lines_and_no_escapes() -> None:
     stream = io.StringIO()
     view = run_view(stream)
     assert isinstance(view, LineView)
-    with view:
+    with closing(view):
         view.progress.put(TrialProgress("a", "m/m", 1))
         view.progress.update("a", state="running", started_s=1.0)
         view.progress.update("a", state="done", ok=True)
@@ -116,7 +117,7 @@ def test_a_terminal_gets_a_table_that_renews_itself() -> None:
     terminal = Terminal()
     view = run_view(terminal)
     assert isinstance(view, LiveView)
-    with view:
+    with closing(view):
         view.progress.put(ROW)
         view.progress.begin("run-1: press Ctrl-C to stop it")
         view.say("not shown")
@@ -130,7 +131,7 @@ def test_a_terminal_gets_a_table_that_renews_itself() -> None:
 def test_a_terminal_shows_no_table_before_the_trials_begin() -> None:
     terminal = Terminal()
     view = run_view(terminal)
-    with view:
+    with closing(view):
         view.progress.put(ROW)
         view.progress.alert("stopping")
     assert terminal.getvalue() == "stopping\n"
@@ -147,7 +148,7 @@ def test_what_many_threads_print_meanwhile_stands_once_and_whole(monkeypatch: py
         view.progress.title = "a title of one, two or three lines " * (number % 3 * 2)
         view.progress.alert(f"warning {number}")
 
-    with view, ThreadPoolExecutor(4) as pool:
+    with closing(view), ThreadPoolExecutor(4) as pool:
         view.progress.put(ROW)
         view.progress.begin("a title")
         list(pool.map(warn, range(400)))
