@@ -16,6 +16,7 @@ from openrouter_sim.calls.call import Frame
 from openrouter_sim.calls.scenario import Fault
 from preflight_proxy.calls import relay
 from preflight_proxy.core.refusals.refusals import OVERDUE, Code
+from tests.support.answer_header import Headed
 from tests.support.proxy_world import World
 
 if TYPE_CHECKING:
@@ -303,18 +304,6 @@ async def test_an_answer_whose_end_was_not_seen_may_go_on_as_long_as_a_call_may_
     assert row.unknown_since_s == row.created_at_s + call_s_max
     world.may_differ = True
     await world.proxy.accounts.close("a")  # the test does not wait for that hour
-
-
-@dataclass(frozen=True, slots=True)
-class Headed(Fault):
-    """An answer with a header of its own."""
-
-    header: str = ""
-    value: str = ""
-
-    def set_headers(self, call: SimCall, headers: dict[str, str]) -> None:
-        """Set it."""
-        headers[self.header] = self.value
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from preflight_proxy.core.refusals.refusals import Code, Refusal
 from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.prices import Prices
+from tests.support.answer_header import Headed
 from tests.support.proxy_world import DEAR_MODEL, MODEL, World
 from tests.support.reserved_calls import call_context
 
@@ -93,8 +94,8 @@ async def test_a_call_that_waited_is_quoted_anew_with_what_others_were_billed_at
 ONE = {"only": ["openai"]}
 
 
-async def test_the_second_turn_of_a_conversation_reserves_less_than_its_bytes(world: World) -> None:
-    """A billed prefix is known in tokens; unknown text counts as bytes (M4)."""
+async def reserved_of_two_turns(world: World) -> tuple[Decimal, Decimal]:
+    """The reservations of two calls of one conversation, in dollars. The second call repeats the first one's long text."""
     text = "word " * 2000
     async with world.post(text=text, max_tokens=64, provider=ONE) as response:
         first = await response.json()
@@ -105,8 +106,30 @@ async def test_the_second_turn_of_a_conversation_reserves_less_than_its_bytes(wo
     ]
     async with world.post(messages=messages, max_tokens=64, provider=ONE) as response:
         await response.read()
-    reserved = [float(line["reserved_usd"]) for line in world.cost_lines()]
-    assert reserved[1] < reserved[0] / 2
+    first_usd, second_usd = (Decimal(line["reserved_usd"]) for line in world.cost_lines())
+    return first_usd, second_usd
+
+
+async def test_the_second_turn_of_a_conversation_reserves_less_than_its_bytes(world: World) -> None:
+    """A billed prefix is known in tokens; unknown text counts as bytes (M4 (calibration))."""
+    first_usd, second_usd = await reserved_of_two_turns(world)
+    assert second_usd < first_usd / 2
+
+
+async def test_an_answer_from_openrouters_cache_tells_nothing_about_the_tokens_of_a_prompt(world: World) -> None:
+    cached = Headed("X-OpenRouter-Cache-Status", "HIT")
+    world.sim.scenario = Scenario(faults=(FaultRule(cached),))
+    first_usd, second_usd = await reserved_of_two_turns(world)
+    assert second_usd > first_usd
+
+
+async def test_a_routing_suffix_may_stand_in_the_list_of_allowed_models(world: World) -> None:
+    """Such an account may call the model with this suffix, and not without it."""
+    await world.open("floor", models=[f"{MODEL}:floor"])
+    async with world.post(token=world.tokens["floor"], model=f"{MODEL}:floor") as response:
+        assert response.status == 200
+    async with world.post(token=world.tokens["floor"], model=MODEL) as response:
+        assert (await response.json())["error"]["message"].startswith(Code.MODEL_NOT_ALLOWED.sentence)
 
 
 @pytest.mark.parametrize("stream", [False, True])
