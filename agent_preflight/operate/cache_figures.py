@@ -9,8 +9,6 @@ from typing import Any, Self
 from agent_preflight.artifacts import number
 from agent_preflight.base.usd import pusd, usd
 
-__all__ = ["WHY", "CacheSums", "CacheView", "cache_view"]
-
 Line = Mapping[str, Any]
 
 WHY = {

@@ -81,21 +81,14 @@ def reconciled_parts(reconciliation: Reconciliation) -> Iterator[TextTable | str
         TableColumn("difference", right=True),
     )
     rows = (*reconciliation.rows, reconciliation.total)
-    amounts = [amount for row in rows for amount in (row.posted_pusd, row.upstream_pusd, row.drift_pusd)]
-    decimals = _decimals([amount for amount in amounts if amount is not None])
-    cells = [
-        (
-            row.account,
-            dollars(row.posted_pusd, decimals),
-            "-" if row.upstream_pusd is None else dollars(row.upstream_pusd, decimals),
-            "-" if row.drift_pusd is None else dollars(row.drift_pusd, decimals),
-        )
-        for row in rows
-    ]
-    yield TextTable(columns, cells, notes=[_verdict(row) for row in rows])
+    amounts = [(row.posted_pusd, row.upstream_pusd, row.drift_pusd) for row in rows]
+    decimals = _decimals([amount for each in amounts for amount in each if amount is not None])
+    texts = [["-" if amount is None else dollars(amount, decimals) for amount in each] for each in amounts]
+    cells = [(row.account, *text) for row, text in zip(rows, texts, strict=True)]
+    yield TextTable(columns, cells, notes=list(map(_verdict, rows)))
     yield ""
-    for each in reconciliation.quarantined:
-        yield f"quarantined: {each.model} on {each.tag}: {each.reason}"
+    for endpoint in reconciliation.quarantined:
+        yield f"quarantined: {endpoint.model} on {endpoint.tag}: {endpoint.reason}"
     yield f"Up to {dollars(TOLERANCE_PUSD)} for each trial is rounding; OpenRouter's figure for a key"
     yield f"may lack calls of the last {KEY_USAGE_LAG_S:.0f} s before it was read."
 

@@ -10,6 +10,7 @@ What lies outside, by more than the figure's precision, is drift that nothing ex
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -79,21 +80,12 @@ def _summary_figure(folder: Path, account_id: str) -> KeyFigure | None:
     """Return the figure in the trial's summary. A trial's folder has its account's name, or is the ledger's own folder."""
     trials = [folder / account_id] if Path(account_id).name == account_id else []
     for trial in (*trials, folder):
-        summary = read_json_object(trial, "summary.json")
-        if summary is not None and (figure := _figure_in(summary)) is not None:
-            return figure
-    return None
-
-
-def _figure_in(summary: Mapping[str, Any]) -> KeyFigure | None:
-    match summary:
-        case {"finished_at": str(finished_at), "preflight": {"key_usage_usd": str(text)}}:
-            try:
-                usage = Decimal(text[:40])
-                read_at_s = datetime.fromisoformat(finished_at).timestamp()
-            except (InvalidOperation, ValueError):
-                return None
-            return KeyFigure(pusd(usage), read_at_s, "summary") if usage.is_finite() else None
+        match read_json_object(trial, "summary.json"):
+            case {"finished_at": str(finished_at), "preflight": {"key_usage_usd": str(text)}}:
+                with contextlib.suppress(InvalidOperation, ValueError):
+                    usage, read_at_s = Decimal(text[:40]), datetime.fromisoformat(finished_at).timestamp()
+                    if usage.is_finite():
+                        return KeyFigure(pusd(usage), read_at_s, "summary")
     return None
 
 

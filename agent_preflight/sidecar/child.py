@@ -16,6 +16,8 @@ from preflight_proxy.core.errors import OperatingError
 READY_S_MAX = 30.0
 """From the start of the process to its ready file; a cold start on a busy machine takes about two seconds."""
 READY_LOOK_S = 0.025
+OUR_KEYS = frozenset({*ADMIN_KEY_VARIABLES, "OPENROUTER_API_KEY"})
+"""Variables that no process of ours needs: keys go over the control socket."""
 
 
 class SidecarError(OperatingError):
@@ -36,7 +38,7 @@ async def own_process(module: str, *arguments: str, config: bytes = b"", stderr:
         stdin=PIPE,
         stdout=DEVNULL,
         stderr=stderr,
-        env=_without_keys(child_environment()),
+        env={name: value for name, value in child_environment().items() if name not in OUR_KEYS},
         start_new_session=True,
         umask=0o077,
     )
@@ -66,9 +68,3 @@ async def until_ready(process: Process, ready_file: Path) -> dict[str, str]:
         raise SidecarError(f"a process of ours is not ready after {READY_S_MAX:.0f} s") from exc
     ready: dict[str, str] = json.loads(ready_file.read_text())
     return ready
-
-
-def _without_keys(environment: dict[str, str]) -> dict[str, str]:
-    """The environment for a process that needs no key."""
-    secret = {*ADMIN_KEY_VARIABLES, "OPENROUTER_API_KEY"}
-    return {name: value for name, value in environment.items() if name not in secret}
