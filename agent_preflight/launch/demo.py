@@ -36,7 +36,7 @@ from agent_preflight.runs.final_table import place_lines
 from agent_preflight.runs.folder import open_try
 from agent_preflight.runs.request import Finished, RunRequest
 from agent_preflight.runs.result import exit_code
-from agent_preflight.sidecar import own_process, until_ready
+from agent_preflight.sidecar.keeper import own_process, until_ready
 from preflight_proxy.core.errors import ConfigError, OperatingError
 from preflight_proxy.core.secret import Secret
 

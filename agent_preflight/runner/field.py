@@ -43,7 +43,7 @@ from agent_preflight.runs.plan import TrialPlan, policy_for_trial
 from agent_preflight.runs.plan_file import plan_document
 from agent_preflight.runs.request import Finished, RunRequest
 from agent_preflight.runs.trial_state import Ender, EndReason
-from agent_preflight.sidecar import STOP_S_MAX, Sidecar
+from agent_preflight.sidecar.keeper import STOP_S_MAX, Sidecar
 from preflight_proxy.base.config import Config
 from preflight_proxy.base.control_messages import LedgerEvent
 from preflight_proxy.base.tasks import Tasks

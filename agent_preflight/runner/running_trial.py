@@ -28,7 +28,7 @@ from agent_preflight.runs.request import RunRequest
 from agent_preflight.runs.trial_state import GATE_LOST, Ender, EndReason, TrialState
 from agent_preflight.runs.verdict import RefusalNotices
 from agent_preflight.sandboxes.interface import Exit, Sandbox
-from agent_preflight.sidecar import Sidecar
+from agent_preflight.sidecar.keeper import Sidecar
 from preflight_proxy.base.control_messages import Balance, LedgerEvent
 from preflight_proxy.base.log import redact
 from preflight_proxy.base.tasks import Tasks

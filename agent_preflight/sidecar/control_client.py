@@ -43,16 +43,14 @@ EVENT_BYTES_MAX = 2**20
 
 
 class ControlError(OperatingError):
-    """The proxy answered that it does not do what it was asked to.
+    """The proxy refused a request.
 
     Attributes:
-        status: The HTTP status.
         code: The proxy's word for it.
     """
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
-        self.status = status
         self.code = code
 
 
@@ -176,6 +174,6 @@ def _path(account_id: str) -> str:
 def _error(status: int, content: bytes) -> ControlError:
     try:
         error = decode(content, Problem).error
-        return ControlError(status, error.code, error.message)
+        return ControlError(error.code, error.message)
     except (ValueError, msgspec.MsgspecError):
-        return ControlError(status, "unreadable", f"the proxy answered {status} on its control socket")
+        return ControlError("unreadable", f"the proxy answered {status} on its control socket")

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
-from asyncio.subprocess import Process
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -17,14 +19,19 @@ from typing import BinaryIO, TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from agent_preflight.base.config import ADMIN_KEY_VARIABLES, child_environment
 from agent_preflight.sandboxes.interface import Step
-from agent_preflight.sidecar.child import SidecarError, own_process, until_ready
 from agent_preflight.sidecar.control_client import ControlClient, ControlError, ControlUnreachableError
 from preflight_proxy.base.config import Config
 from preflight_proxy.base.control_messages import AccountSpec, Balance, LedgerEvent
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.core.errors import OperatingError
 
+READY_S_MAX = 30.0
+"""From the start of the process to its ready file; a cold start on a busy machine takes about two seconds."""
+READY_LOOK_S = 0.025
+OUR_KEYS = frozenset({*ADMIN_KEY_VARIABLES, "OPENROUTER_API_KEY"})
+"""Variables that no process of ours needs: keys go over the control socket."""
 STOP_S_MAX = 35.0
 """After SIGTERM the proxy gives running streams 30 s."""
 RESTARTS_MAX = 5
@@ -37,6 +44,10 @@ CONTROL_SOCKET = "control.sock"
 
 T = TypeVar("T")
 OnEvent = Callable[[LedgerEvent], None]
+
+
+class SidecarError(OperatingError):
+    """The proxy does not start, or died too often."""
 
 
 class Sidecar:
@@ -84,11 +95,6 @@ class Sidecar:
     def portal(self) -> str | None:
         """Where forwarders of portable gates connect, as `HOST:PORT`; None if it has no such address."""
         return self._config.portal
-
-    @property
-    def pid(self) -> int | None:
-        """The process id, None before the start."""
-        return self._process.pid if self._process else None
 
     async def start(self, *, portal_host: str | None = None) -> None:
         """Start the proxy and follow its events; it serves when this returns. Calls that are made meanwhile wait for that.
@@ -234,3 +240,49 @@ class Sidecar:
 
 def _open_log(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab")
+
+
+async def own_process(module: str, *arguments: str, config: bytes = b"", stderr: BinaryIO | None = None) -> Process:
+    """Start one of our own modules, without any key of ours in its environment, in a session of its own.
+
+    Args:
+        module: Run as `python -m MODULE`.
+        arguments: Its arguments.
+        config: Its standard input, complete.
+        stderr: Where its log goes; ours if None.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", module, *arguments),
+        stdin=PIPE,
+        stdout=DEVNULL,
+        stderr=stderr,
+        env={name: value for name, value in child_environment().items() if name not in OUR_KEYS},
+        start_new_session=True,
+        umask=0o077,
+    )
+    assert process.stdin is not None
+    with contextlib.suppress(ConnectionError):
+        process.stdin.write(config)
+        await process.stdin.drain()
+    process.stdin.close()
+    return process
+
+
+async def until_ready(process: Process, ready_file: Path) -> dict[str, str]:
+    """Return what a process writes into its ready file once it serves.
+
+    Raises:
+        SidecarError: It ended before, or was not ready in `READY_S_MAX` seconds and has been killed.
+    """
+    try:
+        async with asyncio.timeout(READY_S_MAX):
+            while not ready_file.exists():
+                if process.returncode is not None:
+                    raise SidecarError(f"a process of ours did not start (exit code {process.returncode})")
+                await asyncio.sleep(READY_LOOK_S)
+    except TimeoutError as exc:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        raise SidecarError(f"a process of ours is not ready after {READY_S_MAX:.0f} s") from exc
+    ready: dict[str, str] = json.loads(ready_file.read_text())
+    return ready

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.runner import run_multi
-from agent_preflight.sidecar import child, keeper
+from agent_preflight.sidecar import keeper
+from agent_preflight.sidecar.keeper import own_process
 
 REPO = Path(__file__).parents[2]
 CLOCKS = {"key_usage_lag_s": 1.0, "generation_s_max": 2.0, "call_s_max": 4.0, "grace_s": 2.0}
@@ -24,7 +25,7 @@ CLOCKS = {"key_usage_lag_s": 1.0, "generation_s_max": 2.0, "call_s_max": 4.0, "g
 async def fast_process(module: str, *arguments: str, config: bytes = b"", **options: Any) -> Any:
     """Start one of our modules with short times."""
     settings = json.dumps({**json.loads(config), **CLOCKS}).encode()
-    return await child.own_process(module, *arguments, config=settings, **options)
+    return await own_process(module, *arguments, config=settings, **options)
 
 
 def start(log: Path, environment: Mapping[str, str]) -> subprocess.Popen[str]:
@@ -43,5 +44,5 @@ def start(log: Path, environment: Mapping[str, str]) -> subprocess.Popen[str]:
 
 
 if __name__ == "__main__":
-    keeper.own_process = fast_process  # type: ignore[attr-defined]
+    keeper.own_process = fast_process
     print(json.dumps([result.error for result in run_multi(log_fn=lambda line: None, **json.load(sys.stdin))]))

@@ -108,7 +108,7 @@ def test_a_freeze_with_another_error_does_not_prove_that_there_is_no_account(
     refuse_to_open(monkeypatch)
 
     async def freeze(client: ControlClient, account_id: str, reason: str) -> Balance:
-        raise ControlError(500, "internal", "something else is wrong")
+        raise ControlError("internal", "something else is wrong")
 
     monkeypatch.setattr(ControlClient, "freeze", freeze)
     (result,) = trials.run({"a": "call()"})
@@ -122,6 +122,6 @@ def refuse_to_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the proxy answer the opening of an account with an error."""
 
     async def refuse(client: ControlClient, account_id: str, spec: AccountSpec) -> Balance:
-        raise ControlError(502, "upstream", "the key's usage cannot be read")
+        raise ControlError("upstream", "the key's usage cannot be read")
 
     monkeypatch.setattr(ControlClient, "open", refuse)

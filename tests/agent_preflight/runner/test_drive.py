@@ -10,7 +10,7 @@ from msgspec import structs
 from agent_preflight.runner.drive import not_handed_over
 from agent_preflight.sandboxes.interface import Pipes
 from agent_preflight.sandboxes.process import ProcessSandbox
-from agent_preflight.sidecar import Sidecar
+from agent_preflight.sidecar.keeper import Sidecar
 from agent_preflight.status import status_main
 from preflight_proxy.base.control_messages import AccountSpec, Balance, LedgerEvent
 from tests.support.trial_field import DEAR_MODEL, Field

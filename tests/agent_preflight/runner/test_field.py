@@ -16,7 +16,8 @@ from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import StopSignal, run_blocking
 from agent_preflight.runner.messages import stopping
 from agent_preflight.runner.progress import RunProgress
-from agent_preflight.sidecar import child, keeper
+from agent_preflight.sidecar import keeper
+from agent_preflight.sidecar.keeper import own_process
 from openrouter_sim import Simulator
 from preflight_proxy.core.errors import OperatingError
 from tests.support.live_field import LiveField
@@ -135,7 +136,7 @@ def test_a_proxy_that_does_not_start_is_the_runs_error_and_nothing_is_left(
     """Trials are set up beside the proxy's start: what they made is undone, and there is no account to settle."""
 
     async def broken(module: str, *arguments: str, **options: Any) -> Any:
-        return await child.own_process("preflight_proxy.no_such_module", *arguments, **options)
+        return await own_process("preflight_proxy.no_such_module", *arguments, **options)
 
     monkeypatch.setattr(keeper, "own_process", broken)
     monkeypatch.setenv("PREFLIGHT_GATE_BASE", "me/base")

@@ -35,7 +35,7 @@ from agent_preflight.runs.plan import TrialPlan
 from agent_preflight.runs.request import Origin, RunRequest
 from agent_preflight.sandboxes.interface import AgentSpec, ForwarderTarget
 from agent_preflight.sandboxes.process import ProcessSandbox
-from agent_preflight.sidecar import Sidecar
+from agent_preflight.sidecar.keeper import Sidecar
 from preflight_proxy.base.control_messages import AccountSpec, Balance
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret

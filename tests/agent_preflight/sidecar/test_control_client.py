@@ -69,16 +69,16 @@ async def test_each_call_changes_the_account_and_returns_it(world: Controlled, c
 
 
 @pytest.mark.wire
-async def test_a_refusal_has_the_status_and_the_code_of_the_proxy(world: Controlled, client: ControlClient) -> None:
+async def test_a_refusal_has_the_code_of_the_proxy(world: Controlled, client: ControlClient) -> None:
     with pytest.raises(ControlError) as refused:
         await client.balance("nobody")
-    assert (refused.value.status, refused.value.code) == (404, "unknown_account")
+    assert refused.value.code == "unknown_account"
     assert not isinstance(refused.value, ControlUnreachableError)
     first = await an_account(world, "a")
     await client.open("a", first)
     with pytest.raises(ControlError, match="another account") as refused:
         await client.open("b", replace(await an_account(world, "b"), token=first.token))
-    assert (refused.value.status, refused.value.code) == (400, "invalid_request")
+    assert refused.value.code == "invalid_request"
     assert [balance.id for balance in await client.accounts()] == ["a"]
 
 

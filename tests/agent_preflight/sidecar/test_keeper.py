@@ -14,7 +14,8 @@ import pytest
 
 from agent_preflight.provision import create_sub_key
 from agent_preflight.runs.folder import RunFolder, open_new
-from agent_preflight.sidecar import Sidecar, SidecarError
+from agent_preflight.sidecar.control_client import ControlClient
+from agent_preflight.sidecar.keeper import CONTROL_SOCKET, Sidecar, SidecarError, own_process, until_ready
 from openrouter_sim import Simulator
 from preflight_proxy.base.config import Config
 from preflight_proxy.base.control_messages import AccountSpec, LedgerEvent
@@ -85,19 +86,18 @@ async def test_a_killed_proxy_is_started_again_at_its_address_with_its_accounts(
     simulator: Simulator, tmp_path: Path
 ) -> None:
     async with sidecar_with_account(simulator, tmp_path) as kept:
-        base_url, pid = kept.sidecar.base_url, kept.sidecar.pid
+        base_url = kept.sidecar.base_url
         assert await kept.call() == 200
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
+        async with ControlClient(kept.folder.short_dir / CONTROL_SOCKET) as client:
+            os.kill((await client.health()).pid, signal.SIGKILL)
         async with asyncio.timeout(60):
-            while kept.sidecar.pid == pid:
+            while not any("starting it again" in line for line in kept.lines):
                 await asyncio.sleep(0.01)
         balance = await kept.sidecar.balance("a")  # waits until the new one answers
         assert (balance.calls, kept.sidecar.base_url) == (1, base_url)
         async with asyncio.timeout(60):
             while await kept.call() != 200:
                 await asyncio.sleep(0.05)
-        assert any("starting it again" in line for line in kept.lines)
         assert kept.dead == []
 
 
@@ -108,3 +108,30 @@ async def test_a_proxy_that_cannot_start_says_why(simulator: Simulator, tmp_path
         with pytest.raises(SidecarError, match="upstream"):
             await sidecar.start()
         await sidecar.stop()
+
+
+async def test_a_process_that_ends_before_it_is_ready_is_an_error(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as log:
+        process = await own_process("preflight_proxy", config=b"not json", stderr=log)
+    with pytest.raises(SidecarError, match="did not start"):
+        await until_ready(process, tmp_path / "ready.json")
+    assert b"settings" in (tmp_path / "log").read_bytes()
+
+
+async def test_our_processes_have_their_own_session_and_none_of_our_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENROUTER_API_KEY", "sk-or-secret")
+    monkeypatch.setenv("OR_ADMIN_KEY", "sk-or-admin")
+    ready_file = tmp_path / "ready.json"
+    process = await own_process("openrouter_sim", "--listen", "127.0.0.1:0", "--ready-file", str(ready_file))
+    try:
+        ready = await until_ready(process, ready_file)
+        assert ready["base_url"].startswith("http://127.0.0.1:")
+        assert os.getsid(process.pid) == process.pid
+        environ = Path(f"/proc/{process.pid}/environ")
+        if environ.exists():
+            assert b"sk-or-" not in environ.read_bytes()
+    finally:
+        process.terminate()
+        await process.wait()
