@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -19,7 +21,12 @@ import httpx
 import pytest
 
 from openrouter_sim import Simulator
+from preflight_proxy.base.clock import SystemClock
+from preflight_proxy.base.control_messages import OpenedAccount, Problem, ProblemFacts, encode
+from preflight_proxy.core.ledger.commands import Freeze, OpenAccount
+from preflight_proxy.core.ledger.rows import CLOSED
 from preflight_proxy.core.refusals.refusals import Code
+from preflight_proxy.ledger.store import Store
 from tests.support.cli_commands import CommandResult, invoke
 from tests.support.served_command import Served, served
 
@@ -355,3 +362,89 @@ def test_without_a_folder_it_is_asked_for_and_it_may_stand_before_the_command(tm
     told = invoke("proxy", "--data", str(tmp_path), *command.split())
     assert (told.exit_code, told.stdout, told.stderr.count("\n")) == (1, "", 1)
     assert str(tmp_path) in told.stderr
+
+
+def test_the_token_of_a_removed_account_is_not_shown(tmp_path: Path) -> None:
+    """A proxy that was killed while it removed an account leaves the token in its folder."""
+    store = Store(tmp_path / "ledger.sqlite3", clock=SystemClock())
+    for name in ("kept", "removed"):
+        store.commit(OpenAccount(name, "", 10**12, f"token hash of {name}"))
+    store.commit(Freeze("removed", CLOSED))
+    store.close()
+    tokens = {name: f"pf-{name}-0123456789" for name in ("kept", "removed")}
+    (tmp_path / "tokens.json").write_text(json.dumps(tokens))
+    shown, refused = (invoke("proxy", "account", "show", name, "--data", str(tmp_path)) for name in ("kept", "removed"))
+    assert (shown.exit_code, shown.stdout) == (0, "pf-kept-0123456789\n")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "There is no account 'removed'" in refused.stderr
+    assert "There is: kept." in refused.stderr
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize(
+    ("arguments", "request_line", "body", "line"),
+    [
+        (
+            ("add", "a=1"),
+            "POST /accounts",
+            {"name": "a", "limit_usd": "1"},
+            "account   a  $1.00, $0.25 spent before  pf-a",
+        ),
+        (
+            ("raise", "a=0.5"),
+            "POST /accounts/a/top-up",
+            {"more_usd": "0.5"},
+            "a: limit $1.00, $0.25 spent, $0.65 available, ",
+        ),
+        (("limit", "a=1"), "PATCH /accounts/a", {"limit_usd": "1"}, "a: limit $1.00, $0.25 spent, $0.65 available, "),
+        (("freeze", "a"), "POST /accounts/a/freeze", {"reason": "frozen by a person"}, "a: limit $1.00, "),
+        (("unfreeze", "a"), "POST /accounts/a/unfreeze", None, "a: limit $1.00, "),
+        (
+            ("remove", "a"),
+            "DELETE /accounts/a",
+            None,
+            "a: removed, $0.25 spent, $0.10 reserved for calls that still settle",
+        ),
+    ],
+)
+async def test_accounts_are_changed_in_order_until_the_proxy_refuses_one(
+    tmp_path: Path, arguments: tuple[str, str], request_line: str, body: object, line: str
+) -> None:
+    """The proxy knows the account `a` only; the accounts `b` and `c` are named after it."""
+    requests: list[tuple[str, object]] = []
+    opened = OpenedAccount(
+        id="a",
+        api_key="pf-a",
+        limit_pusd=10**12,
+        posted_pusd=25 * 10**10,
+        pending_pusd=10**11,
+        available_pusd=65 * 10**10,
+    )
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):  # who only looks whether a proxy runs sends nothing
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            length = re.search(r"content-length: (\d+)", head, re.IGNORECASE)
+            content = await reader.readexactly(int(length[1]) if length else 0)
+            requests.append((head.partition(" HTTP")[0], json.loads(content) if content else None))
+            document = encode(opened)
+            status = b"200 OK"
+            if len(requests) > 1:
+                status, document = (
+                    b"404 Not Found",
+                    encode(Problem(ProblemFacts("unknown_account", "There is no account 'b'."))),
+                )
+            head_lines = b"HTTP/1.1 %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % (status, len(document))
+            writer.write(head_lines + document)
+            await writer.drain()
+        writer.close()
+
+    command, first = arguments
+    others = [name + first[1:] for name in "bc"]
+    async with await asyncio.start_unix_server(answer, tmp_path / "control.sock"):
+        done = await asyncio.to_thread(invoke, "proxy", "account", command, first, *others, "--data", str(tmp_path))
+    assert requests[0] == (request_line, body)
+    assert len(requests) == 2
+    assert (done.exit_code, done.stderr) == (1, "There is no account 'b'.\n")
+    assert done.stdout.startswith(line)
+    assert done.stdout.count("\n") == 1

@@ -495,3 +495,23 @@ async def test_a_machine_without_docker_has_nothing_to_sweep_there(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(address, "SYSTEM_SOCKET", tmp_path / "none.sock")
     assert await sweep(SweepScope(tmp_path / "runs", None)) == SweepReport()
+
+
+async def test_the_folder_of_a_trial_run_that_dies_during_the_sweep_stays_while_it_has_a_key(
+    tmp_path: Path, docker_host: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is live when its turn comes, and dead when the folders of dead trial runs are removed."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(dead_runs, "MAKING_S_MAX", 0.0)
+    monkeypatch.setattr(dead_runs, "QUIET_S", 0.5)
+    dead = dead_run(tmp_path / "runs")
+    trial = open_new(tries_dir(), "try")
+    trial.write_plan({"trials": [{"alias": "a", "key_name": "agent-preflight:try:a:1"}]})
+    sweeping = asyncio.ensure_future(sweep(SweepScope(tmp_path / "runs", None)))
+    while dead.short_dir.exists():
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.25)
+    trial.release()
+    swept = await sweeping
+    assert [(item.kind, item.name) for item in swept.live] == [("run", "try")]
+    assert (trial.path / "plan.json").exists()
