@@ -304,7 +304,7 @@ async def test_what_a_create_that_was_broken_off_made_is_removed(client: Engine,
     assert not scripted.state.containers
 
 
-async def test_a_create_that_comes_true_late_is_found_by_the_second_look(
+async def test_a_container_that_is_created_late_is_found_by_the_second_inspection(
     client: Engine, scripted: ScriptedEngine
 ) -> None:
     one = Container(client, "one", "the agent x")
@@ -401,7 +401,7 @@ async def test_a_start_that_fails_says_what_was_started_and_why(scripted: Script
         await one.start()
 
 
-async def test_the_end_is_told_with_code_and_reason(scripted: ScriptedEngine, make: Make) -> None:
+async def test_the_end_has_a_code_and_a_reason(scripted: ScriptedEngine, make: Make) -> None:
     one = await make()
     waiting = ended_after(one)
     await scripted.called(WAIT)
@@ -463,7 +463,7 @@ async def test_an_engine_that_is_away_is_asked_until_it_is_back(scripted: Script
     assert await waiting == Exit(4)
 
 
-async def test_one_that_runs_on_although_its_output_is_over_is_told(
+async def test_a_container_that_runs_on_after_its_output_is_over_is_reported(
     scripted: ScriptedEngine, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(under_test, "DETACHED_S_MAX", 0.05)

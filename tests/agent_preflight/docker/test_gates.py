@@ -134,13 +134,13 @@ def choose(client: Engine, tmp_path: Path, short_dir: Path) -> Choose:
 
 
 @pytest.mark.wire
-async def test_a_wish_for_gates_that_hand_over_is_not_questioned(choose: Choose, scripted: ScriptedEngine) -> None:
+async def test_nothing_is_tried_for_a_choice_of_shared_gates(choose: Choose, scripted: ScriptedEngine) -> None:
     assert await choose("shared") == GateMode()
     assert scripted.calls == []
 
 
 @pytest.mark.wire
-async def test_where_a_gate_hands_over_that_is_what_runs_have(choose: Choose, gates: Gates) -> None:
+async def test_shared_gates_are_chosen_if_one_hands_over(choose: Choose, gates: Gates) -> None:
     choice = await choose()
     assert choice == GateMode()
     assert gates.tried == 1
@@ -148,9 +148,7 @@ async def test_where_a_gate_hands_over_that_is_what_runs_have(choose: Choose, ga
 
 @pytest.mark.wire
 @pytest.mark.usefixtures("impatient")
-async def test_where_no_gate_hands_over_a_portable_one_is_tried_and_the_reason_is_told(
-    choose: Choose, gates: Gates
-) -> None:
+async def test_a_portable_gate_is_tried_after_a_shared_one_and_the_reason_is_kept(choose: Choose, gates: Gates) -> None:
     gates.shared = False
     choice = await choose()
     reason = "gates are portable: this Docker engine does not share a unix socket with this machine"
@@ -168,13 +166,13 @@ async def test_a_kernel_that_cannot_tell_namespaces_apart_has_portable_gates(
 
 
 @pytest.mark.wire
-async def test_a_wish_for_portable_gates_tries_just_that(choose: Choose, gates: Gates) -> None:
+async def test_only_a_portable_gate_is_tried_for_a_choice_of_portable_gates(choose: Choose, gates: Gates) -> None:
     assert await choose("portable") == GateMode(*LO, "gates are portable, as you wish")
     assert gates.tried == 1
 
 
 @pytest.mark.wire
-async def test_whoever_does_not_know_the_pass_is_no_forwarder(
+async def test_a_connection_without_the_pass_is_not_taken_for_the_forwarder(
     choose: Choose, gates: Gates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(under_test, "CLAIM_S_MAX", 0.02)
@@ -213,7 +211,7 @@ async def test_a_choice_is_kept_and_nothing_is_started_for_it_again(
 
 
 @pytest.mark.wire
-async def test_another_engine_boot_image_or_wish_shakes_hands_again(
+async def test_another_engine_boot_image_or_choice_is_tried_again(
     choose: Choose, scripted: ScriptedEngine, gates: Gates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await choose()
@@ -335,7 +333,7 @@ async def test_an_engine_that_shares_no_socket_has_portable_gates(
 
 
 @pytest.mark.docker
-async def test_a_forwarder_that_does_not_arrive_is_told_with_the_address_and_what_to_allow(
+async def test_the_error_of_a_forwarder_that_does_not_connect_names_the_address_and_what_to_allow(
     engine: Engine, gate_image: str, tmp_path: Path, short_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bridge's interface is taken for loopback's, so the forwarder looks for us in its own container."""
@@ -448,7 +446,9 @@ NAME = "com.docker.network.bridge.name"
 
 @pytest.mark.wire
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no engine has its bridge on this machine")
-async def test_an_engine_beside_us_is_met_at_its_bridge(client: Engine, scripted: ScriptedEngine) -> None:
+async def test_forwarders_reach_the_bridge_of_an_engine_on_this_machine(
+    client: Engine, scripted: ScriptedEngine
+) -> None:
     scripted.state.networks["bridge"]["Options"] = {NAME: "lo"}
     place = await forwarder_address(client)
     assert place == LO
@@ -457,7 +457,7 @@ async def test_an_engine_beside_us_is_met_at_its_bridge(client: Engine, scripted
 
 @pytest.mark.wire
 @pytest.mark.parametrize("options", [{NAME: "nosuchbridge0"}, {NAME: "x" * 100}])
-async def test_an_engine_in_a_virtual_machine_is_met_at_our_loopback(
+async def test_forwarders_of_an_engine_in_a_virtual_machine_reach_our_loopback(
     client: Engine, scripted: ScriptedEngine, options: dict[str, str]
 ) -> None:
     scripted.state.networks["bridge"]["Options"] = options
@@ -468,7 +468,7 @@ async def test_an_engine_in_a_virtual_machine_is_met_at_our_loopback(
 
 @pytest.mark.wire
 @pytest.mark.parametrize("options", [{}, None])
-async def test_a_bridge_that_tells_no_name_has_the_usual_one(
+async def test_a_bridge_without_a_name_is_docker0(
     client: Engine, scripted: ScriptedEngine, options: dict[str, str] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interfaces = {"docker0": psutil.net_if_addrs()["lo"]}

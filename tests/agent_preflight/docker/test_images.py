@@ -58,7 +58,7 @@ async def test_an_image_that_is_here_is_not_built(client: Engine, scripted: Scri
 
 
 @pytest.mark.wire
-async def test_a_base_that_is_not_here_is_not_pulled_and_the_way_out_is_told(
+async def test_a_missing_base_is_not_pulled_and_the_error_says_what_to_do(
     client: Engine, scripted: ScriptedEngine
 ) -> None:
     with pytest.raises(DockerError, match=r"docker pull b`.*PREFLIGHT_GATE_BASE") as caught:
@@ -119,7 +119,9 @@ async def test_a_build_that_claims_success_is_not_believed(client: Engine, scrip
 
 
 @pytest.mark.wire
-async def test_an_agents_image_is_told_or_missed_with_the_way_out(client: Engine, scripted: ScriptedEngine) -> None:
+async def test_an_agents_image_is_returned_or_the_error_says_what_to_do(
+    client: Engine, scripted: ScriptedEngine
+) -> None:
     assert (await agents_image(client, "me/agent")).id == "sha256:agent"
     with pytest.raises(DockerError, match=r"^The image you/agent is missing.*`docker pull you/agent`") as caught:
         await agents_image(client, "you/agent")

@@ -60,7 +60,7 @@ def test_an_option_is_judged_as_a_mount_is(option: list[str]) -> None:
 
 
 @each("source", ["/etc", "/root", "/var/lib/docker"])
-def test_places_that_tell_too_much_are_warned_about(source: str) -> None:
+def test_places_that_may_hold_secrets_are_warned_about(source: str) -> None:
     assert f"the agent sees {source}" in check([f"{source}:/x"])[0]
     assert f"the agent sees {source}" in check(options=[f"--mount=type=bind,src={source},dst=/x"])[0]
 
@@ -163,7 +163,7 @@ def test_nothing_is_copied_of_a_folder_that_is_the_users_own_mount(options: list
         ["-v/h:/workspace", "--tmpfs=/workspace/output"],
     ],
 )
-def test_a_folder_on_a_tmpfs_is_told_to_be_lost(options: list[str]) -> None:
+def test_a_folder_on_a_tmpfs_is_lost_and_warned_of(options: list[str]) -> None:
     assert beside_mounts(WISH, fields(*options)).unkept == ON_TMPFS
     assert "is a tmpfs: what agents write there is gone" in str(tmpfs_warning(WISH, fields(*options)))
 

@@ -118,7 +118,7 @@ async def test_the_gate_stands_before_the_agent_is_made_and_streams_are_ours_bef
     assert await sandbox.close() == BOTH_OK
 
 
-async def test_what_an_agent_prints_the_moment_it_starts_is_heard(make: Make, scripted: ScriptedEngine) -> None:
+async def test_what_an_agent_prints_when_it_starts_is_read(make: Make, scripted: ScriptedEngine) -> None:
     sandbox = make()
 
     def hello(container: Container) -> None:
@@ -296,7 +296,7 @@ async def test_a_start_that_was_refused_says_what_that_means_for_money(
     assert not scripted.state.containers
 
 
-async def test_an_image_that_is_not_here_is_not_pulled_and_the_way_out_is_told(
+async def test_a_missing_image_is_not_pulled_and_the_error_says_what_to_do(
     make: Make, scripted: ScriptedEngine
 ) -> None:
     sandbox = make(image="you/agent")
@@ -514,14 +514,14 @@ async def test_endings_that_come_together_end_it_once(make: Make, scripted: Scri
     assert sum(call.startswith("DELETE") for call in scripted.calls) == 2
 
 
-async def test_the_last_words_of_an_agent_that_is_ended_are_heard(make: Make, scripted: ScriptedEngine) -> None:
+async def test_the_last_output_of_an_agent_that_is_ended_is_read(make: Make, scripted: ScriptedEngine) -> None:
     sandbox, pipes = await running(make)
     scripted.print(sandbox.container_name, b"bye\n", b"oh\n")
     assert await sandbox.close() == BOTH_OK
     assert (await pipes.stdout.read(), await pipes.stderr.read()) == (b"bye\n", b"oh\n")
 
 
-async def test_output_that_comes_after_the_container_is_gone_is_heard(make: Make, scripted: ScriptedEngine) -> None:
+async def test_output_that_comes_after_the_container_is_gone_is_read(make: Make, scripted: ScriptedEngine) -> None:
     sandbox, pipes = await running(make)
     late = list(agent(scripted).attached)
     agent(scripted).attached.clear()
@@ -701,7 +701,7 @@ async def test_an_agent_that_cannot_be_stopped_is_removed_although_its_output_is
     assert await sandbox.close() == BOTH_OK
 
 
-async def test_a_disk_that_is_full_is_told_with_what_to_do(
+async def test_the_error_of_a_full_disk_says_what_to_do(
     make: Make, scripted: ScriptedEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sandbox, _ = await running(make, **KEPT)

@@ -170,7 +170,7 @@ async def test_an_engine_that_does_not_tell_what_there_is_is_an_error(
 
 
 @pytest.mark.wire
-async def test_what_ended_is_found_too_and_an_engine_with_nothing_tells_nothing(
+async def test_ended_containers_are_found_and_an_empty_engine_has_nothing(
     client: Engine, scripted: ScriptedEngine, dead: Path
 ) -> None:
     scripted.script("GET /volumes", Text(200, '{"Volumes":null,"Warnings":null}'))

@@ -167,7 +167,7 @@ async def test_an_address_that_is_none_is_named_with_what_one_looks_like(
     assert len(str(caught.value)) < 1000
 
 
-async def test_an_address_over_ssh_that_cannot_be_used_is_told_the_way_round(
+async def test_the_error_of_an_ssh_address_shows_how_to_forward_the_socket(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", "ssh://me@build")
@@ -213,7 +213,7 @@ async def test_a_contexts_certificates_are_those_of_each_trial_too(start: Start,
     assert await found() == "tls"
 
 
-async def test_an_engine_that_nobody_vouches_for_is_not_spoken_to(
+async def test_an_engine_with_an_untrusted_certificate_is_sent_no_request(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = await start("tls", tcp=True, ssl_context=certificates(tmp_path / "theirs"))

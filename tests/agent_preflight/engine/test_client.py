@@ -35,7 +35,7 @@ async def test_a_container_is_created_by_name_and_body_for_a_platform_and_nothin
     assert caught.value.failure is Failure.GONE
 
 
-async def test_a_look_tells_status_end_and_exit_and_none_only_for_what_is_gone(
+async def test_an_inspection_returns_status_end_and_exit_and_none_only_for_what_is_gone(
     client: Engine, scripted: ScriptedEngine
 ) -> None:
     made = await client.create("one", BODY, "creating it")
@@ -174,7 +174,7 @@ async def test_a_network_is_shown_and_a_volume_is_made_and_removed(client: Engin
         assert caught.value.failure is Failure.GONE
 
 
-async def test_an_image_is_told_and_none_only_for_what_is_not_there(client: Engine, scripted: ScriptedEngine) -> None:
+async def test_an_image_is_returned_and_none_only_for_a_missing_one(client: Engine, scripted: ScriptedEngine) -> None:
     created = scripted.state.images["me/agent"]["Created"]
     assert await client.image("me/agent") == Image("sha256:agent", created, "linux", "amd64")
     assert await client.image("registry.example:5000/you/agent:1") is None
@@ -192,7 +192,7 @@ async def test_an_image_is_told_and_none_only_for_what_is_not_there(client: Engi
         (None, {}),
     ],
 )
-async def test_an_images_variables_are_told(
+async def test_an_images_variables_are_returned(
     client: Engine, scripted: ScriptedEngine, config: dict[str, Any] | None, env: dict[str, str]
 ) -> None:
     scripted.state.images["me/agent"]["Config"] = config
@@ -210,7 +210,7 @@ async def test_an_archive_is_put_where_there_is_a_directory(client: Engine, scri
     assert caught.value.failure is Failure.GONE
 
 
-async def test_trials_have_connections_of_their_own_so_that_many_waits_block_nobody(
+async def test_trials_have_connections_of_their_own_so_that_many_waits_block_no_call(
     client: Engine, scripted: ScriptedEngine
 ) -> None:
     many, waiting = 120, []

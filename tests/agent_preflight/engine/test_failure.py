@@ -67,7 +67,7 @@ def test_a_status_has_one_meaning(status: int, failure: Failure) -> None:
     assert of_status(status) is failure
 
 
-def test_a_failure_is_an_operating_error_that_proves_nothing_unless_told() -> None:
+def test_a_failure_proves_nothing_by_default() -> None:
     assert isinstance(DockerError("x"), OperatingError)
     assert DockerError("x").failure is Failure.FAILED
 
@@ -125,7 +125,7 @@ async def test_every_call_on_an_engine_that_is_gone_says_where_it_was_looked_for
 @pytest.mark.parametrize(
     "answer", [Text(200, "<html>Hello</html>", "text/html"), Text(200, "5"), Text(200, '"x"'), Text(200, b"\xff\xfe")]
 )
-async def test_every_answer_that_is_no_engines_is_told(
+async def test_the_error_of_an_answer_that_is_not_dockers_says_so(
     client: Engine, scripted: ScriptedEngine, doing: str, answer: Answer
 ) -> None:
     scripted.script("*", answer)
@@ -200,7 +200,7 @@ async def opened(url: str) -> DockerError:
     return await failed(call())
 
 
-async def test_a_port_at_which_nobody_listens_is_unreachable() -> None:
+async def test_a_port_without_a_listener_is_unreachable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     error = await opened(f"tcp://127.0.0.1:{port}")
@@ -224,7 +224,7 @@ async def test_a_path_that_is_no_socket_is_unreachable(path: str) -> None:
     assert "None" not in str(error)
 
 
-async def test_a_name_that_nobody_knows_is_unreachable_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unknown_host_name_is_unreachable_and_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -234,7 +234,7 @@ async def test_a_name_that_nobody_knows_is_unreachable_in_words(monkeypatch: pyt
     assert "Name or service not known" in str(error)
 
 
-async def test_a_socket_that_this_user_may_not_open_is_told_with_the_way_out(
+async def test_the_error_of_a_socket_that_this_user_may_not_open_says_what_to_do(
     scripted: ScriptedEngine, short_dir: Path
 ) -> None:
     short_dir.chmod(0o755)
@@ -258,7 +258,7 @@ async def test_a_socket_that_this_user_may_not_open_is_told_with_the_way_out(
         (b"HTTP/1.1 302 Found\r\nLocation: /version\r\nContent-Length: 0\r\n\r\n", Failure.NOT_DOCKER),
     ],
 )
-async def test_what_is_no_engine_is_told_when_it_is_first_asked(short_dir: Path, said: bytes, failure: Failure) -> None:
+async def test_the_first_call_says_that_a_server_is_not_docker(short_dir: Path, said: bytes, failure: Failure) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(said)

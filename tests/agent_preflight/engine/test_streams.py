@@ -48,7 +48,9 @@ async def test_outputs_are_kept_apart(attached: AttachedStreams, scripted: Scrip
     assert attached.over.is_set()
 
 
-async def test_outputs_go_on_while_nobody_reads_the_other(attached: AttachedStreams, scripted: ScriptedEngine) -> None:
+async def test_each_output_goes_on_while_the_other_is_not_read(
+    attached: AttachedStreams, scripted: ScriptedEngine
+) -> None:
     scripted.print("one", b"", b"e" * 60_000)
     scripted.print("one", b"hello\n")
     assert await attached.pipes.stdout.readline() == b"hello\n"
@@ -84,7 +86,7 @@ async def test_a_large_input_arrives_whole(attached: AttachedStreams, scripted: 
 
 
 @pytest.mark.parametrize("how", ["dropped", "stopped"])
-async def test_a_lost_connection_ends_the_readers_and_is_told(
+async def test_a_lost_connection_ends_the_readers_and_sets_over(
     attached: AttachedStreams, scripted: ScriptedEngine, how: str
 ) -> None:
     scripted.print("one", b"half a li")
@@ -131,7 +133,7 @@ async def test_an_end_does_not_wait_for_an_agent_that_prints_nothing(attached: A
     assert attached.over.is_set()
 
 
-async def test_an_agent_that_starts_later_is_heard_from_its_first_word(
+async def test_the_output_of_an_agent_that_starts_later_is_read_from_its_first_byte(
     client: Engine, scripted: ScriptedEngine
 ) -> None:
     made = await client.create("one", BODY, "creating it")
@@ -264,7 +266,7 @@ async def test_a_flood_passes_whole_and_never_more_than_a_bound_of_it_is_kept(pr
     assert most < BOUND_BYTES
 
 
-async def test_a_flood_that_nobody_reads_waits(printed: Streams) -> None:
+async def test_an_agent_waits_while_its_output_is_not_read(printed: Streams) -> None:
     flood = Flood()
     attached = await printed(flood)
     before = -1
@@ -277,7 +279,7 @@ async def test_a_flood_that_nobody_reads_waits(printed: Streams) -> None:
         await attached.end()
 
 
-async def test_an_agent_that_never_reads_its_input_blocks_nobody(printed: Streams) -> None:
+async def test_an_agent_that_never_reads_its_input_blocks_no_other(printed: Streams) -> None:
     go_on = asyncio.Event()
 
     async def printer(writer: asyncio.StreamWriter) -> None:

@@ -40,7 +40,7 @@ def test_a_record_that_cannot_be_written_costs_nothing(tmp_path: Path) -> None:
     assert KeptOutput.read({"files": "many"}) is None
 
 
-def test_each_limit_that_was_reached_is_told_with_its_figure_and_its_option() -> None:
+def test_the_warning_names_each_limit_with_its_figure_and_its_option() -> None:
     kept = KeptOutput(limits=("time", "bytes", "files", "depth", "archive"))
     text = str(kept.warning(WISH))
     for told in ("1.5 s (output_timeout_s)", "10 bytes", "20 files", "3 levels", "what the engine could read", "/out"):

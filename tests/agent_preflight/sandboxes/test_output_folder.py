@@ -287,7 +287,7 @@ def test_an_earlier_output_is_set_aside(tmp_path: Path) -> None:
     assert texts == ["1", "2", "3"]
 
 
-def test_a_file_that_came_in_part_is_no_file(tmp_path: Path) -> None:
+def test_a_file_that_came_in_part_is_removed(tmp_path: Path) -> None:
     output = OutputFolder(tmp_path, OutputPolicy())
     output.take(archive([TOP, file("a"), file("b", b"x" * 5000)])[:4000])
     kept = output.finish("time")
@@ -300,7 +300,7 @@ def test_an_output_of_which_only_a_part_of_one_file_came_is_no_folder(tmp_path: 
     assert (output.finish("time").path, list(tmp_path.iterdir())) == (None, [])
 
 
-def test_nothing_is_made_where_there_is_nothing(tmp_path: Path) -> None:
+def test_nothing_is_made_of_an_empty_archive(tmp_path: Path) -> None:
     for members, reason in (([], "it is empty"), ([link("l", "x")], "it is empty"), (b"", "there is no such folder")):
         kept = write(tmp_path, members)
         assert (kept.path, kept.why, list(tmp_path.iterdir())) == (None, reason, [])

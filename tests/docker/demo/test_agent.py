@@ -189,7 +189,7 @@ def test_a_stream_that_breaks_off_is_a_failure_and_not_half_an_answer(upstream: 
     assert events[-1]["status"] == "failed"
 
 
-def test_every_call_tells_its_usage_in_the_agents_events(upstream: Upstream, tmp_path: Path) -> None:
+def test_the_agents_events_have_the_usage_of_every_call(upstream: Upstream, tmp_path: Path) -> None:
     _, events = run(upstream, "thrifty", tmp_path)
     told = [event for event in events if event["type"] == "message_end"]
     assert [event["usage"] for event in told] == [USAGE] * len(upstream.bodies)

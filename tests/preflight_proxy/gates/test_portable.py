@@ -219,7 +219,7 @@ async def test_two_proxies_do_not_share_an_address_for_forwarders(tmp_path: Path
             pass
 
 
-async def test_a_proof_that_was_overheard_is_worth_nothing_on_another_connection(world: Controlled) -> None:
+async def test_a_proof_is_refused_on_another_connection(world: Controlled) -> None:
     await world.put("a", gate=gate())
     watching, first = await watch(world), await connect(world)
     theirs, ours = (await first[0].readexactly(NONCE_CHARS)).decode(), "0" * NONCE_CHARS

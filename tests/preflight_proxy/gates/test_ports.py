@@ -403,7 +403,7 @@ MUCH = bytes(range(256)) * 4096
 
 
 @on_both_loops
-def test_everything_arrives_although_one_end_has_said_its_last(run: Run) -> None:
+def test_everything_arrives_after_one_end_has_closed_its_side(run: Run) -> None:
     async def scene() -> None:
         traffic = Traffic()
         async with (
@@ -423,7 +423,7 @@ def test_everything_arrives_although_one_end_has_said_its_last(run: Run) -> None
 
 
 @on_both_loops
-def test_where_nothing_moves_there_is_an_end(run: Run) -> None:
+def test_an_idle_connection_is_ended(run: Run) -> None:
     async def scene() -> None:
         async with asyncio.timeout(30), pair() as (agent, inside), pair() as (outside, _service):
             await exchange(inside, outside, Traffic(), idle_s_max=0.05)

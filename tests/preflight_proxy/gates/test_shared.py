@@ -320,9 +320,7 @@ WRONG: dict[str, tuple[str, Make]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-async def test_a_hand_over_that_is_not_exactly_what_was_asked_for_is_refused_for_good(
-    name: str, tmp_path: Path
-) -> None:
+async def test_a_hand_over_of_other_listeners_is_refused_for_good(name: str, tmp_path: Path) -> None:
     why, make = WRONG[name]
     with Namespace() as inside:
         async with proxy(tmp_path) as ours:
