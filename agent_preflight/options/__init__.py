@@ -1,1 +1,1 @@
-"""The options of a run: each is declared once, and read from Python, a file or the command line."""
+"""The options of a run: each is declared once, and is read from scripts, a file or the command line."""

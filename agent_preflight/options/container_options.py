@@ -1,8 +1,8 @@
-"""The user's extra `docker run` options as fields of the engine's API, each read as docker's command line reads it (C9).
+"""Reads the user's own `docker run` options as Docker's command line reads them: C9 (engine options).
 
-An allow-list, because the engine takes more and more options, some of which open the sandbox without a word
-(`--pid container:`, `--uts host` beside a joined network). Numbers are read in plain decimals only, without docker's `010`
-for eight, so that nothing means one thing here and another there.
+Only the options of the table below are allowed, because new versions of the engine add options, and some of them open the sandbox
+without a warning (`--pid container:`, `--uts host` beside a joined network). Numbers are plain decimals: `010`, which is eight for
+Docker, is an error.
 
 Source: docker/cli 28.2, cli/command/container/opts.go and opts/; docker/go-units; docker/go-connections, nat/nat.go.
 """
@@ -18,7 +18,7 @@ from preflight_proxy.core.errors import ConfigError
 
 SEALED = "sealed"
 AGENT, GATE, OURS = "agent", "gate", "ours"
-"""Whose option it is: the agent's; its gate's, which owns the network; or set in every trial already, and so dropped."""
+"""Whose option it is: the agent's; its gate's, which owns the network; or ours, which every trial has, so it is dropped."""
 
 
 __all__ = ["DockerArgs", "Fields", "merge", "read_docker_args"]
@@ -26,7 +26,7 @@ __all__ = ["DockerArgs", "Fields", "merge", "read_docker_args"]
 
 @dataclass(frozen=True, slots=True)
 class DockerArgs:
-    """Fields for the agent's container and for its gate's, and the value of `--platform`, which goes beside the body."""
+    """Fields for the agent's container and for its gate's, and the value of `--platform`, which is not part of the body."""
 
     agent: Fields = field(default_factory=dict)
     gate: Fields = field(default_factory=dict)
@@ -41,19 +41,19 @@ def read_docker_args(args: Sequence[str], network: str) -> DockerArgs:
         network: `sealed`, `bridge` or the name of a network.
 
     Raises:
-        ConfigError: One is not allowed, at all or in a sealed network, or its value is wrong; the text says what is.
+        ConfigError: An option is not allowed, or not in a sealed network, or its value is wrong. The text says which.
     """
-    found: dict[str, Fields] = {AGENT: {}, GATE: {}, OURS: {}}
+    fields: dict[str, Fields] = {AGENT: {}, GATE: {}, OURS: {}}
     for name, text in _parse(args):
-        home, paths, kind = _option(name)
-        if home == GATE and network == SEALED:
+        owner, paths, form = _option(name)
+        if owner == GATE and network == SEALED:
             raise ConfigError(
                 f"docker_args: --{name} needs a network, and this trial is sealed: leave it off, or use network='bridge'"
             )
-        value = read(name, kind, text)
+        value = read(name, form, text)
         for path in paths.split():
-            put(found[home], [network if key == "*" else key for key in path.split(".")], value)
-    return DockerArgs(platform=found[AGENT].pop("platform", None), agent=found[AGENT], gate=found[GATE])
+            put(fields[owner], [network if key == "*" else key for key in path.split(".")], value)
+    return DockerArgs(platform=fields[AGENT].pop("platform", None), agent=fields[AGENT], gate=fields[GATE])
 
 
 def _parse(args: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -66,10 +66,10 @@ def _parse(args: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _long(arg: str) -> Iterator[str]:
-    """Yield `-it`, `-p80:80`, `-p=80:80`, `-ip80:80` in long form: flags may be bundled before one option with a value."""
+    """Yield `-it`, `-p80:80`, `-p=80:80`, `-ip80:80` as long options. Several flags may stand before one option with a value."""
     if arg in ("-", "--") or not arg.startswith("-"):
         raise ConfigError(
-            f"docker_args: {shown(arg)} is no option; the image and its arguments have parameters of their own"
+            f"docker_args: {shown(arg)} is no option; the image and its arguments are options of the run itself"
         )
     if arg.startswith("--"):
         yield arg[2:]
@@ -149,10 +149,10 @@ OPTIONS: Mapping[str, tuple[str, str, ValueForm]] = {
     "init": (OURS, "HostConfig.Init", v.FLAG),
     "interactive": (OURS, "OpenStdin", v.FLAG),
 }
-"""Every option that may be given: whose it is, its field of the API, how its value is written.
+"""The options that are allowed: whose option it is, its fields of the API, and how its value is written.
 
-The last value wins; of a field with `[]` each is one more, with `[Name]` each with another name, with `{}` they are merged.
-A `*` is the network; a field without a name, and so the value's own fields are merged into the body.
+The last value of an option counts. A field with `[]` is a list of all values, with `[Name]` a list with one value for each name,
+with `{}` a mapping of all values. A `*` is the network. If the field has no name, the value has fields, which go into the body.
 """
 _LETTERS = (
     "c=cpu-shares h=hostname i=interactive m=memory p=publish P=publish-all u=user v=volume w=workdir "
@@ -166,9 +166,9 @@ _REASONS = {
     "net": "choose the network by network=",
     "tty": "a terminal would mix the agent's two output streams",
     "detach": "the runner stays attached to the agent",
-    "rm": "removal is part of a trial's end, after its exit code is read",
-    "name": "names are made so that a sweep finds them",
-    "label": "labels are made so that a sweep finds them",
-    "pull": "nothing is pulled unasked; use docker pull",
+    "rm": "the runner removes the container after it has read the exit code",
+    "name": "the runner names containers so that a sweep finds them",
+    "label": "the runner labels containers so that a sweep finds them",
+    "pull": "no image is pulled; use docker pull",
 }
-_WHY = "it could open the sandbox or take the trial out of the runner's hands"
+_WHY = "it could open the sandbox, or the runner could lose control of the trial"

@@ -1,4 +1,4 @@
-"""How the values of `docker run` options are written, and what of the engine's API each becomes.
+"""How the values of `docker run` options are written, and the values of the engine's API that they become.
 
 Source: docker/cli 28.2, cli/command/container/opts.go and opts/; docker/go-units; docker/go-connections, nat/nat.go.
 """
@@ -20,7 +20,7 @@ from preflight_proxy.core.errors import ConfigError
 Fields = dict[str, Any]
 """A part of the body of `POST /containers/create`, nested as the API nests it."""
 SHOWN_MAX = 80
-"""Characters of a wrong value in an error: enough to find it."""
+"""Characters of a wrong value that an error shows."""
 
 
 class ValueForm(NamedTuple):
@@ -68,13 +68,13 @@ def read(name: str, kind: ValueForm, text: str) -> Any:  # noqa: ANN401 - JSON
 
 
 def shown(text: str) -> str:
-    """Return a value as an error shows it, cut."""
+    """Return a value as an error shows it: quoted, and cut if it is long."""
     quoted = repr(text[: SHOWN_MAX + 1])
     return quoted if len(quoted) <= SHOWN_MAX else f"{quoted[: SHOWN_MAX - 3]}..."
 
 
 def put(fields: Fields, path: Sequence[str], value: Any) -> None:  # noqa: ANN401 - JSON
-    """Set a field, append to a list (`[]`; `[Name]`: for another of that name) or merge into a mapping (`{}`)."""
+    """Set a field, append to a list (`[]`; with `[Name]` the new value replaces one of that name) or merge a mapping (`{}`)."""
     for key in path[:-1]:
         fields = fields.setdefault(key, {})
     name, how, unique = re.findall(r"(\w*)([\[{]?)(\w*)", path[-1])[0]
@@ -88,7 +88,7 @@ def put(fields: Fields, path: Sequence[str], value: Any) -> None:  # noqa: ANN40
 
 def _size(number: str, unit: str) -> int:
     factor = 1024 ** " kmgtp".index(unit.lower() or " ")
-    size = int(float(number) * factor)  # a float, as in docker, so that 1.1g is as many bytes as there
+    size = int(float(number) * factor)  # a float, as in Docker, so that 1.1g is the same number of bytes
     if size >= 2**63:
         raise ValueError(number)
     return size
@@ -138,7 +138,7 @@ def _publish(bracketed: str, bare: str, low: str, high: str, *inner: str) -> Fie
         ip_address(address)
     hosts = _ports(low, high) if low else [""] * len(exposed)
     if len(exposed) == 1 < len(hosts):
-        hosts = [f"{hosts[0]}-{hosts[-1]}"]  # the engine takes one that is free
+        hosts = [f"{hosts[0]}-{hosts[-1]}"]  # the engine takes a free port of the range
     bound = {port: [{"HostIp": address, "HostPort": host}] for port, host in zip(exposed, hosts, strict=True)}
     return {"HostConfig": {"PortBindings": bound}, "ExposedPorts": exposed}
 
@@ -174,8 +174,8 @@ def _check_volume(source: str, modes: str) -> None:
             f"the mount's source {shown(source)} is neither a path nor the name of a volume: "
             f"write {shown(f'./{source}')} for what is in this folder, or an absolute path"
         )
-    given = modes.split(",") if modes else []
-    if any(mode not in _MODES for mode in given) or len({_MODES.get(mode) for mode in given}) < len(given):
+    names = modes.split(",") if modes else []
+    if any(name not in _MODES for name in names) or len({_MODES.get(name) for name in names}) < len(names):
         raise ConfigError(
             f"the mount's mode {shown(modes)} is not one that Docker has: use ro or rw, with z or Z for SELinux (such as ro,Z)"
         )
@@ -212,7 +212,7 @@ def _mount(text: str) -> Fields:
 
 
 _VOLUME_NAME = r"[a-zA-Z0-9{][a-zA-Z0-9_.{}-]*"
-"""As the engine takes it, and with `{alias}` and the like, which are filled in for each trial."""
+"""A name that the engine takes, or one with placeholders such as `{alias}`, which each trial fills in."""
 _MODES = {
     **dict.fromkeys(("ro", "rw"), "access"),
     **dict.fromkeys(("z", "Z"), "label"),
@@ -220,7 +220,7 @@ _MODES = {
     **dict.fromkeys(("default", "consistent", "cached", "delegated"), "consistency"),
     "nocopy": "copy",
 }
-"""The modes of a mount; of each kind one may be given. Source: moby 28.2, volume/mounts/linux_parser.go."""
+"""The modes of a mount, and the kind of each. One mode of a kind is allowed. Source: moby 28.2, volume/mounts/linux_parser.go."""
 _BYTES = r"([\d.]{1,40}) ?(?:([kmgtpKMGTP])(?:[iI]?[bB])?|[bB])?"
 _PORTS = r"(\d{1,5})(?:-(\d{1,5}))?"
 _PORT = rf"{_PORTS}(?:/((?i:tcp|udp|sctp)?))?"
@@ -266,7 +266,7 @@ VOLUME = ValueForm("a volume such as /host:/data:ro or name:/data", r"([^:]+):(/
 MOUNT = ValueForm("a mount with a target and keys of its type, such as type=bind,source=/a,target=/b,ro", ".+", _mount)
 GPUS = ValueForm("a request such as all, 2, device=0 or count=2,capabilities=utility", ".+", _gpus)
 OPTIONS_OF_A_VOLUME = ValueForm("allowed: make the volume with `docker volume create` and name it", "(?!)")
-"""A volume's driver options can mount any path of the host."""
+"""The driver options of a volume can mount any path of the host."""
 
 _MOUNT: Mapping[str, tuple[str, ValueForm]] = {
     "type": ("Type", ValueForm("bind, volume or tmpfs", "bind|volume|tmpfs")),

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any
 
 DEFAULT_ALIAS_CHARS = 16
 ALIAS_CHARS_MAX = 64
@@ -27,7 +26,7 @@ class NamedModel:
 
     Attributes:
         id: The model's id.
-        alias: The trial's name; None if none was chosen.
+        alias: The trial's name; None if it is to be made from the id.
         budget_usd: Dollars for this agent; None for the budget of the run.
         arguments: Arguments of this agent; None for those of the run.
     """
@@ -38,24 +37,22 @@ class NamedModel:
     arguments: Sequence[str] | None = None
 
 
-def read_models(given: object) -> tuple[NamedModel, ...]:
-    """Return the models that a person named, each with an alias.
+def read_models(models: object) -> tuple[NamedModel, ...]:
+    """Return the models of a run, each with an alias.
 
     Args:
-        given: A list of `"ID"`, `"ID=ALIAS"`, pairs of id and alias, or `NamedModel`.
+        models: A list of `"ID"`, `"ID=ALIAS"`, pairs of id and alias, or `NamedModel`.
 
     Raises:
-        ValueError: It is something else, or an id or alias is not allowed; the text says which.
+        ValueError: It is something else, or an id or alias is not allowed. The text says which.
     """
-    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+    if isinstance(models, str | bytes) or not isinstance(models, Iterable):
         raise ValueError
-    models = [_model(each) for each in given]
-    for model in models:
+    named = _with_aliases([_model(model) for model in models])
+    for model in named:
         if not _MODEL_ID.fullmatch(model.id):
-            raise ValueError(f"{model.id[:80]!a} cannot be a model's id, which is one such as openai/gpt-4.1-nano")
-        if model.alias is not None:
-            check_alias(model.alias)
-    named = _with_aliases(models)
+            raise ValueError(f"{model.id[:80]!a} cannot be a model's id, such as openai/gpt-4.1-nano")
+        check_alias(str(model.alias))
     aliases = [str(model.alias) for model in named]
     if twice := {alias for alias in aliases if aliases.count(alias) > 1}:
         raise ValueError(f"each trial needs an alias of its own; given more than once: {', '.join(sorted(twice))}")
@@ -63,10 +60,10 @@ def read_models(given: object) -> tuple[NamedModel, ...]:
 
 
 def check_alias(alias: str) -> None:
-    """Accept a trial's name.
+    """Check a trial's name.
 
     Raises:
-        ValueError: The name is not allowed; the text says why.
+        ValueError: The name is not allowed. The text says why.
     """
     if not _NAME.fullmatch(alias) or len(alias) > ALIAS_CHARS_MAX or alias in _RUN_FILES:
         raise ValueError(
@@ -83,25 +80,25 @@ def check_run_id(run_id: str) -> str:
     """
     if not _NAME.fullmatch(run_id) or len(run_id) > RUN_ID_CHARS_MAX:
         raise ValueError(
-            f"{run_id[:80]!a} cannot be a run's id: letters, digits, '-', '_' and '.', at most {RUN_ID_CHARS_MAX} of them"
+            f"{run_id[:80]!a} cannot be a run's id: it is at most {RUN_ID_CHARS_MAX} letters, digits, '-', '_' and '.', "
+            "and begins with a letter or digit"
         )
     return run_id
 
 
-def _model(given: Any) -> NamedModel:  # noqa: ANN401 - whatever a script may give
-    match given:
-        case NamedModel():
-            return given
-        case str():
-            model_id, equals, alias = given.partition("=")
-            return NamedModel(model_id, alias if equals else None)
-    if isinstance(given, Iterable) and len(pair := list(given)) == 2:
+def _model(model: object) -> NamedModel:
+    if isinstance(model, NamedModel):
+        return model
+    if isinstance(model, str):
+        model_id, equals, alias = model.partition("=")
+        return NamedModel(model_id, alias if equals else None)
+    if isinstance(model, Iterable) and len(pair := list(model)) == 2:
         return NamedModel(str(pair[0]), str(pair[1]))
     raise ValueError
 
 
 def _with_aliases(models: Sequence[NamedModel]) -> tuple[NamedModel, ...]:
-    """Give each model that has no alias one of its own, made from its id; a second one of that name ends in `-2`."""
+    """Give each model without an alias one that is made from its id. The second of one name ends in `-2`."""
     taken = {model.alias for model in models if model.alias is not None}
     named = []
     for model in models:
@@ -121,6 +118,6 @@ def _free_alias(wanted: str, taken: set[str]) -> str:
 
 
 def default_alias(model_id: str) -> str:
-    """Return a short name for a model: the last part of its id, made fit for a folder and a container."""
+    """Return a short name for a model: the last part of its id, without what a folder or a container cannot have in its name."""
     last = model_id.rstrip("/").rsplit("/", 1)[-1]
     return re.sub(r"[^A-Za-z0-9_-]", "-", last)[:DEFAULT_ALIAS_CHARS].strip("-_") or "model"
