@@ -1,4 +1,4 @@
-"""Which options of the engine pass, to whom, and as which fields of its API."""
+"""Which options of the engine are allowed, for which container, and the fields of the API that they become."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_every_spelling_is_the_same_option(args: list[str]) -> None:
     assert read_docker_args(args, "bridge") == DockerArgs(gate=PORT_80)
 
 
-def test_options_go_to_whom_they_concern() -> None:
+def test_an_option_goes_to_the_agent_or_to_its_gate() -> None:
     args = ["-v", "/a:/b", "-h", "box", "--dns", "1.1.1.1", "-m", "2g", "--sysctl=net.core.somaxconn=9", "--read-only"]
     assert read_docker_args([*args, "--platform", "linux/amd64"], "bridge") == DockerArgs(
         agent={"HostConfig": {"Binds": ["/a:/b"], "Memory": 2 << 30, "ReadonlyRootfs": True}},
@@ -50,18 +50,18 @@ def test_a_value_that_looks_like_an_option_stays_a_value() -> None:
 
 
 @each("args", [[], ["--init", "-i", "--interactive"], ["--init=false", "-i=0"]])
-def test_what_every_trial_has_already_is_dropped(args: list[str]) -> None:
+def test_an_option_that_every_trial_has_is_dropped(args: list[str]) -> None:
     assert read_docker_args(args, "sealed") == DockerArgs()
 
 
 @each("name", [name for name, (home, _, _) in OPTIONS.items() if home == GATE])
-def test_a_sealed_trial_refuses_every_option_of_the_network_by_name(name: str) -> None:
+def test_a_sealed_trial_refuses_each_network_option_by_name(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"--{name} needs a network, and this trial is sealed.*network='bridge'"):
         read_docker_args([f"--{name}", "x"], "sealed")
 
 
 @each("args", [["-p", "80:80"], ["-h", "x"], ["--dns=1.1.1.1"], ["--sysctl", "net.a=1"], ["-P"]])
-def test_a_sealed_trial_refuses_options_of_the_network_in_every_spelling(args: list[str]) -> None:
+def test_a_sealed_trial_refuses_network_options_in_every_spelling(args: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"--[a-z-]+ needs a network, and this trial is sealed.*network='bridge'"):
         read_docker_args(args, "sealed")
 
@@ -80,12 +80,12 @@ def test_an_option_that_is_not_on_the_list_is_refused(name: str, form: str, netw
 
 
 @each("args", [["-d"], ["-it"], ["-e", "A=b"], ["-l", "a=b"], ["-a", "stdin"], ["-x"], ["-dp", "1:1"]])
-def test_a_letter_that_is_not_on_the_list_is_refused_in_a_bundle_too(args: list[str]) -> None:
+def test_a_letter_that_is_not_on_the_list_is_refused_also_among_other_flags(args: list[str]) -> None:
     with pytest.raises(ConfigError, match="not allowed"):
         read_docker_args(args, "bridge")
 
 
-def test_a_variable_is_refused_with_the_place_where_it_belongs() -> None:
+def test_the_refusal_of_a_variable_names_the_option_for_variables() -> None:
     with pytest.raises(ConfigError, match="env="):
         read_docker_args(["-e", "KEY=secret"], "bridge")
 
@@ -93,14 +93,14 @@ def test_a_variable_is_refused_with_the_place_where_it_belongs() -> None:
 @each(
     "args", [["--env=KEY=secret"], ["-eKEY=secret"], ["-e=KEY=secret"], ["--env", "KEY=secret"], ["--env-file=secret"]]
 )
-def test_a_refusal_of_a_variable_shows_no_value(args: list[str]) -> None:
+def test_the_refusal_of_a_variable_does_not_show_its_value(args: list[str]) -> None:
     with pytest.raises(ConfigError, match="not allowed") as caught:
         read_docker_args(args, "bridge")
     assert "secret" not in str(caught.value)
 
 
 @each("args", [["ubuntu"], [""], ["--"], ["-"], ["--read-only", "ubuntu"]])
-def test_what_would_become_the_image_is_refused(args: list[str]) -> None:
+def test_a_word_that_docker_would_take_as_the_image_is_refused(args: list[str]) -> None:
     with pytest.raises(ConfigError, match="is no option"):
         read_docker_args(args, "bridge")
 
@@ -259,7 +259,7 @@ FIELDS: list[tuple[str, dict[str, Any]]] = [
     ("--init", {}),
     ("--interactive", {}),
 ]
-"""Options and what they become, each of the table's at least once. The engine's own command line makes the same of them."""
+"""Options and the fields that they become; each option of the table at least once. Docker's command line makes the same fields."""
 
 
 @each("args, fields", FIELDS)
@@ -269,7 +269,7 @@ def test_an_option_becomes_these_fields(args: str, fields: dict[str, Any]) -> No
     assert read == DockerArgs(agent=fields if home == AGENT else {}, gate=fields if home == GATE else {})
 
 
-def test_every_option_of_the_table_has_such_a_case() -> None:
+def test_each_option_of_the_table_has_a_case() -> None:
     assert {args[2:].split()[0].partition("=")[0] for args, _ in FIELDS} | {"platform"} == OPTIONS.keys()
 
 
@@ -366,12 +366,12 @@ def test_a_wrong_value_is_an_error_that_names_the_option_and_shows_the_value(nam
     assert len(str(caught.value)) < 300
 
 
-def test_every_kind_of_value_has_a_wrong_one() -> None:
+def test_each_kind_of_value_has_a_wrong_value() -> None:
     tried = {OPTIONS[name][2].form for name in WRONG}
     assert {kind.form for _, _, kind in OPTIONS.values()} <= tried
 
 
-def test_a_mount_says_which_of_its_parts_is_wrong() -> None:
+def test_the_error_of_a_mount_names_the_part_that_is_wrong() -> None:
     with pytest.raises(ConfigError, match=r"^docker_args: --mount tmpfs-size 'x' is not a size"):
         read_docker_args(["--mount=type=tmpfs,dst=/b,tmpfs-size=x"], "sealed")
 
@@ -384,13 +384,13 @@ def test_a_mount_takes_the_keys_of_its_own_type_only(key: str) -> None:
 
 
 @each("key", ["volume-driver=local", "volume-opt=device=/", "volume-label=a=b", "volume-opt"])
-def test_a_volume_is_made_elsewhere_since_its_options_can_mount_any_path(key: str) -> None:
+def test_driver_options_of_a_volume_are_refused_because_they_can_mount_any_path(key: str) -> None:
     with pytest.raises(ConfigError, match=r"--mount volume-[a-z]+ .* not allowed: .*docker volume create"):
         read_docker_args([f"--mount=type=volume,target=/b,{key}"], "sealed")
 
 
 @given(st.sampled_from(sorted(OPTIONS)), st.text())
-def test_no_text_is_anything_but_fields_or_an_error_for_a_person(name: str, text: str) -> None:
+def test_any_text_gives_fields_or_an_error_that_names_the_option(name: str, text: str) -> None:
     said = f"docker_args: --{name}"
     try:
         read_docker_args([f"--{name}={text}"], "bridge")
@@ -399,7 +399,7 @@ def test_no_text_is_anything_but_fields_or_an_error_for_a_person(name: str, text
     assert said.startswith(f"docker_args: --{name}")
 
 
-def test_fields_are_merged_into_a_body_and_stay_their_own() -> None:
+def test_fields_are_merged_into_a_body_and_do_not_change_with_it() -> None:
     body = {"User": "a", "HostConfig": {"Binds": ["/x:/x"], "Memory": 1, "Sysctls": {"net.a": "1"}}}
     more = read_docker_args(["-u", "b", "-v", "/a:/b", "-m", "2", "--tmpfs=/t"], "sealed").agent
     merge(body, more)
@@ -411,7 +411,7 @@ def test_fields_are_merged_into_a_body_and_stay_their_own() -> None:
 
 
 @each("mode", ["rx", "ro,rw", "z,Z", "ro,", ",ro", "RO", "ro,ro", "shared,slave", "nocopy,x"])
-def test_a_mode_that_docker_does_not_have_is_refused_with_those_that_it_has(mode: str) -> None:
+def test_the_refusal_of_an_unknown_mode_lists_modes_that_docker_has(mode: str) -> None:
     with pytest.raises(
         ConfigError, match=r"^the mount's mode '.*' is not one that Docker has: use ro or rw, with z or Z"
     ):
@@ -419,18 +419,18 @@ def test_a_mode_that_docker_does_not_have_is_refused_with_those_that_it_has(mode
 
 
 @each("mode", ["ro", "rw", "z", "Z", "rw,z", "ro,Z", "Z,ro", "rshared", "cached", "nocopy"])
-def test_every_mode_that_docker_has_passes(mode: str) -> None:
+def test_every_mode_that_docker_has_is_allowed(mode: str) -> None:
     assert read_docker_args([f"--volume=/a:/b:{mode}"], "sealed").agent == host(Binds=[f"/a:/b:{mode}"])
 
 
 @each("source", ["a/b", "a b", "-x", "a/../x", "$HOME/x"])
-def test_a_source_that_is_neither_a_path_nor_a_volume_is_told_how_to_write_it(source: str) -> None:
+def test_the_error_of_a_source_that_is_neither_path_nor_volume_shows_how_to_write_it(source: str) -> None:
     with pytest.raises(ConfigError, match=r"is neither a path nor the name of a volume: write './"):
         read_docker_args([f"--volume={source}:/b"], "sealed")
 
 
 @each("source", ["a", "a/b", ""])
-def test_a_bind_needs_a_path(source: str) -> None:
+def test_a_bind_mount_needs_a_path(source: str) -> None:
     with pytest.raises(ConfigError, match=r"is no path: a bind mount needs one$"):
         read_docker_args(
             [f"--mount=type=bind,src={source},dst=/b"] if source else ["--mount=type=bind,dst=/b"], "sealed"

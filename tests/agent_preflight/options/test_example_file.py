@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[3]
 EXAMPLE = (ROOT / "agent_preflight" / "options" / "example.toml").read_text("utf-8")
 DOCS = ROOT / "docs" / "config.md"
 INSTEAD = {"prompt_file"}
-"""Keys that contradict another one, and so stand in words."""
+"""Keys that contradict another key, so that the example has them in a comment only."""
 EXAMPLES = {
     *(
         "models",
@@ -27,7 +27,7 @@ EXAMPLES = {
     *("memory", "cpus", "docker_args", "timeout_s", "openrouter_base_url", "env", "services", "preflight_kwargs"),
     *("eject_policy", "output_path", "expect_tokens"),
 }
-"""Options that have no default to show."""
+"""Options that have no default, so that the example shows other values."""
 IN_WORDS = {"models[]"}
 """Tables that the page describes, and the example leaves out for brevity."""
 
@@ -54,7 +54,7 @@ def test_the_example_is_a_configuration() -> None:
     assert len(config["models"]) == 2
 
 
-def test_the_example_with_every_key_in_force_is_one_too() -> None:
+def test_the_example_with_every_key_in_force_is_a_configuration() -> None:
     config = parse_config(uncommented())
     assert config["network"] == "sealed"
     assert [type(policy).__name__ for policy in config["eject_policy"]] == [

@@ -32,20 +32,20 @@ def test_a_model_is_written_in_four_ways() -> None:
     ]
 
 
-def test_models_of_one_name_get_aliases_of_their_own() -> None:
+def test_models_of_one_name_get_different_aliases() -> None:
     assert aliases("a/m", "a/m", "b/m") == ["m", "m-2", "m-3"]
     assert aliases("a/m", "a/m=m-2", "a/m") == ["m", "m-2", "m-3"]
     assert aliases("a/m", "b/x=m") == ["m-2", "m"]
     assert aliases("a/claude-sonnet-4.5", "a/claude-sonnet-4.5") == ["claude-sonnet-4", "claude-sonnet-2"]
 
 
-def test_an_alias_that_a_person_chose_twice_is_refused() -> None:
+def test_an_alias_that_is_given_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="given more than once: x"):
         aliases("a/m=x", "b/m=x", "c/m=y")
 
 
 @each("given", ["a/b", 3, [3], [("a",)], [("a", "b", "c")], None, [""], ["=x"], ["a b"], ["a\n"], ["ü"], ["a" * 257]])
-def test_what_names_no_models_is_refused(given: object) -> None:
+def test_a_value_that_is_not_a_list_of_models_is_refused(given: object) -> None:
     with pytest.raises(ValueError):
         read_models(given)
 
@@ -57,6 +57,6 @@ def test_an_alias_that_cannot_be_a_folder_is_refused(alias: str) -> None:
 
 
 @each("run_id", ["..", "a/b", "", ".hidden", "a" * 129, "a\n"])
-def test_a_run_id_that_leads_elsewhere_is_refused(run_id: str) -> None:
+def test_a_run_id_that_is_not_the_name_of_a_folder_is_refused(run_id: str) -> None:
     with pytest.raises(ValueError, match="cannot be a run's id"):
         check_run_id(run_id)

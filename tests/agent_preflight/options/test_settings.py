@@ -1,4 +1,4 @@
-"""The options of a run are declared once: Python's keywords, the file and the command line agree with that."""
+"""The options of a run are declared once. The keywords of Python, the file, the command line and the docs agree with that."""
 
 import inspect
 import re
@@ -26,9 +26,9 @@ from tests.support.cases import each
 from tests.support.cli_commands import invoke
 
 ONLY_IN_A_FILE = {"pass_env"}
-"""Options that scripts have no keyword for: they hand on what they read themselves."""
+"""Options without a keyword, because a script can read variables itself."""
 OF_RUN_CONTAINER = {"model_id", "alias", "run_dir"}
-"""What `run_container` has instead of a list of models and a folder of runs."""
+"""Keywords of `run_container` in place of a list of models and a folder of runs."""
 NEEDED = {"models", "budget_usd"}
 """Keywords without a default."""
 
@@ -74,7 +74,7 @@ def test_each_default_is_a_value_of_its_option() -> None:
             assert read_option(name, default) == default, name
 
 
-def test_what_is_not_given_is_the_default() -> None:
+def test_an_option_that_is_none_or_missing_has_its_default() -> None:
     assert read_settings({}) == read_settings(dict.fromkeys(OPTIONS)) == RunSettings()
 
 
@@ -90,7 +90,7 @@ def test_an_unknown_option_is_a_type_error() -> None:
         read_settings({"imag_name": "x"})
 
 
-def test_neither_keys_nor_prompts_nor_variables_are_shown() -> None:
+def test_the_text_of_settings_shows_no_keys_prompts_or_variables() -> None:
     given = {
         "admin_key": "sk-hidden-1",
         "or_key": Secret("sk-hidden-2"),
@@ -124,7 +124,7 @@ def test_the_table_of_the_file_has_each_key() -> None:
 
 
 @each("page", ["config.md", "python.md"])
-def test_a_number_or_word_that_a_page_gives_as_default_is_the_declared_one(page: str) -> None:
+def test_the_default_that_a_page_shows_is_the_declared_one(page: str) -> None:
     names = dict(KEYS) if page == "config.md" else {name: name for name in OF_SCRIPTS}
     found = rows(page)
     for shown, name in names.items():
@@ -140,7 +140,7 @@ def test_a_number_or_word_that_a_page_gives_as_default_is_the_declared_one(page:
             assert cells[1].strip('`"') == declared, shown
 
 
-def test_the_help_has_each_flag_with_what_it_is() -> None:
+def test_the_help_has_each_flag_with_its_sentence() -> None:
     told = " ".join(invoke("run", "--help").stdout.split())
     for option in OPTIONS.values():
         for flags in option.flags:
@@ -156,11 +156,11 @@ OF_CONTAINERS: dict[str, Any] = {
 
 
 @each("name", list(OF_CONTAINERS))
-def test_an_option_of_containers_is_known_to_be_of_no_use_to_a_process(name: str) -> None:
+def test_an_option_of_containers_has_no_effect_on_processes_and_is_named(name: str) -> None:
     assert unused_by_processes(read_settings({name: OF_CONTAINERS[name]})) == [name]
 
 
-def test_what_a_process_uses_and_what_nobody_gave_is_not_named() -> None:
+def test_options_that_processes_use_or_that_are_at_their_defaults_are_not_named() -> None:
     used = {
         "command": ["sh"],
         "env": {"A": "1"},

@@ -1,4 +1,4 @@
-"""What a run is given: an option wins over a variable, that over the file, that over the default."""
+"""The sources of options: the command line wins over variables, they win over the file, and it wins over defaults."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -19,13 +19,13 @@ KEYS = {"OR_ADMIN_KEY": "adm", "OPENROUTER_API_KEY": "inf"}
 
 
 def options(text: str = "", variables: Mapping[str, str] | None = None, **given: Any) -> dict[str, Any]:
-    """Return what a run is given by a file, variables and options."""
+    """Return the options of a run that a file, variables and the command line give."""
     environment = Environment.read({**KEYS, **(variables or {})})
     return for_command({"models": [], **given}, environment, with_objects(parse_config(text)))
 
 
 def completed(text: str = "", files: Mapping[str, str] | None = None, **given: Any) -> RunSettings:
-    """Return the settings of such a run, with the files and variables that it names."""
+    """Return the settings of such a run, with the contents of the files and variables that it names."""
     read_file = (files or {}).__getitem__
     env = read_variables(given, parse_config(text), read_file).values
     return settings_of(options(text, **given), env, {"HF_TOKEN": "hf"}.get, read_file)
@@ -34,7 +34,7 @@ def completed(text: str = "", files: Mapping[str, str] | None = None, **given: A
 FILE = 'models = ["f/f"]\nbudget = 3\nnetwork = "bridge"\nmax_workers = 2\n'
 
 
-def test_what_nobody_says_is_left_to_run_multi_but_for_the_network() -> None:
+def test_only_the_network_has_a_default_of_the_command_line() -> None:
     assert options(models=["a/b"]) == {
         "admin_key": Secret("adm"),
         "or_key": Secret("inf"),
@@ -55,19 +55,19 @@ def test_an_option_wins_over_a_variable_over_the_file() -> None:
     assert (from_variables["max_workers"], from_options["max_workers"]) == (2, 5)
 
 
-def test_the_files_base_url_gives_way_to_the_variable() -> None:
+def test_the_variable_wins_over_the_base_url_of_the_file() -> None:
     text = FILE + 'openrouter_base_url = "http://file/api/v1"'
     assert options(text)["openrouter_base_url"] == "http://file/api/v1"
     named = options(text, {"OPENROUTER_BASE_URL": "http://variable/api/v1"})
     assert named["openrouter_base_url"] == "http://variable/api/v1"
 
 
-def test_provider_keys_of_the_users_own_are_used_where_the_file_says_so() -> None:
+def test_byok_of_the_file_reaches_the_run() -> None:
     assert options(FILE + "byok = true")["byok"] is True
     assert "byok" not in options(FILE)
 
 
-def test_what_becomes_of_an_agents_input_is_said_by_option_or_file() -> None:
+def test_an_option_wins_over_the_stdin_of_the_file() -> None:
     assert options(FILE + 'stdin = "open"')["stdin"] == "open"
     assert options(FILE + 'stdin = "open"', stdin="close")["stdin"] == "close"
     assert "stdin" not in options(FILE)
@@ -82,7 +82,7 @@ def test_a_model_may_have_a_budget_and_arguments_of_its_own() -> None:
     assert options(text, budget_usd="5")["budget_usd"] == "5"
 
 
-def test_maps_are_merged_and_lists_are_taken_whole() -> None:
+def test_mappings_are_merged_and_lists_come_whole_from_the_strongest_source() -> None:
     text = FILE + 'egress = ["a:1"]\n[services]\na = "h:1"\nb = "h:2"\n[env]\nA = "file"\nB = "file"'
     found = completed(text, env={"B": "option", "HF_TOKEN": None}, services={"b": "h:3"}, egress=["c:3"])
     assert found.env == {"A": "file", "B": "option", "HF_TOKEN": "hf"}
@@ -90,13 +90,13 @@ def test_maps_are_merged_and_lists_are_taken_whole() -> None:
     assert found.egress == ("c:3",)
 
 
-def test_a_variable_that_is_to_be_handed_on_must_be_set() -> None:
+def test_a_variable_that_agents_are_to_get_must_be_set() -> None:
     assert completed(FILE + 'pass_env = ["HF_TOKEN"]').env == {"HF_TOKEN": "hf"}
     with pytest.raises(ConfigError, match="OTHER"):
         completed(FILE + 'pass_env = ["OTHER"]')
 
 
-def test_the_command_lines_rest_is_a_process_command_unless_the_file_has_one() -> None:
+def test_arguments_of_the_command_line_are_the_command_of_a_process_if_the_file_has_none() -> None:
     process = FILE + 'sandbox = "process"\n'
     assert options(process, container_args=["prog", "x"])["command"] == ["prog", "x"]
     with_command = options(process + 'command = ["prog"]\narguments = ["y"]', container_args=["x"])
@@ -114,7 +114,7 @@ def test_checks_policies_and_mounts_reach_the_run() -> None:
     assert callable(found["eject_policy"])
 
 
-def test_a_missing_key_or_model_is_named() -> None:
+def test_the_error_names_the_missing_key_or_model() -> None:
     no_keys = Environment()
     only_admin = Environment(admin_key=Secret("x"))
     with pytest.raises(ConfigError, match="OR_ADMIN_KEY"):
@@ -126,13 +126,13 @@ def test_a_missing_key_or_model_is_named() -> None:
         options()
 
 
-def test_a_wrong_budget_in_a_variable_is_named_where_nothing_stronger_is_said() -> None:
+def test_a_wrong_budget_in_a_variable_is_an_error_unless_an_option_gives_one() -> None:
     with pytest.raises(ConfigError, match="PREFLIGHT_BUDGET is dollars above 0"):
         options(FILE, {"PREFLIGHT_BUDGET": "much"})
     assert options(FILE, {"PREFLIGHT_BUDGET": "much"}, budget_usd="1")["budget_usd"] == "1"
 
 
-def test_of_prompt_and_prompt_file_the_strongest_source_decides() -> None:
+def test_a_prompt_of_a_stronger_source_replaces_prompt_and_prompt_file_of_a_weaker_one() -> None:
     files = {"p.txt": "from a file"}
     by_option = completed(FILE + 'prompt_file = "p.txt"', files, initial_prompt="said")
     assert by_option.initial_prompt == "said"
@@ -142,20 +142,20 @@ def test_of_prompt_and_prompt_file_the_strongest_source_decides() -> None:
         completed(FILE, files, initial_prompt="said", prompt_file="p.txt")
 
 
-def test_an_env_file_gives_way_to_env() -> None:
+def test_env_wins_over_an_env_file() -> None:
     files = {"a.env": "A=1\nB=1\nHF_TOKEN", "b.env": "B=2\nC=2"}
     found = completed(FILE + '[env]\nC = "file"', files, env_file=["a.env", "b.env"])
     assert found.env == {"A": "1", "B": "2", "C": "file", "HF_TOKEN": "hf"}
 
 
-def test_what_says_nothing_gives_way() -> None:
+def test_an_empty_value_of_a_stronger_source_gives_nothing() -> None:
     assert merged({"egress": [], "image_name": None}, {"egress": ["a:1"], "image_name": "i"}) == {
         "egress": ["a:1"],
         "image_name": "i",
     }
 
 
-def test_processes_have_no_network_but_one_that_somebody_names() -> None:
+def test_a_process_has_no_network_unless_a_source_names_one() -> None:
     assert "network" not in options(models=["a/b"], sandbox="process")
     assert options(models=["a/b"], sandbox="process", network="sealed")["network"] == "sealed"
     assert options(FILE, sandbox="process")["network"] == "bridge"

@@ -1,4 +1,4 @@
-"""From the arguments of the public functions to a request."""
+"""The request that the keywords of the public functions make."""
 
 from decimal import Decimal
 from functools import partial
@@ -24,14 +24,14 @@ def request(**options: Any) -> Any:
 
 
 def inputs_of(made: RunRequest) -> Inputs:
-    """Return what the checks of a request are told."""
+    """Return the inputs of the checks of a request."""
     assert isinstance(made.preflight, partial)
     (inputs,) = made.preflight.args
     assert isinstance(inputs, Inputs)
     return inputs
 
 
-def test_keys_are_held_in_the_type_that_cannot_be_printed() -> None:
+def test_keys_have_a_type_that_cannot_be_printed() -> None:
     made = request()
     assert made.admin_key == Secret("sk-or-admin")
     assert "sk-or-admin" not in repr(made)
@@ -42,11 +42,11 @@ def test_the_default_network_is_the_one_that_scripts_expect() -> None:
     assert request(network="sealed").settings.network == "sealed"
 
 
-def test_without_parallel_one_trial_goes_on_at_a_time() -> None:
+def test_without_parallel_one_trial_runs_at_a_time() -> None:
     assert (request().workers, request(parallel=False).workers, request(max_workers=3).workers) == (8, 1, 3)
 
 
-def test_relative_mounts_are_those_of_this_directory_and_volumes_stay_what_they_are(
+def test_relative_mounts_are_in_the_working_directory_and_names_of_volumes_do_not_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -69,7 +69,7 @@ def test_container_args_follow_the_command_of_a_process() -> None:
     assert request(container_args=["--m"]).settings.command_of("a") == ("--m",)
 
 
-def test_all_that_a_run_was_told_is_at_hand_wherever_its_trials_are() -> None:
+def test_the_settings_of_a_request_have_all_options() -> None:
     made = request(
         keep_output=False, output_max_bytes="1g", expect_tokens=5, retry_failed=True, resume=True, run_id="r"
     )
@@ -84,7 +84,7 @@ def test_an_unknown_choice_is_refused(option: str) -> None:
         request(**{option: "vm"})
 
 
-def test_the_checks_are_told_all_models_once_and_what_they_may_cost() -> None:
+def test_the_checks_get_each_model_once_and_its_budget() -> None:
     made = request(budget_usd={"a": Decimal("0.5")}, preflight_kwargs={"models": "x/y", "site_name": "s"})
     assert inputs_of(made).models == ("m/m", "x/y")
     assert inputs_of(made).budget_per_model == 0.5
@@ -92,7 +92,7 @@ def test_the_checks_are_told_all_models_once_and_what_they_may_cost() -> None:
     assert request(skip_preflight=True).preflight is None
 
 
-def test_the_checks_are_told_each_models_own_budget_the_smallest_where_it_runs_twice() -> None:
+def test_the_checks_get_the_smallest_budget_of_each_model() -> None:
     models = [("m/m", "a"), ("m/m", "b"), ("x/y", "c")]
     made = request(models=models, budget_usd={"a": "0.5", "b": Decimal("0.25"), "c": 2}, byok=True)
     assert inputs_of(made).budgets == {"m/m": 0.25, "x/y": 2.0}
@@ -104,7 +104,7 @@ def test_the_checks_are_told_each_models_own_budget_the_smallest_where_it_runs_t
     assert inputs_of(request(models=models, budget_usd="0.5")).budgets == {"m/m": 0.5, "x/y": 0.5}
 
 
-def test_the_checks_tell_what_they_find_where_the_run_tells_it() -> None:
+def test_the_checks_print_where_the_run_prints() -> None:
     taken: list[str] = []
     made = request(log_fn=taken.append)
     assert inputs_of(made).log_fn == made.settings.log_fn == taken.append
@@ -112,17 +112,17 @@ def test_the_checks_tell_what_they_find_where_the_run_tells_it() -> None:
     assert inputs_of(request(preflight_kwargs={"log_fn": print})).log_fn is print
 
 
-def test_the_checks_look_for_an_image_only_where_agents_are_in_containers() -> None:
+def test_the_checks_get_an_image_only_if_agents_are_in_containers() -> None:
     assert inputs_of(request()).docker_image == "i"
     assert inputs_of(request(sandbox="process", command=["x"])).docker_image is None
 
 
-def test_a_budget_that_is_no_number_is_said_in_words() -> None:
+def test_the_error_of_a_budget_that_is_not_a_number_says_what_it_must_be() -> None:
     with pytest.raises(ConfigError, match=r"budget_usd is dollars above 0 .* not 'zero'"):
         request(budget_usd="zero")
 
 
-def test_a_containers_limits_are_told_to_the_engine_as_texts() -> None:
+def test_limits_of_a_container_become_numbers_of_the_engine() -> None:
     settings = request(memory="2g", cpus=1.5).settings
     assert (settings.memory, settings.cpus) == ("2g", "1.5")
     assert settings.engine_options.agent == {"HostConfig": {"Memory": 2 * 2**30, "NanoCpus": 1_500_000_000}}
@@ -138,28 +138,28 @@ WRONG_OPTIONS = (
 
 
 @each("options, says", WRONG_OPTIONS)
-def test_a_wrong_option_of_the_engine_is_told_before_anything_is_made(options: dict[str, Any], says: str) -> None:
+def test_a_wrong_option_of_the_engine_is_an_error_before_anything_is_made(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         request(**options)
 
 
 @each("options, says", WRONG_OPTIONS[2:])
-def test_a_process_has_no_engine_and_so_no_wrong_option_of_one(options: dict[str, Any], says: str) -> None:
+def test_options_of_the_engine_are_not_checked_for_processes(options: dict[str, Any], says: str) -> None:
     assert request(sandbox="process", command=["x"], **options).settings.sandbox == "process"
 
 
 @pytest.mark.parametrize("byok", [False, True])
-def test_provider_keys_of_the_users_own_are_used_where_he_says_so(byok: bool) -> None:
+def test_byok_reaches_the_settings(byok: bool) -> None:
     assert request(**({"byok": True} if byok else {})).settings.byok is byok
 
 
-def test_the_checks_look_where_the_money_is_spent() -> None:
+def test_the_checks_use_the_base_url_of_the_run() -> None:
     assert inputs_of(request(openrouter_base_url="http://x/api/v1")).base_url == "http://x/api/v1"
     own = request(openrouter_base_url="http://x/api/v1", preflight_kwargs={"base_url": "http://y/api/v1"})
     assert inputs_of(own).base_url == "http://y/api/v1"
 
 
-def test_what_is_kept_of_the_agents_output_is_read_from_the_options() -> None:
+def test_the_output_policy_has_the_limits_of_the_options() -> None:
     assert output_policy(request(workspace_path="/w/out/").settings) == OutputPolicy(path="/w/out")
     given = request(
         output_path="/o", output_timeout_s=5, output_max_bytes="2m", output_max_files=7, output_max_depth=9999
@@ -177,6 +177,6 @@ def test_what_is_kept_of_the_agents_output_is_read_from_the_options() -> None:
         ({"a": "0.1", "b": "0.2", "c": "0.1"}, Decimal("0.4")),
     ],
 )
-def test_the_checks_are_told_the_sum_of_all_trials_where_budgets_differ(budget: Any, together: Decimal | None) -> None:
+def test_the_checks_get_the_sum_of_all_budgets_if_they_differ(budget: Any, together: Decimal | None) -> None:
     made = request(models=[("m/m", "a"), ("m/m", "b"), ("n/n", "c")], budget_usd=budget)
     assert inputs_of(made).budget_sum == together
