@@ -137,7 +137,7 @@ def read_paths(value: object) -> tuple[str, ...]:
 
 def read_inside(value: object) -> str:
     """Return an absolute path in a container."""
-    path = read_path(read_text(value))
+    path = read_path(value)
     if not path.startswith("/") or ":" in path:
         raise ValueError
     return path
@@ -174,10 +174,9 @@ def docker_text(form: ValueForm) -> Callable[[object], str]:
     """Return the reader of a number or text that the engine takes as a text."""
 
     def read(value: object) -> str:
-        if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
-            raise ValueError
-        _docker_value(form, str(value))
-        return str(value)
+        text = str(value)
+        _docker_value(form, text)
+        return text
 
     return read
 
