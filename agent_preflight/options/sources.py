@@ -55,7 +55,7 @@ def merged(*sources: Source) -> dict[str, Any]:
             if own and not any(name in source for source in stronger):
                 usual = options.get(name, DEFAULTS[name] or ())
                 options[name] = {str(model.alias): own.get(str(model.alias), usual) for model in models}
-        options["models"] = tuple(replace(model, budget_usd=None, arguments=None) for model in models)
+        options["models"] = models
     return options
 
 

@@ -33,6 +33,7 @@ def test_an_empty_file_gives_no_option() -> None:
 def test_amounts_are_exact_whether_in_quotes_or_not() -> None:
     for text in ("0.1", '"0.1"', '"$0.1"', "1e-1"):
         assert parse_config(f"budget = {text}") == {"budget_usd": Decimal("0.1")}
+    assert parse_config("budget = 123456.123456789012") == {"budget_usd": Decimal("123456.123456789012")}
 
 
 def test_models_and_mounts_may_be_texts_or_tables() -> None:
