@@ -140,7 +140,7 @@ def run_multi(models: Models, **options: Unpack[RunOptions]) -> list[RunResult]:
         KeyboardInterrupt: Ctrl-C, raised after every trial has been ended.
     """
     request = request_of({"models": models, **options})
-    return run_blocking(lambda stop: _told(request, stop))
+    return run_blocking(lambda stop: _run_and_report(request, stop))
 
 
 async def arun_multi(models: Models, **options: Unpack[RunOptions]) -> list[RunResult]:
@@ -157,7 +157,7 @@ async def arun_multi(models: Models, **options: Unpack[RunOptions]) -> list[RunR
     """
     inspect.signature(run_multi).bind(models, **options)
     request = request_of({"models": models, **options})
-    return await run_cancellable(lambda stop: _told(request, stop))
+    return await run_cancellable(lambda stop: _run_and_report(request, stop))
 
 
 def run_single(
@@ -246,8 +246,8 @@ def run_container(  # noqa: D417 - the other arguments are those of run_multi
     return finished.results[0]
 
 
-async def _told(request: RunRequest, stop: StopSignal) -> list[RunResult]:
-    """Run it, print the table at its end and how it goes on if it is not complete, also after Ctrl-C; return the results."""
+async def _run_and_report(request: RunRequest, stop: StopSignal) -> list[RunResult]:
+    """Run the trials, also to their ends after Ctrl-C, and print the final table and how to resume a run that is not complete."""
     finished = await run_field(request, stop)
     for line in (*final_lines(finished.results, finished.run_dir, elsewhere(request)), *farewell(request, finished)):
         request.say(line)

@@ -38,7 +38,7 @@ from agent_preflight.runner.progress import now_s
 from agent_preflight.runner.running_trial import RunningTrial
 from agent_preflight.runs.folder import shortage
 from agent_preflight.runs.plan import key_expiry, network_access, output_policy
-from agent_preflight.runs.trial_state import GATE_LOST, INTERRUPTED, TIME_LIMIT, Ender, EndReason, TrialState
+from agent_preflight.runs.trial_state import INTERRUPTED, TIME_LIMIT, Ender, EndReason, TrialState
 from agent_preflight.sandboxes.interface import AgentInput, AgentSpec, ForwarderTarget, Pipes, Sandbox
 from preflight_proxy.base.control_messages import AccountSpec, GateSpec, TlsSpec
 from preflight_proxy.core.errors import OperatingError
@@ -181,7 +181,7 @@ def _spec(trial: RunningTrial, token: Secret, gate: GateSpec | None) -> AgentSpe
 
 
 async def _gate_ready(trial: RunningTrial, until_s: float) -> None:
-    """Wait for the gate's hand-over.
+    """Wait for the gate's hand-over. A gate that is lost ends the trial, and with it this wait.
 
     Raises:
         OperatingError: It did not come in time, or it was refused.
@@ -189,8 +189,6 @@ async def _gate_ready(trial: RunningTrial, until_s: float) -> None:
     while (state := trial.balance.gate) != "ready":
         if state == "refused":
             raise OperatingError("the gate's hand-over was refused; proxy.log says why")
-        if state == "lost":
-            raise OperatingError(GATE_LOST.text)
         trial.ledger_event.clear()
         try:
             await asyncio.wait_for(trial.ledger_event.wait(), max(until_s - now_s(), 0.0))
@@ -249,7 +247,7 @@ async def _until_exit(trial: RunningTrial, sandbox: Sandbox) -> None:
 
 
 async def _until_judged(trial: RunningTrial) -> None:
-    ending = await trial.watch.run()
+    ending = await trial.watch.run(f"trial {trial.alias}")
     if ending is None:
         return
     if ending.by is Ender.CALLBACK and trial.ending is not None and trial.ending.by in (Ender.AGENT, Ender.AGENT_END):

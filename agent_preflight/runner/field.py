@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from agent_preflight.eject import EjectPolicy
 from agent_preflight.engine.client import Engine
-from agent_preflight.environment.authority import Authority, make_authority
+from agent_preflight.environment.authority import make_authority
 from agent_preflight.models import RunResult
 from agent_preflight.openrouter.http import resolve_base_url
 from agent_preflight.openrouter.patch_points import read
@@ -51,7 +51,7 @@ from preflight_proxy.base.tasks import Tasks
 T = TypeVar("T")
 
 KEPT_S = 0.1
-"""How long the proxy's start waits for the kind of gate, which is known by then if an earlier run found it out."""
+"""How long the start of the proxy waits for the gate mode. A mode that an earlier run has stored is known by then."""
 HURRY_STOP_S = 2.0
 """How long a proxy may take to stop in a hurry. Its ledger is on disk already."""
 
@@ -62,7 +62,7 @@ async def run_field(request: RunRequest, stop: StopSignal, progress: RunProgress
     Args:
         request: What to do.
         stop: How a person ends it early. Trials that have not begun then do not begin, and have no result.
-        progress: Gets every change, for a view of the run.
+        progress: Gets every change, for a view.
 
     Raises:
         ConfigError: The request cannot be carried out; nothing was made.
@@ -175,8 +175,9 @@ class _FieldRun:
         """Run the due trials, several at once. Returns the results of those that began, by alias."""
         starting = self._begin(self._start_proxy(preparing), "proxy start")
         try:
-            setup = await preparing
-            if setup.gate.listen_host is not None or self.request.settings.sandbox == "process":
+            setup, now = await preparing, datetime.now(UTC)
+            authority = None if self.engine is None else await asyncio.to_thread(make_authority, self.run_id, now)
+            if setup.gate.listen_host is not None or self.engine is None:
                 await starting  # trials need its address
             for sentence in setup.sentences:
                 self.request.say(sentence)
@@ -189,7 +190,7 @@ class _FieldRun:
                 base_url=self._base_url,
                 sidecar=self._sidecar,
                 setup=setup,
-                authority=await self._authority(),
+                authority=authority,
             )
             results = await asyncio.gather(*(self._one(plan, number, context) for number, plan in enumerate(due)))
             await starting  # if the proxy did not start, every trial has ended, and that is the run's error
@@ -209,11 +210,6 @@ class _FieldRun:
             await self._sidecar.stop()
             self._sidecar = self._new_sidecar()
             await self._sidecar.start(portal_host=needed_host)
-
-    async def _authority(self) -> Authority | None:
-        if self.request.settings.sandbox == "process":
-            return None
-        return await asyncio.to_thread(make_authority, self.run_id, datetime.now(UTC))  # the proxy starts meanwhile
 
     async def _one(self, plan: TrialPlan, number: int, context: RunContext) -> RunResult | None:
         async with self._slots.slot(plan.alias):

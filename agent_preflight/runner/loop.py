@@ -22,10 +22,10 @@ and its handler runs only after it."""
 
 
 class StopSignal:
-    """Asks a run to end, and, asked again, not to wait for settlement. Any thread may ask.
+    """Asks a run to end. A second request also skips the wait for settlement. Any thread may ask.
 
     Args:
-        again: How a person asks again, for a message.
+        again: How a person makes the second request, for a message.
     """
 
     def __init__(self, again: str = "press Ctrl-C again") -> None:
@@ -37,13 +37,13 @@ class StopSignal:
         self._on_first: Callable[[], object] = lambda: None
 
     def on_first(self, function: Callable[[], object]) -> None:
-        """Call a function on the loop at the first request; at once if it was made. Exceptions are ignored."""
+        """Call a function on the loop at the first request, or now if that has come. Exceptions are ignored."""
         self._on_first = function
         if self.ending.is_set():
             self._call_on_first()
 
     def bind(self) -> None:
-        """Use the running loop for the events. Requests that were made before count."""
+        """Use the running loop for the events. Earlier requests count."""
         self._loop = asyncio.get_running_loop()
         for _ in range(self._early):
             self.press_here()

@@ -44,10 +44,10 @@ FOLDER_MODE = 0o777
 
 @dataclass(slots=True)
 class MachineReport:
-    """What a check of this machine found.
+    """The result of a check of this machine.
 
     Attributes:
-        lines: Failures and warnings. Nothing of what is in order.
+        lines: Failures and warnings; checks that passed have no line.
         missing: Folders to be made for mounts, if nothing is wrong.
     """
 
@@ -108,7 +108,7 @@ async def check_machine(engine: Engine | None, request: RunRequest, trials: Sequ
 
 
 def _host_config(settings: RunSettings, trial: TrialPlan | None = None) -> Mapping[str, Any]:
-    """Return what the engine is asked for the agent's container. With a trial, the placeholders in its mounts are replaced."""
+    """Return the `HostConfig` of the agent's container. With a trial, the placeholders in its mounts are replaced."""
     settings = settings if trial is None else replace(settings, mounts=trial.mounts)
     return settings.engine_options.agent.get("HostConfig") or {}
 
@@ -206,9 +206,8 @@ def _no_command(image: Image, settings: RunSettings, trial: TrialPlan) -> str:
 
 async def _try_options(engine: Engine, settings: RunSettings, command: Sequence[str]) -> None:
     """Have the engine check the user's options: create a container with them, do not start it, remove it."""
-    fields = settings.engine_options.agent
     body: dict[str, Any] = {"Image": settings.image_name, "Cmd": list(command) or None}
-    merge(body, {name: value for name, value in fields.items() if name != "Volumes"})
+    merge(body, {name: value for name, value in settings.engine_options.agent.items() if name != "Volumes"})
     body["HostConfig"] = {**(body.get("HostConfig") or {}), "NetworkMode": "none"}
     for name in ("Binds", "Mounts"):  # else their volumes would be made
         body["HostConfig"].pop(name, None)
@@ -231,13 +230,6 @@ def _no_program(command: Sequence[str], env: Mapping[str, str] | None) -> str:
         return f"The agent's program {program} is looked for in its own new folder: write {Path.cwd() / program}"
     path = (env or {}).get("PATH", variable("PATH"))
     return "" if shutil.which(program, path=path) else f"There is no program {program!r} in PATH: correct `command`."
-
-
-def say_all(lines: Iterable[CheckLine], say: Callable[[str], None]) -> None:
-    """Print the warnings, where no report of checks shows them."""
-    for line in lines:
-        if line.ok is None:
-            say(f"warning: {line.name}: {line.detail}")
 
 
 def check_sources(sources: Iterable[Bind]) -> tuple[list[str], list[str]]:

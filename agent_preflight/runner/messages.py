@@ -93,7 +93,9 @@ def no_credit(rows: Sequence[TrialProgress], request: RunRequest, run_id: str) -
     )
     if request.single:
         return f"{what} Add credit, then run it again."
-    return f"{what} Trials that run go on, no other is started. Add credit, then `{resume_command(request, run_id)}`."
+    return (
+        f"{what} Running trials continue; no other trial starts. Add credit, then `{resume_command(request, run_id)}`."
+    )
 
 
 def how_to_stop(request: RunRequest, run_id: str) -> str:
@@ -155,15 +157,14 @@ def farewell(request: RunRequest, finished: Finished) -> Iterator[str]:
     budget = cents_up(max([*short, *budgets])) if short and 0 not in short else ""
     more_pusd = pusd(budget or 0)
     with_more = [alias for alias in kept if begins_again(results[alias], retry_failed=True, budget_pusd=more_pusd)]
-    trials = counted(len(aliases), "trial")
+    trials, left = counted(len(aliases), "trial"), "what is left of the budget"
     if due:
-        begin, are = _listed(due, results), "is" if len(due) == 1 else "are"
-        left = f"What is left of the budget serves to go on with {begin}:"
-        yield f"{len(due)} of {trials} {are} not complete. {left}"
+        are = "is" if len(due) == 1 else "are"
+        yield f"{len(due)} of {trials} {are} not complete. To resume {_listed(due, results)} with {left}:"
     else:
         why = f", {len(short)} because the budget covers no call" if short else ""
-        what = "A higher one" if short else "What is left of the budget"
-        yield f"{len(failed)} of {trials} failed{why}. {what} serves to run again {_listed(with_more, results)}:"
+        money = "a higher budget" if short else left
+        yield f"{len(failed)} of {trials} failed{why}. To run {_listed(with_more, results)} again with {money}:"
     yield f"  {resume_command(request, run_id, retry_failed=not due, budget='' if due else budget)}"
     if due and failed:
         more = (", " if request.origin is None else " ").join(_more(request, retry_failed=True, budget=budget))

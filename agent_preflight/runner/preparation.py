@@ -17,7 +17,7 @@ from agent_preflight.docker.sandbox import DockerSandbox
 from agent_preflight.engine.client import Engine, Image
 from agent_preflight.options.settings import RunSettings
 from agent_preflight.runner.loop import StopSignal, in_thread, run_until
-from agent_preflight.runner.machine_check import MachineReport, make_folders, say_all
+from agent_preflight.runner.machine_check import MachineReport, make_folders
 from agent_preflight.runs.choice import named_run
 from agent_preflight.runs.folder import RunFolder, open_named, open_new, open_resumed, open_single
 from agent_preflight.runs.plan import TrialPlan, default_run_id, network_access, plan_trials
@@ -45,10 +45,10 @@ def trials_of(request: RunRequest, run_id: str) -> tuple[TrialPlan, ...]:
 
 
 async def sweep_for(request: RunRequest, aliases: Sequence[str], engine: Engine | None) -> None:
-    """Remove the leftovers of dead runs. Of the run that is to go on, end its agents and its proxy first.
+    """Remove the leftovers of dead runs. Of a run that is resumed, end the agents and the proxy first.
 
     Raises:
-        ConfigError: Something of the run that is to go on is still there.
+        ConfigError: Something of the run that is resumed is still there.
     """
     settings, run_dir = request.settings, request.runs_dir.absolute() / str(request.settings.run_id)
     if settings.resume:
@@ -64,7 +64,7 @@ def open_folder(request: RunRequest, run_id: str, aliases: Sequence[str]) -> Run
     """Open the run's folder.
 
     Raises:
-        ConfigError: It cannot be made, or it is taken.
+        ConfigError: It cannot be made, or another run uses it.
     """
     runs_dir = request.runs_dir.absolute()
     try:
@@ -98,8 +98,8 @@ async def check_all(request: RunRequest, stop: StopSignal, report: MachineReport
         await run_until(asyncio.ensure_future(checks), stop.hurry)  # at their end they delete their test keys
     if report.problems:
         raise ConfigError("\n".join(report.problems))
-    if request.preflight is None:
-        say_all(report.lines, request.say)
+    for line in report.lines if request.preflight is None else ():  # else the checks have printed them
+        request.say(f"warning: {line.name}: {line.detail}")
     if not stop.ending.is_set():
         make_folders(report.missing, request.say)
 

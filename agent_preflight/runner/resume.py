@@ -55,11 +55,11 @@ class PreviousRun:
 
     def continued(self, document: dict[str, Any]) -> dict[str, Any]:
         """Return plan.json for the trials that begin; for a resumed run, with the times of its begin and resumes."""
-        due = [trial for trial in document["trials"] if trial["alias"] not in self.kept]
-        if not self.plan:
-            return {**document, "trials": due}
-        times = [*self.plan.get("resumed_at", ()), document["created_at"]]
-        return {**document, "created_at": self.plan.get("created_at"), "resumed_at": times, "trials": due}
+        due = {**document, "trials": [trial for trial in document["trials"] if trial["alias"] not in self.kept]}
+        if self.plan:
+            due["resumed_at"] = [*self.plan.get("resumed_at", ()), due["created_at"]]
+            due["created_at"] = self.plan.get("created_at")
+        return due
 
     def progress(self, trial: TrialPlan) -> TrialProgress:
         """Return a trial's progress at the start of the run."""
@@ -107,15 +107,15 @@ def read_previous_run(run_dir: Path, wanted: Mapping[str, Any], *, retry_failed:
     """
     plan = read_json_object(run_dir, "plan.json")
     if plan is None:
-        raise ConfigError(f"The run {run_dir.name} has no plan, so nothing of it can go on: start a new one.")
+        raise ConfigError(f"The run {run_dir.name} has no plan, so it cannot be resumed: start a new run.")
     plan["mounts"] = list(map(absolute_mount, as_list(plan.get("mounts"))))  # older plans have relative sources
     budgets = {alias: _amount_pusd(trial.get("budget_usd")) for alias, trial in by_alias(wanted).items()}
     kept = kept_results(run_dir, budgets, retry_failed=retry_failed)
     if differences := plan_differences(_with_budgets(plan, wanted, kept), wanted):
         lines = "".join(f"\n  {line}" for line in differences)
         raise ConfigError(
-            f"The plan has changed since the run {run_dir.name} began, so it cannot go on:{lines}\n"
-            "Give what it was given then (only a budget may be higher), or start a new run."
+            f"The plan has changed since the run {run_dir.name} began, so it cannot be resumed:{lines}\n"
+            "Use the options of its start (only a budget may be higher), or start a new run."
         )
     return PreviousRun(plan, kept, _accounts(run_dir, [alias for alias in budgets if alias not in kept]))
 

@@ -44,7 +44,7 @@ class RunContext:
     """What all trials of a run use.
 
     Attributes:
-        request: What the caller asked for.
+        request: What is to be done.
         run_id: The run's name.
         folder: Its folder, locked.
         stop: How a person ends it early.
@@ -88,7 +88,7 @@ class RunningTrial:
         self.folder: Path = run.folder.make_trial_dir(plan.alias)
         self.state = TrialState.PLANNED
         self.events = TrialLogs(self.folder)
-        self.watch = Watch(f"trial {plan.alias}", policy, run.settings.on_event, lambda: self.progress, self.say)
+        self.watch = Watch(policy, run.settings.on_event, lambda: self.progress, self.say)
         self.output = AgentStreams(self.events, self.watch.event, self._agent_end)
         self.tasks = Tasks()
         self.readers: list[asyncio.Task[None]] = []
@@ -179,7 +179,7 @@ class RunningTrial:
     def tick(self) -> None:
         """Check the gate, and let the policy judge; called each second and at each event."""
         is_missing = self.absence.is_too_long(self.balance.gate, now_s())
-        if self.state is TrialState.RUNNING and (is_missing or self.balance.gate == "lost"):
+        if self.balance.gate == "lost" or (is_missing and self.state is TrialState.RUNNING):
             self.end(GATE_LOST)
         self.watch.look()
 

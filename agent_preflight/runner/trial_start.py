@@ -17,10 +17,10 @@ from preflight_proxy.core.refusals.refusals import Code
 
 
 class TrialSlots:
-    """Limits how many trials of a run go on at once. They start in their order; a stopped trial does not wait.
+    """Limits how many trials run at once. They start in their order; a stopped trial does not wait.
 
     Args:
-        workers: How many trials go on at once, at least 1.
+        workers: How many trials run at once, at least 1.
     """
 
     def __init__(self, workers: int) -> None:

@@ -32,7 +32,6 @@ class Watch:
     """Passes a trial's events to `on_event` and to its policy, until one of them ends the trial.
 
     Args:
-        name: The thread's.
         policy: The trial's own.
         on_event: The user's function, or None.
         progress: Returns the trial's figures now; called in the thread.
@@ -46,13 +45,11 @@ class Watch:
 
     def __init__(
         self,
-        name: str,
         policy: EjectPolicy,
         on_event: Callable[[Event], object] | None,
         progress: Callable[[], TrialProgress],
         log: Callable[[str], None],
     ) -> None:
-        self._name = name
         self._policy = policy
         self._on_event = on_event
         self._progress = progress
@@ -88,9 +85,9 @@ class Watch:
         self._closed = True
         self._waiting.put(None)
 
-    async def run(self) -> EndReason | None:
+    async def run(self, thread_name: str) -> EndReason | None:
         """Pass on events until user code ends the trial, or until `close`. Returns the reason, if any."""
-        return await in_thread(self._work, self._name)
+        return await in_thread(self._work, thread_name)
 
     def _work(self) -> EndReason | None:
         """In the thread: pass on each event and judge after it. After `close`, no more is judged."""

@@ -379,7 +379,7 @@ def test_a_failed_run_goes_on_in_another_directory_with_nothing_but_its_name(
     first = run("--run-id", "r", "-e", "C=c", "--config", "preflight.toml")
     assert first.exit_code == 1, first.output
     assert first.output.splitlines()[-3:] == [
-        "1 of 2 trials failed. What is left of the budget serves to run again nano (failed):",
+        "1 of 2 trials failed. To run nano (failed) again with what is left of the budget:",
         "  agent-preflight run --resume r --retry-failed -e C=VALUE",
         "  (values of variables that were given on the command line are not kept)",
     ]

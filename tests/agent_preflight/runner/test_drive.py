@@ -30,9 +30,9 @@ def test_an_agent_gets_the_prompt_a_token_and_the_budget_but_no_real_key(trials:
         prompt = json.loads(sys.stdin.readline())
         say("seen", prompt=prompt, env=dict(os.environ), budget=open(os.environ["PREFLIGHT_BUDGET_FILE"]).read())
     """
-    seen: list[dict[str, Any]] = []
-    only(trials, source, initial_prompt="do\nit", env={"MINE": "1"}, on_event=seen.append)
-    (event,) = seen
+    events: list[dict[str, Any]] = []
+    only(trials, source, initial_prompt="do\nit", env={"MINE": "1"}, on_event=events.append)
+    (event,) = events
     assert event["prompt"] == {"id": "init", "type": "prompt", "message": "do\nit"}
     assert event["env"]["OPENROUTER_API_KEY"].startswith("pf-")
     assert event["env"]["MINE"] == "1"

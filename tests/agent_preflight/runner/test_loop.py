@@ -30,32 +30,32 @@ def test_an_exception_of_the_coroutine_is_raised() -> None:
 
 @pytest.mark.usefixtures("usual_signals")
 def test_the_first_ctrl_c_ends_the_run_and_the_second_hurries() -> None:
-    seen: list[str] = []
+    steps: list[str] = []
 
     async def work(stop: StopSignal) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         await stop.ending.wait()
-        seen.append(f"ending, hurry {stop.hurry.is_set()}")
+        steps.append(f"ending, hurry {stop.hurry.is_set()}")
         os.kill(os.getpid(), signal.SIGINT)
         await stop.hurry.wait()
-        seen.append("hurry")
+        steps.append("hurry")
 
     with pytest.raises(KeyboardInterrupt):
         run_blocking(work)
-    assert seen == ["ending, hurry False", "hurry"]
+    assert steps == ["ending, hurry False", "hurry"]
 
 
 def test_the_first_request_is_reported_once_also_to_a_late_listener() -> None:
-    told: list[str] = []
+    calls: list[str] = []
 
     async def work(stop: StopSignal) -> None:
-        stop.on_first(lambda: told.append("listened before"))
+        stop.on_first(lambda: calls.append("listened before"))
         stop.press_here()
         stop.press_here()
-        stop.on_first(lambda: told.append("listened after"))
+        stop.on_first(lambda: calls.append("listened after"))
 
     run_blocking(work)
-    assert told == ["listened before", "listened after"]
+    assert calls == ["listened before", "listened after"]
 
 
 def test_an_exception_of_the_listener_does_not_prevent_the_end() -> None:
@@ -80,21 +80,21 @@ def test_a_stop_can_be_requested_from_any_thread() -> None:
 
 
 async def test_cancelling_the_caller_ends_the_run_in_order_first() -> None:
-    seen: list[str] = []
+    steps: list[str] = []
 
     async def work(stop: StopSignal) -> None:
-        seen.append("began")
+        steps.append("began")
         await stop.ending.wait()
         await asyncio.sleep(0)
-        seen.append("ended in order")
+        steps.append("ended in order")
 
     caller = asyncio.ensure_future(run_cancellable(work))
-    while not seen:
+    while not steps:
         await asyncio.sleep(0)
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
-    assert seen == ["began", "ended in order"]
+    assert steps == ["began", "ended in order"]
 
 
 async def test_a_task_runs_to_its_end_or_until_the_event() -> None:

@@ -36,11 +36,11 @@ def result(status: str, ended_by: str = "agent", **extra: Any) -> RunResult:
 
 def lines(run_dir: Path, *results: RunResult, request: RunRequest = REQUEST) -> list[str]:
     """Return what is said of results, which are those of a, b and c unless they have names."""
-    named = [
+    own_results = [
         replace(each, alias=each.alias or alias)
         for each, (_, alias) in zip(results, request.settings.pairs, strict=False)
     ]
-    return list(farewell(request, Finished(run_dir, named)))
+    return list(farewell(request, Finished(run_dir, own_results)))
 
 
 DONE, FAILED, CUT = result("done"), result("failed"), result("interrupted", "interrupted")
@@ -59,7 +59,7 @@ def test_an_unverified_clean_up_of_a_complete_run_is_reported(run_dir: Path) -> 
 
 def test_interrupted_and_unstarted_trials_resume_with_one_command(run_dir: Path) -> None:
     assert lines(run_dir, DONE, CUT) == [
-        "2 of 3 trials are not complete. What is left of the budget serves to go on with b (interrupted), c (not started):",
+        "2 of 3 trials are not complete. To resume b (interrupted), c (not started) with what is left of the budget:",
         "  agent-preflight run --resume r",
     ]
     assert lines(run_dir, DONE, DONE, CUT)[0].startswith("1 of 3 trials is not complete.")
@@ -67,7 +67,7 @@ def test_interrupted_and_unstarted_trials_resume_with_one_command(run_dir: Path)
 
 def test_failed_trials_run_again_only_with_an_option(run_dir: Path) -> None:
     assert lines(run_dir, DONE, FAILED, FAILED) == [
-        "2 of 3 trials failed. What is left of the budget serves to run again b (failed), c (failed):",
+        "2 of 3 trials failed. To run b (failed), c (failed) again with what is left of the budget:",
         "  agent-preflight run --resume r --retry-failed",
     ]
     assert lines(run_dir, FAILED, CUT, DONE)[1:] == [
@@ -87,15 +87,15 @@ SMALL = replace(REQUEST, settings=replace(SETTINGS, budget_usd=Decimal("0.004"))
 
 def test_a_budget_that_covers_no_call_is_reported_with_a_sufficient_one(run_dir: Path) -> None:
     assert lines(run_dir, DONE, DONE, short("0.0141"), request=SMALL) == [
-        "1 of 3 trials failed, 1 because the budget covers no call. A higher one serves to run again c (failed):",
+        "1 of 3 trials failed, 1 because the budget covers no call. To run c (failed) again with a higher budget:",
         "  agent-preflight run --resume r --retry-failed --budget 0.02",
     ]
     assert lines(run_dir, CUT, DONE, short("0.0141"), request=SMALL)[1:] == [
         "  agent-preflight run --resume r",
         "  (--retry-failed --budget 0.02 runs again c (failed) too)",
     ]
-    told = lines(run_dir, DONE, DONE, short("0.0141"), request=replace(SMALL, origin=None))
-    assert told[1] == "  run_multi(..., run_id='r', resume=True, retry_failed=True, budget_usd=0.02)"
+    message = lines(run_dir, DONE, DONE, short("0.0141"), request=replace(SMALL, origin=None))
+    assert message[1] == "  run_multi(..., run_id='r', resume=True, retry_failed=True, budget_usd=0.02)"
 
 
 def test_an_unknown_sufficient_budget_is_not_named(run_dir: Path) -> None:
@@ -109,8 +109,8 @@ def test_the_named_budget_is_not_below_that_of_a_trial_that_begins_again(run_dir
     budgets = {"a": Decimal("0.004"), "b": Decimal("0.505"), "c": Decimal(9)}
     request = replace(REQUEST, settings=replace(SETTINGS, budget_usd=budgets))
     done = result_of_summary({"alias": "c", "budget_usd": 9.0, "preflight": {"status": "done", "ended_by": "agent"}})
-    told = lines(run_dir, done, short("0.0141", alias="a"), request=request)  # b never began
-    assert told[2] == "  (--retry-failed --budget 0.51 runs again a (failed) too)"
+    message = lines(run_dir, done, short("0.0141", alias="a"), request=request)  # b never began
+    assert message[2] == "  (--retry-failed --budget 0.51 runs again a (failed) too)"
 
 
 def spent(limit: str, status: str = "spent") -> RunResult:
@@ -120,14 +120,14 @@ def spent(limit: str, status: str = "spent") -> RunResult:
 
 
 def test_spent_trials_that_begin_again_with_the_named_budget_are_listed(run_dir: Path) -> None:
-    told = lines(run_dir, short("0.0141"), spent("0.019"), spent("0.02"), request=SMALL)
-    assert told == [
-        "1 of 3 trials failed, 1 because the budget covers no call. A higher one serves to run again a (failed), b (spent):",
+    message = lines(run_dir, short("0.0141"), spent("0.019"), spent("0.02"), request=SMALL)
+    assert message == [
+        "1 of 3 trials failed, 1 because the budget covers no call. To run a (failed), b (spent) again with a higher budget:",
         "  agent-preflight run --resume r --retry-failed --budget 0.02",
     ]
-    told = lines(run_dir, short("0.0141"), spent("0.019", "ejected"), CUT, request=SMALL)
-    assert told == [
-        "1 of 3 trials is not complete. What is left of the budget serves to go on with c (interrupted):",
+    message = lines(run_dir, short("0.0141"), spent("0.019", "ejected"), CUT, request=SMALL)
+    assert message == [
+        "1 of 3 trials is not complete. To resume c (interrupted) with what is left of the budget:",
         "  agent-preflight run --resume r",
         "  (--retry-failed --budget 0.02 runs again a (failed), b (ejected) too)",
     ]
@@ -159,8 +159,8 @@ def test_a_script_is_shown_a_python_call(run_dir: Path) -> None:
 
 def test_variables_whose_values_are_not_kept_are_named(run_dir: Path) -> None:
     origin = Origin(env_from={"TASK": "option", "HF_TOKEN": "environment", "A": "option"})
-    told = lines(run_dir, CUT, DONE, DONE, request=replace(REQUEST, origin=origin))
-    assert told[1:] == [
+    message = lines(run_dir, CUT, DONE, DONE, request=replace(REQUEST, origin=origin))
+    assert message[1:] == [
         "  agent-preflight run --resume r -e A=VALUE -e TASK=VALUE",
         "  (values of variables that were given on the command line are not kept)",
     ]
@@ -201,14 +201,14 @@ def request(tmp_path: Path, **changes: Any) -> RunRequest:
 
 
 def test_the_start_of_a_run_names_its_folder_and_commands(tmp_path: Path) -> None:
-    said: list[str] = []
+    output: list[str] = []
     services = {"los": "127.0.0.1:3000"}
-    announce(request(tmp_path, log_fn=said.append, network="host", services=services), tmp_path, "r", [TRIAL])
-    announce(replace(request(tmp_path, log_fn=said.append), single=True), tmp_path, "r", [TRIAL])
-    assert said[0] == f"Starting 1 trial in {tmp_path}"
-    assert any("services have no effect without containers" in line for line in said)
-    assert said[-2].endswith(f"status r --runs-dir {tmp_path / 'runs'}")
-    assert said[-1].endswith(f"Ctrl-C, or agent-preflight stop r --runs-dir {tmp_path / 'runs'}")
+    announce(request(tmp_path, log_fn=output.append, network="host", services=services), tmp_path, "r", [TRIAL])
+    announce(replace(request(tmp_path, log_fn=output.append), single=True), tmp_path, "r", [TRIAL])
+    assert output[0] == f"Starting 1 trial in {tmp_path}"
+    assert any("services have no effect without containers" in line for line in output)
+    assert output[-2].endswith(f"status r --runs-dir {tmp_path / 'runs'}")
+    assert output[-1].endswith(f"Ctrl-C, or agent-preflight stop r --runs-dir {tmp_path / 'runs'}")
 
 
 @pytest.mark.parametrize("single", [False, True])
@@ -218,34 +218,36 @@ def test_the_start_of_a_run_names_its_folder_and_commands(tmp_path: Path) -> Non
 def test_an_open_network_is_one_line_that_says_how_to_seal_it(
     tmp_path: Path, network: str, reached: str, single: bool
 ) -> None:
-    said: list[str] = []
-    asked = request(tmp_path, log_fn=said.append, sandbox="docker", image_name="i", network=network, single=single)
-    announce(asked, tmp_path, "r", [TRIAL])
-    (told,) = [line for line in said if line.startswith("  network: ")]
-    assert told.startswith(
+    output: list[str] = []
+    run_request = request(
+        tmp_path, log_fn=output.append, sandbox="docker", image_name="i", network=network, single=single
+    )
+    announce(run_request, tmp_path, "r", [TRIAL])
+    (message,) = [line for line in output if line.startswith("  network: ")]
+    assert message.startswith(
         f"  network: {network}; agents reach {reached}. The budget holds, because no real key is in the"
     )
-    assert told.endswith(': network="sealed"')
-    assert single is (len(said) == 1)
+    assert message.endswith(': network="sealed"')
+    assert single is (len(output) == 1)
 
 
 @pytest.mark.parametrize(("sandbox", "network"), [("docker", "sealed"), ("process", "host")])
 def test_a_sealed_trial_and_a_process_get_no_line_about_sealing(
     tmp_path: Path, sandbox: SandboxKind, network: str
 ) -> None:
-    said: list[str] = []
-    asked = request(tmp_path, log_fn=said.append, sandbox=sandbox, image_name="i", network=network)
-    announce(asked, tmp_path, "r", [TRIAL])
-    announce(replace(asked, single=True), tmp_path, "r", [TRIAL])
-    told = [line for line in said if line.startswith("  network: ")]
-    assert told == [f"  network: {network}; budgets hold whatever the agents do"]
+    output: list[str] = []
+    run_request = request(tmp_path, log_fn=output.append, sandbox=sandbox, image_name="i", network=network)
+    announce(run_request, tmp_path, "r", [TRIAL])
+    announce(replace(run_request, single=True), tmp_path, "r", [TRIAL])
+    message = [line for line in output if line.startswith("  network: ")]
+    assert message == [f"  network: {network}; budgets hold whatever the agents do"]
 
 
 def test_a_resumed_run_names_the_trials_that_begin_with_their_budgets(tmp_path: Path) -> None:
-    said: list[str] = []
-    asked = request(tmp_path, log_fn=said.append, run_id="r")
+    output: list[str] = []
+    run_request = request(tmp_path, log_fn=output.append, run_id="r")
     due = [TRIAL, replace(TRIAL, alias="b", prior=PriorAttempt(CENT * 3 // 10, CENT))]
-    announce(replace(asked, settings=replace(asked.settings, resume=True)), tmp_path, "r", due)
-    assert said[1] == "  these begin: a (budget $0.01), b (budget $0.01, $0.003 of it spent)"
-    announce(asked, tmp_path, "r", due)
-    assert sum("(budget" in line for line in said) == 1
+    announce(replace(run_request, settings=replace(run_request.settings, resume=True)), tmp_path, "r", due)
+    assert output[1] == "  these begin: a (budget $0.01), b (budget $0.01, $0.003 of it spent)"
+    announce(run_request, tmp_path, "r", due)
+    assert sum("(budget" in line for line in output) == 1

@@ -15,7 +15,7 @@ from agent_preflight.runner.output import ERROR_CHARS_MAX, AgentEnd, AgentStream
 from tests.support.cases import each
 
 
-class Heard:
+class Reader:
     """An output with what it told."""
 
     def __init__(self, folder: Path) -> None:
@@ -27,8 +27,8 @@ class Heard:
     def _event(self, event: dict[str, Any], weight_bytes: int) -> None:
         self.events.append(event)
 
-    def _end(self, said: bool) -> None:
-        self.ends += said
+    def _end(self, is_done: bool) -> None:
+        self.ends += is_done
 
     async def read(self, *chunks: bytes) -> None:
         stream = asyncio.StreamReader()
@@ -39,10 +39,10 @@ class Heard:
 
 
 @pytest.fixture
-def heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Heard]:
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     monkeypatch.setattr(output, "EVENTS_BYTES_MAX", 150)
     monkeypatch.setattr(output, "STDERR_BYTES_MAX", 5)
-    made = Heard(tmp_path)
+    made = Reader(tmp_path)
     yield made
     made.logger.close()
 
@@ -51,19 +51,19 @@ def line(**fields: object) -> bytes:
     return json.dumps(fields).encode() + b"\n"
 
 
-async def test_several_lines_in_one_chunk_are_several_events(heard: Heard) -> None:
-    await heard.read(line(type="tool_execution_start", toolName="x") + line(type="agent_end", status="done"))
-    assert [event["type"] for event in heard.events] == ["tool_execution_start", "agent_end"]
-    assert (heard.output.tool_calls, heard.output.events_count, heard.ends) == (1, 2, 1)
-    assert heard.output.end_status == "done"
+async def test_several_lines_in_one_chunk_are_several_events(reader: Reader) -> None:
+    await reader.read(line(type="tool_execution_start", toolName="x") + line(type="agent_end", status="done"))
+    assert [event["type"] for event in reader.events] == ["tool_execution_start", "agent_end"]
+    assert (reader.output.tool_calls, reader.output.events_count, reader.ends) == (1, 2, 1)
+    assert reader.output.end_status == "done"
 
 
-async def test_every_event_of_an_agent_has_the_source_agent(heard: Heard, tmp_path: Path) -> None:
+async def test_every_event_of_an_agent_has_the_source_agent(reader: Reader, tmp_path: Path) -> None:
     """Also what is told of it besides, which is no more than its own word."""
     step = b"mini-swe-agent (step 1, $0.01):"
     forged = [line(type="preflight_ending", source="preflight"), b'{"source": "preflight"}\n', step]
-    await heard.read(*forged)
-    seen = [(event["type"], event["source"], event.get("agent_source")) for event in heard.events]
+    await reader.read(*forged)
+    seen = [(event["type"], event["source"], event.get("agent_source")) for event in reader.events]
     assert seen == [
         ("preflight_ending", "agent", "preflight"),
         ("raw", "agent", "preflight"),
@@ -73,51 +73,51 @@ async def test_every_event_of_an_agent_has_the_source_agent(heard: Heard, tmp_pa
     assert {record["source"] for record in EventLogger.read(tmp_path / "events.jsonl")} == {"agent"}
 
 
-async def test_output_that_is_not_an_event_becomes_a_raw_event(heard: Heard) -> None:
-    await heard.read(b"[1]\n3\n\xff\xfe\nplain", b" text")
-    assert [event["type"] for event in heard.events] == ["raw"] * 4
-    assert heard.events[-1]["data"] == "plain text"
+async def test_output_that_is_not_an_event_becomes_a_raw_event(reader: Reader) -> None:
+    await reader.read(b"[1]\n3\n\xff\xfe\nplain", b" text")
+    assert [event["type"] for event in reader.events] == ["raw"] * 4
+    assert reader.events[-1]["data"] == "plain text"
 
 
-async def test_an_agents_usage_is_kept_as_its_claim(heard: Heard) -> None:
-    await heard.read(line(type="x", usage={"prompt_tokens": 10, "cache_read_input_tokens": 4}))
-    assert (heard.output.claims.total_prompt_tokens, heard.output.claims.cached_tokens) == (10, 4)
+async def test_an_agents_usage_is_kept_as_its_claim(reader: Reader) -> None:
+    await reader.read(line(type="x", usage={"prompt_tokens": 10, "cache_read_input_tokens": 4}))
+    assert (reader.output.claims.total_prompt_tokens, reader.output.claims.cached_tokens) == (10, 4)
 
 
-async def test_events_of_a_known_agent_are_translated(heard: Heard) -> None:
+async def test_events_of_a_known_agent_are_translated(reader: Reader) -> None:
     """Its usage counts once, though the agent's own event has it too."""
     started = {"type": "item.started", "item": {"id": "i", "type": "command_execution", "command": "ls"}}
     done = {"type": "turn.completed", "usage": {"input_tokens": 100, "cached_input_tokens": 40, "output_tokens": 5}}
-    await heard.read(*(json.dumps(event).encode() + b"\n" for event in (started, done)))
-    types = [event["type"] for event in heard.events]
+    await reader.read(*(json.dumps(event).encode() + b"\n" for event in (started, done)))
+    types = [event["type"] for event in reader.events]
     assert types[:2] == ["item.started", "tool_execution_start"]
     assert "usage_claim" in types
-    assert heard.output.tool_calls == 1
-    assert heard.output.claims.total_prompt_tokens == 100
-    assert heard.output.claims.request_count == 1
+    assert reader.output.tool_calls == 1
+    assert reader.output.claims.total_prompt_tokens == 100
+    assert reader.output.claims.request_count == 1
 
 
-async def test_events_after_the_limit_are_counted_but_not_written(heard: Heard, tmp_path: Path) -> None:
-    await heard.read(*[line(type="a", n=n) for n in range(5)])
-    assert len(heard.events) == 5
-    assert heard.output.caps_hit == {"events_bytes": 3}
+async def test_events_after_the_limit_are_counted_but_not_written(reader: Reader, tmp_path: Path) -> None:
+    await reader.read(*[line(type="a", n=n) for n in range(5)])
+    assert len(reader.events) == 5
+    assert reader.output.caps_hit == {"events_bytes": 3}
     assert len(EventLogger.read(tmp_path / "events.jsonl")) == 2
 
 
-async def test_stderr_is_written_to_a_private_file_up_to_its_limit(heard: Heard, tmp_path: Path) -> None:
+async def test_stderr_is_written_to_a_private_file_up_to_its_limit(reader: Reader, tmp_path: Path) -> None:
     stream = asyncio.StreamReader()
     stream.feed_data(b"abc")
     stream.feed_data(b"defgh")
     stream.feed_eof()
     path = tmp_path / "stderr.log"
-    await heard.output.read_stderr(stream, path)
+    await reader.output.read_stderr(stream, path)
     assert path.read_bytes() == b"abcde"
     assert path.stat().st_mode & 0o777 == 0o600
-    assert heard.output.caps_hit == {"stderr_bytes": 1}
+    assert reader.output.caps_hit == {"stderr_bytes": 1}
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("stderr", "words"),
     [
         (b"", ""),
         (b"one\n\x1b[31mno   config\tfound\x1b[0m\n \n", "no config found"),
@@ -126,31 +126,31 @@ async def test_stderr_is_written_to_a_private_file_up_to_its_limit(heard: Heard,
     ],
 )
 async def test_the_last_words_are_the_last_line_of_stderr(
-    heard: Heard, tmp_path: Path, said: bytes, words: str
+    reader: Reader, tmp_path: Path, stderr: bytes, words: str
 ) -> None:
     stream = asyncio.StreamReader()
-    stream.feed_data(said)
+    stream.feed_data(stderr)
     stream.feed_eof()
-    await heard.output.read_stderr(stream, tmp_path / "stderr.log")
-    assert heard.output.last_words == words
+    await reader.output.read_stderr(stream, tmp_path / "stderr.log")
+    assert reader.output.last_words == words
 
 
-async def test_the_limit_counts_written_bytes(heard: Heard, tmp_path: Path) -> None:
-    await heard.read(b"x\n" * 1000)
-    assert heard.output.events_count == 1000
+async def test_the_limit_counts_written_bytes(reader: Reader, tmp_path: Path) -> None:
+    await reader.read(b"x\n" * 1000)
+    assert reader.output.events_count == 1000
     assert (tmp_path / "events.jsonl").stat().st_size < 300
 
 
-async def test_a_flood_of_lines_does_not_block_the_loop(heard: Heard) -> None:
+async def test_a_flood_of_lines_does_not_block_the_loop(reader: Reader) -> None:
     turns = 0
 
     async def other() -> None:
         nonlocal turns
-        while heard.output.events_count < 2000:
+        while reader.output.events_count < 2000:
             turns += 1
             await asyncio.sleep(0)
 
-    await asyncio.gather(heard.read(b"x\n" * 2000), other())
+    await asyncio.gather(reader.read(b"x\n" * 2000), other())
     assert turns >= 15
 
 
@@ -191,7 +191,7 @@ def after(*events: dict[str, Any]) -> AgentEnd:
 
 
 @each(
-    "events, said",
+    "events, is_done",
     [
         ([], False),
         ([STARTS], False),
@@ -209,8 +209,8 @@ def after(*events: dict[str, Any]) -> AgentEnd:
         ([{**END, "willRetry": True}, RETRIES, STARTS, END], True),
     ],
 )
-def test_an_agent_is_done_until_it_continues(events: list[dict[str, Any]], said: bool) -> None:
-    assert after(*events).is_done is said
+def test_an_agent_is_done_until_it_continues(events: list[dict[str, Any]], is_done: bool) -> None:
+    assert after(*events).is_done is is_done
 
 
 @each("event", [RETRIES, STARTS, COMPACTS, COMPACTED, {**END, "willRetry": True}])

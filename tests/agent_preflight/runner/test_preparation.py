@@ -54,8 +54,8 @@ def request(tmp_path: Path, **changes: Any) -> RunRequest:
     return RunRequest(settings=read_settings({"runs_dir": tmp_path / "runs", **settings}), **own)
 
 
-def opened(asked: RunRequest) -> RunFolder:
-    return open_folder(asked, run_id_of(asked), [alias for _, alias in asked.settings.pairs])
+def opened(run_request: RunRequest) -> RunFolder:
+    return open_folder(run_request, run_id_of(run_request), [alias for _, alias in run_request.settings.pairs])
 
 
 @pytest.mark.parametrize(
@@ -69,10 +69,10 @@ def test_a_wrong_request_makes_no_folder(tmp_path: Path, changes: dict[str, Any]
 
 
 def test_each_kind_of_run_gets_its_folder(tmp_path: Path) -> None:
-    with ExitStack() as held:
+    with ExitStack() as folders:
         suggested = request(tmp_path, suggested_id="s")
         paths = [
-            held.enter_context(opened(each)).path.relative_to(tmp_path)
+            folders.enter_context(opened(each)).path.relative_to(tmp_path)
             for each in (suggested, suggested, request(tmp_path, run_id="n"), request(tmp_path, single=True))
         ]
     assert [str(path) for path in paths] == ["runs/s", "runs/s-2", "runs/n", "runs/a"]
@@ -83,11 +83,11 @@ def test_each_kind_of_run_gets_its_folder(tmp_path: Path) -> None:
 
 
 def test_the_error_for_a_used_run_id_says_how_to_resume(tmp_path: Path) -> None:
-    asked = request(tmp_path, run_id="n")
+    run_request = request(tmp_path, run_id="n")
     (tmp_path / "runs" / "n" / "a").mkdir(parents=True)
-    for each, told in ((asked, "resume=True"), (replace(asked, origin=Origin()), "--resume n")):
-        with pytest.raises(ConfigError, match=rf"go on with it \({told}\), or choose another"):
-            opened(each)
+    for own_request, option in ((run_request, "resume=True"), (replace(run_request, origin=Origin()), "--resume n")):
+        with pytest.raises(ConfigError, match=rf"go on with it \({option}\), or choose another"):
+            opened(own_request)
 
 
 def test_every_plan_has_its_own_key_name(tmp_path: Path) -> None:
@@ -103,6 +103,21 @@ async def test_an_exception_of_a_check_ends_the_run() -> None:
         await check_all(RunRequest(settings=SETTINGS, preflight=fail), StopSignal(), MachineReport())
 
 
+async def test_warnings_are_printed_if_the_checks_are_left_out() -> None:
+    lines: list[str] = []
+    report = MachineReport()
+    report.warn("Mounts", "data is new")
+    await check_all(RunRequest(settings=replace(SETTINGS, log_fn=lines.append)), StopSignal(), report)
+    assert lines == ["warning: Mounts: data is new"]
+
+
+async def test_a_problem_of_this_machine_is_an_error_if_the_checks_are_left_out() -> None:
+    report = MachineReport()
+    report.fail("Mounts", "no such folder", "two mounts")
+    with pytest.raises(ConfigError, match="no such folder\ntwo mounts"):
+        await check_all(RunRequest(settings=SETTINGS), StopSignal(), report)
+
+
 async def test_a_person_in_a_hurry_does_not_wait_for_checks() -> None:
     stop, release, begun = StopSignal(), threading.Event(), threading.Event()
 
@@ -110,8 +125,8 @@ async def test_a_person_in_a_hurry_does_not_wait_for_checks() -> None:
         begun.set()
         release.wait(60)
 
-    asked = RunRequest(settings=SETTINGS, preflight=slow)
-    checking = asyncio.ensure_future(check_all(asked, stop, MachineReport()))
+    run_request = RunRequest(settings=SETTINGS, preflight=slow)
+    checking = asyncio.ensure_future(check_all(run_request, stop, MachineReport()))
     await asyncio.to_thread(begun.wait, 60)
     stop.hurry.set()
     await checking
@@ -123,8 +138,8 @@ SETTINGS = RunSettings(image_name="me/agent", network="sealed", gate="shared")
 
 
 async def test_processes_need_no_preparation(tmp_path: Path) -> None:
-    asked = RunRequest(settings=RunSettings(sandbox="process"))
-    assert await prepare_sandboxes(None, asked, tmp_path, tmp_path) == SandboxSetup(ProcessSandbox)
+    run_request = RunRequest(settings=RunSettings(sandbox="process"))
+    assert await prepare_sandboxes(None, run_request, tmp_path, tmp_path) == SandboxSetup(ProcessSandbox)
 
 
 @pytest.fixture
@@ -136,8 +151,8 @@ def docker(docker_host: ScriptedEngine) -> ScriptedEngine:
 
 async def prepared(docker: ScriptedEngine, settings: RunSettings, run_dir: Path) -> SandboxSetup:
     async with Engine.open(docker.url) as engine:
-        asked = RunRequest(settings=settings, gate_base="me/base")
-        return await prepare_sandboxes(engine, asked, run_dir, run_dir)
+        run_request = RunRequest(settings=settings, gate_base="me/base")
+        return await prepare_sandboxes(engine, run_request, run_dir, run_dir)
 
 
 def built(docker: ScriptedEngine) -> int:
@@ -157,8 +172,8 @@ async def test_the_gates_image_is_built_once_on_the_base_that_is_named(docker: S
 @pytest.mark.wire
 async def test_each_trial_gets_a_container_with_a_gate(docker: ScriptedEngine, tmp_path: Path) -> None:
     async with Engine.open(docker.url) as engine:
-        asked = RunRequest(settings=SETTINGS, gate_base="me/base")
-        found = await prepare_sandboxes(engine, asked, tmp_path, tmp_path)
+        run_request = RunRequest(settings=SETTINGS, gate_base="me/base")
+        setup = await prepare_sandboxes(engine, run_request, tmp_path, tmp_path)
         (tmp_path / "budget").mkdir()
         spec = AgentSpec(
             run_id="r",
@@ -173,12 +188,12 @@ async def test_each_trial_gets_a_container_with_a_gate(docker: ScriptedEngine, t
             gate_socket=None,
             portal=ForwarderTarget("192.0.2.1", 9, Secret("p" * 43)),
         )
-        sandbox = found.make_sandbox(spec)
+        sandbox = setup.make_sandbox(spec)
         assert isinstance(sandbox, DockerSandbox)
         await sandbox.create()
         names = {container.name.rpartition("-")[0]: container for container in docker.state.containers.values()}
         assert list(names) == ["ap-one-r-forwarder", "ap-one-r-gate", "ap-one-r"]
-        (gate_id,) = {told["Id"] for name, told in docker.state.images.items() if "preflight-gate" in name}
+        (gate_id,) = {image["Id"] for name, image in docker.state.images.items() if "preflight-gate" in name}
         assert names["ap-one-r-gate"].image_id == gate_id
         assert set((await sandbox.close()).values()) == {"ok"}
 
@@ -272,8 +287,8 @@ def test_agents_in_sealed_containers_spend_through_the_gate_and_hold_no_real_key
 @pytest.mark.docker
 def test_an_interrupted_run_leaves_no_container_and_no_key(trials: Field, demo_image: str) -> None:
     stop = StopSignal()
-    given = options(trials, demo_image, "idle", on_event=lambda event: stop.press())
-    request = request_of({"models": [("openai/gpt-4.1-nano", "idle")], **given})
+    arguments = options(trials, demo_image, "idle", on_event=lambda event: stop.press())
+    request = request_of({"models": [("openai/gpt-4.1-nano", "idle")], **arguments})
     finished = run_blocking(lambda stop: run_field(request, stop), stop)
     assert [result.error for result in finished.results] == ["interrupted"]
     assert containers(finished.run_dir) == []
@@ -301,8 +316,8 @@ def test_a_trial_whose_output_is_lost_is_ended_with_that_error(
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="ap-") as short, EngineRelay(Path(short, "e.sock")) as relay:
         monkeypatch.setenv("DOCKER_HOST", relay.url)
-        given = options(trials, demo_image, "idle", on_event=lambda event: relay.cut())
-        (result,) = run_multi([("openai/gpt-4.1-nano", "idle")], **given)
+        arguments = options(trials, demo_image, "idle", on_event=lambda event: relay.cut())
+        (result,) = run_multi([("openai/gpt-4.1-nano", "idle")], **arguments)
         assert containers(trials.runs_dir / "r") == []
     assert result.error == OUTPUT_LOST
     assert set(result.preflight["cleanup"].values()) == {"ok"}
@@ -312,15 +327,15 @@ def test_a_trial_whose_output_is_lost_is_ended_with_that_error(
 def test_a_missing_folder_is_made_by_the_runner_and_not_by_the_engine(
     trials: Field, demo_image: str, tmp_path: Path
 ) -> None:
-    given = options(trials, BASE, "thrifty", container_args=["-c", "open('/out/answer', 'w').write('42')"])
-    given |= {"docker_args": ["--entrypoint", "python3"], "mounts": [(tmp_path / "new" / "out", "/out", "rw")]}
-    (result,) = run_multi([("openai/gpt-4.1-nano", "thrifty")], **given)
+    arguments = options(trials, BASE, "thrifty", container_args=["-c", "open('/out/answer', 'w').write('42')"])
+    arguments |= {"docker_args": ["--entrypoint", "python3"], "mounts": [(tmp_path / "new" / "out", "/out", "rw")]}
+    (result,) = run_multi([("openai/gpt-4.1-nano", "thrifty")], **arguments)
     assert (result.error, (tmp_path / "new" / "out" / "answer").read_text()) == (None, "42")
     assert (tmp_path / "new" / "out").stat().st_uid == os.geteuid()
     assert any("out was missing: an empty folder was made" in line for line in trials.said)
     for mount in (f"{tmp_path}/no:/task:ro", f"{tmp_path}/no:/task:ro,Z"):
         with pytest.raises(ConfigError, match="no does not exist"):
-            run_multi([("openai/gpt-4.1-nano", "thrifty")], **{**given, "mounts": [mount], "run_id": "s"})
+            run_multi([("openai/gpt-4.1-nano", "thrifty")], **{**arguments, "mounts": [mount], "run_id": "s"})
     assert not (tmp_path / "no").exists()
     assert not (trials.runs_dir / "s").exists()
 
@@ -331,10 +346,11 @@ def test_every_form_of_a_mount_reaches_the_agent(trials: Field, demo_image: str,
     source = tmp_path / "task.txt"
     source.write_text("do it")
     program = "print(open('/task.txt').read(), open('/named/x', 'w').write('x'))"
-    given = options(trials, BASE, "a", container_args=["-c", program], docker_args=["--entrypoint", "python3"])
+    arguments = options(trials, BASE, "a", container_args=["-c", program], docker_args=["--entrypoint", "python3"])
     try:
         (result,) = run_multi(
-            [("openai/gpt-4.1-nano", "a")], **{**given, "mounts": [f"{source}:/task.txt{mode}", "ap-test-named:/named"]}
+            [("openai/gpt-4.1-nano", "a")],
+            **{**arguments, "mounts": [f"{source}:/task.txt{mode}", "ap-test-named:/named"]},
         )
     finally:
         subprocess.run([ENGINE, "volume", "rm", "ap-test-named"], capture_output=True, check=True)

@@ -6,13 +6,13 @@ from preflight_proxy.core.refusals.outcomes import NONE_YET, bad_request
 
 
 def test_rows_keep_the_order_of_the_trials_and_each_change_is_reported() -> None:
-    told: list[tuple[str | None, str]] = []
-    progress = RunProgress(lambda before, row: told.append((before.state if before else None, row.state)))
+    calls: list[tuple[str | None, str]] = []
+    progress = RunProgress(lambda before, row: calls.append((before.state if before else None, row.state)))
     progress.put(TrialProgress("b", "m", 1))
     progress.put(TrialProgress("a", "m", 1))
     progress.update("b", state="running", started_s=2.0)
     assert [(row.alias, row.state) for row in progress.rows()] == [("b", "running"), ("a", "planned")]
-    assert told == [(None, "planned"), (None, "planned"), ("planned", "running")]
+    assert calls == [(None, "planned"), (None, "planned"), ("planned", "running")]
 
 
 def test_time_runs_from_the_agents_start_to_the_trials_end() -> None:
@@ -49,15 +49,15 @@ def test_outcomes_of_calls_that_a_killed_proxy_has_lost_stay_known() -> None:
 
 
 def test_an_alert_goes_to_the_view() -> None:
-    told: list[str] = []
-    RunProgress(on_alert=told.append).alert("no credit")
+    calls: list[str] = []
+    RunProgress(on_alert=calls.append).alert("no credit")
     RunProgress().alert("nobody shows this")
-    assert told == ["no credit"]
+    assert calls == ["no credit"]
 
 
 def test_a_view_is_called_when_trials_begin() -> None:
-    told: list[str] = []
-    progress = RunProgress(on_begin=lambda: told.append(progress.title))
+    calls: list[str] = []
+    progress = RunProgress(on_begin=lambda: calls.append(progress.title))
     progress.begin("run-1")
     RunProgress().begin("nobody shows this")
-    assert told == ["run-1"]
+    assert calls == ["run-1"]

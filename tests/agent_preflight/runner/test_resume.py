@@ -368,7 +368,7 @@ def test_failed_trials_run_again_with_what_is_left_and_the_others_are_kept(trial
     first = trials.run(agents, run_id="r")
     assert [result.error for result in first] == [None, "the agent ended with exit code 3"]
     assert trials.said[-2:] == [
-        "1 of 2 trials failed. What is left of the budget serves to run again bad (failed):",
+        "1 of 2 trials failed. To run bad (failed) again with what is left of the budget:",
         "  run_multi(..., run_id='r', resume=True, retry_failed=True)",
     ]
     unchanged = trials.run(agents, run_id="r", resume=True)

@@ -89,19 +89,19 @@ class Account:
 
     def __init__(self, *balances: float | None) -> None:
         self._balances = list(balances)
-        self.asked = 0
-        self.said = 0
+        self.reads = 0
+        self.alerts = 0
         self.now_s = 0.0
 
     def read(self) -> float | None:
-        self.asked += 1
+        self.reads += 1
         return self._balances.pop(0)
 
     def credit(self) -> AccountCredit:
         return AccountCredit(self.read, self._gone, Tasks(), lambda: self.now_s)
 
     def _gone(self) -> None:
-        self.said += 1
+        self.alerts += 1
 
 
 @pytest.mark.parametrize(("balance", "is_gone"), [(0.0, True), (-0.1, True), (None, True), (0.01, False)])
@@ -110,7 +110,7 @@ async def test_a_refusal_counts_unless_the_account_has_credit(balance: float | N
     credit = account.credit()
     credit.refused()
     assert (await credit.settled(), credit.gone) == (not is_gone, is_gone)
-    assert (account.asked, account.said) == (1, int(is_gone))
+    assert (account.reads, account.alerts) == (1, int(is_gone))
 
 
 async def test_the_balance_is_read_once_for_many_refusals() -> None:
@@ -121,7 +121,7 @@ async def test_the_balance_is_read_once_for_many_refusals() -> None:
     await credit.settled()
     credit.refused()
     await credit.settled()
-    assert (account.asked, account.said) == (1, 1)
+    assert (account.reads, account.alerts) == (1, 1)
 
 
 async def test_a_balance_with_credit_is_not_read_again_for_a_while() -> None:
@@ -132,7 +132,7 @@ async def test_a_balance_with_credit_is_not_read_again_for_a_while() -> None:
     account.now_s = ASK_AGAIN_S - 1
     credit.refused()
     assert await credit.settled()
-    assert account.asked == 1
+    assert account.reads == 1
     account.now_s = ASK_AGAIN_S
     credit.refused()
     assert not await credit.settled()
@@ -157,8 +157,8 @@ def without_credit(simulator: Simulator) -> None:
 
 
 def finished(trials: Field, agents: dict[str, str], progress: RunProgress | None = None, **options: Any) -> Finished:
-    given = {"models": [(MODEL, alias) for alias in agents], **trials.options(agents, **options)}
-    return run_blocking(lambda stop: run_field(request_of(given), stop, progress))
+    arguments = {"models": [(MODEL, alias) for alias in agents], **trials.options(agents, **options)}
+    return run_blocking(lambda stop: run_field(request_of(arguments), stop, progress))
 
 
 @pytest.mark.wire
@@ -171,10 +171,10 @@ def test_without_credit_no_trial_starts_and_a_resume_runs_them(trials: Field) ->
     assert over.held_back == ("b", "c")
     assert over.results[0].preflight["never_served"] == "account_credit"
     assert over.results[0].error is not None
-    (told,) = [line for line in trials.said if "This run's budget" in line]
-    assert "no credit left. This run's budget still has $0.1500." in told
-    assert "run_multi(..., run_id='live', resume=True)" in told
-    assert alerts == [told]
+    (message,) = [line for line in trials.said if "This run's budget" in line]
+    assert "no credit left. This run's budget still has $0.1500." in message
+    assert "run_multi(..., run_id='live', resume=True)" in message
+    assert alerts == [message]
     trials.simulator.account.credits_usd += Decimal(10)
     results = run_multi(
         [(MODEL, alias) for alias in agents], **trials.options(agents, run_id="live", resume=True, max_workers=1)

@@ -23,13 +23,13 @@ class Recording(EjectPolicy):
     """Says what it was asked, and ejects when told to."""
 
     def __init__(self, eject_at: Callable[[Events, dict[str, Any], BudgetStatus], bool] | None = None) -> None:
-        self.asked: list[tuple[int, dict[str, Any], BudgetStatus]] = []
+        self.judgements: list[tuple[int, dict[str, Any], BudgetStatus]] = []
         self._eject_at = eject_at or (lambda *_: False)
 
     def check(
         self, *, elapsed_s: float, budget_status: BudgetStatus, events: Events, context: dict[str, Any]
     ) -> EjectDecision:
-        self.asked.append((len(events), dict(context), budget_status))
+        self.judgements.append((len(events), dict(context), budget_status))
         return EjectDecision(self._eject_at(events, context, budget_status), "told to")
 
 
@@ -63,25 +63,25 @@ async def judged(
         else:
             on_event(event)
 
-    watch = Watch("watch", policy, close_after_last, lambda: trial(balance), lambda line: None)
+    watch = Watch(policy, close_after_last, lambda: trial(balance), lambda line: None)
     for event in (*events, LAST):
         watch.event(event, event.get("weight", 100))
-    return await watch.run(), watch
+    return await watch.run("watch"), watch
 
 
 async def test_the_policy_judges_at_every_event() -> None:
     policy = Recording()
     await judged(policy, [{"type": "tool_execution_start"}, {"type": "x"}])
-    assert [(count, context["tool_calls"]) for count, context, _ in policy.asked] == [(1, 1), (2, 1)]
+    assert [(count, context["tool_calls"]) for count, context, _ in policy.judgements] == [(1, 1), (2, 1)]
 
 
 async def test_the_policy_judges_without_an_event() -> None:
     policy = Recording(lambda events, context, status: status.spent)
     balance = Balance(limit_pusd=10**12, posted_pusd=5 * 10**11, calls=3, calls_in_flight=1, spent=True)
-    watch = Watch("watch", policy, None, lambda: trial(balance), lambda line: None)
+    watch = Watch(policy, None, lambda: trial(balance), lambda line: None)
     watch.look()
-    assert await watch.run() == EndReason(Ender.EJECTED, "told to")
-    count, context, status = policy.asked[0]
+    assert await watch.run("watch") == EndReason(Ender.EJECTED, "told to")
+    count, context, status = policy.judgements[0]
     assert (count, context["calls"], context["calls_in_flight"]) == (0, 3, 1)
     assert (status.used, status.limit) == (0.5, 1.0)
 
@@ -94,11 +94,13 @@ async def test_the_context_has_the_accounts_dollars_and_keeps_the_policys_entrie
     balance = Balance(limit_pusd=10**12, posted_pusd=5 * 10**11, pending_pusd=125 * 10**9, available_pusd=375 * 10**9)
     policy = Recording(look)
     await judged(policy, [{"type": "x"}] * 2, balance=balance)
-    told = [{name: value for name, value in context.items() if name.endswith("_usd")} for _, context, _ in policy.asked]
-    assert told == [{"spent_usd": 0.5, "reserved_usd": 0.125, "available_usd": 0.375, "limit_usd": 1.0}] * 2
-    assert all(type(value) is float for value in told[0].values())
-    assert policy.asked[1][1]["seen"] == 1
-    assert set(policy.asked[1][1]) >= {"tool_calls", "calls", "calls_in_flight", "repeats"}
+    amounts = [
+        {name: value for name, value in context.items() if name.endswith("_usd")} for _, context, _ in policy.judgements
+    ]
+    assert amounts == [{"spent_usd": 0.5, "reserved_usd": 0.125, "available_usd": 0.375, "limit_usd": 1.0}] * 2
+    assert all(type(value) is float for value in amounts[0].values())
+    assert policy.judgements[1][1]["seen"] == 1
+    assert set(policy.judgements[1][1]) >= {"tool_calls", "calls", "calls_in_flight", "repeats"}
 
 
 PAGE = (Path(__file__).parents[3] / "docs" / "python.md").read_text()
@@ -107,7 +109,7 @@ PAGE = (Path(__file__).parents[3] / "docs" / "python.md").read_text()
 async def test_docs_name_everything_that_a_policy_gets() -> None:
     policy = Recording()
     await judged(policy, [{"type": "x"}])
-    _, context, status = policy.asked[0]
+    _, context, status = policy.judgements[0]
     shown = [name for name, value in vars(BudgetStatus).items() if isinstance(value, property)]
     assert [name for name in (*context, *vars(status), *shown) if f"`{name}`" not in PAGE] == []
 
@@ -118,29 +120,29 @@ async def test_the_policy_in_the_docs_works() -> None:
     exec(code, module)
     half = Balance(limit_pusd=10**12, posted_pusd=6 * 10**11, available_pusd=4 * 10**11)
     low = Balance(limit_pusd=10**12, posted_pusd=4 * 10**11, pending_pusd=6 * 10**11)
-    for events, balance, said in (
+    for events, balance, reason in (
         ([{"type": "x"}], half, "no tool was called"),
         ([{"type": "tool_execution_start"}], low, "$0.0000 left"),
     ):
         ending, watch = await judged(module["NothingWritten"](), events, balance=balance)
         assert ending is not None
-        assert said in ending.text
+        assert reason in ending.text
         assert watch.policy_errors == 0
     ending, _ = await judged(module["NothingWritten"](), [{"type": "tool_execution_start"}], balance=half)
     assert ending is None
 
 
 async def test_on_event_gets_events_in_order_and_its_exception_ends_the_trial() -> None:
-    heard: list[int] = []
+    numbers: list[int] = []
 
     def on_event(event: dict[str, Any]) -> None:
-        heard.append(event["n"])
+        numbers.append(event["n"])
         if event["n"] == 2:
             raise ValueError("enough")
 
     ending, _ = await judged(Recording(), [{"type": "x", "n": n} for n in range(5)], on_event)
     assert ending == EndReason(Ender.CALLBACK, "enough")
-    assert heard == [0, 1, 2]
+    assert numbers == [0, 1, 2]
 
 
 async def test_a_policy_that_raises_ejects_nothing_and_is_counted() -> None:
@@ -153,18 +155,18 @@ async def test_an_ejection_stops_at_the_event_that_caused_it() -> None:
     policy = Recording(lambda events, context, status: len(events) == 2)
     ending, _ = await judged(policy, [{"type": "x"}] * 4)
     assert ending == EndReason(Ender.EJECTED, "told to")
-    assert len(policy.asked) == 2
+    assert len(policy.judgements) == 2
 
 
 async def test_events_that_wait_at_the_end_are_still_passed_on_but_not_judged() -> None:
     events: list[object] = []
     policy = Recording()
-    watch = Watch("watch", policy, events.append, trial, lambda line: None)
+    watch = Watch(policy, events.append, trial, lambda line: None)
     watch.event({"type": "x"}, 100)
     watch.close()
     watch.event({"type": "y"}, 100)
-    assert await watch.run() is None
-    assert (events, policy.asked, watch.dropped) == ([{"type": "x"}], [], 1)
+    assert await watch.run("watch") is None
+    assert (events, policy.judgements, watch.dropped) == ([{"type": "x"}], [], 1)
 
 
 async def test_user_code_runs_in_one_thread_that_is_not_the_loops() -> None:
@@ -180,13 +182,13 @@ async def test_large_events_are_dropped_before_they_fill_memory_and_that_is_coun
     policy = Recording()
     events = [{"type": "x", "weight": weight_bytes} for weight_bytes in (400, 400, 400, 2000, 400)]
     _, watch = await judged(policy, events)
-    assert [count for count, _, _ in policy.asked] == [1, 2, 2, 0, 1]
+    assert [count for count, _, _ in policy.judgements] == [1, 2, 2, 0, 1]
     assert watch.forgotten == 4
 
 
 def test_large_events_that_wait_for_slow_user_code_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch_module, "BACKLOG_BYTES_MAX", 1000)
-    watch = Watch("watch", Recording(), None, trial, lambda line: None)
+    watch = Watch(Recording(), None, trial, lambda line: None)
     for _ in range(5):
         watch.event({"type": "x"}, 400)
     assert watch.dropped == 3
@@ -195,11 +197,11 @@ def test_large_events_that_wait_for_slow_user_code_are_dropped_and_counted(monke
 async def test_events_that_were_passed_on_make_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch_module, "BACKLOG_BYTES_MAX", 1000)
     policy = Recording()
-    watch = Watch("watch", policy, None, trial, lambda line: None)
-    running = asyncio.ensure_future(watch.run())
+    watch = Watch(policy, None, trial, lambda line: None)
+    running = asyncio.ensure_future(watch.run("watch"))
     for count in (1, 2, 3):
         watch.event({"type": "x"}, 900)
-        while len(policy.asked) < count:
+        while len(policy.judgements) < count:
             await asyncio.sleep(0.001)
     watch.close()
     await running
