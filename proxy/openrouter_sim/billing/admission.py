@@ -70,8 +70,8 @@ def admit(
     remaining = key.remaining(account.today())
     if remaining is not None and remaining <= 0:
         raise _limit_spent(key, account)
-    tighter = key if remaining is not None and remaining < account.credit_left else None
-    left = remaining if remaining is not None and tighter else account.credit_left
+    left = account.credit_left if remaining is None else min(remaining, account.credit_left)
+    tighter = key if left < account.credit_left else None
     output_tokens = first.output_tokens_max if bound is None else bound
     if prompt_tokens * price.prompt > left:
         message = f"Prompt tokens limit exceeded: {prompt_tokens} > {int(left / price.prompt)}."

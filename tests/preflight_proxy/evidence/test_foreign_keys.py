@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from random import Random
+from typing import ClassVar
 
 import pytest
+import structlog
 from aiohttp import web
 
 from openrouter_sim import FaultRule, Scenario, make_fault
@@ -23,6 +26,7 @@ from preflight_proxy.core.ledger.rows import CallFacts, Reservation
 from preflight_proxy.core.ledger.transition import may_send
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.evidence.foreign_keys import next_reset
+from preflight_proxy.evidence.unknowns import KEY_POLLS_PER_LAG
 from tests.support.cases import each
 from tests.support.foreign_key_world import RESERVED_PUSD, USD, ForeignKeyWorld
 from tests.support.proxy_world import World
@@ -75,6 +79,39 @@ async def test_a_call_that_nobody_saw_end_waits_for_the_longest_call_and_the_lag
     assert len(desk.pending) == 1
     await desk.until(lambda: not desk.pending, within_s=10)
     assert desk.ends == [("assumed", MILLI)]
+
+
+async def test_a_key_is_read_only_a_few_times_in_its_lag_while_a_call_waits(desk: ForeignKeyWorld) -> None:
+    desk.lose(await desk.call())
+    desk.sim.scenario = Scenario(faults=(FaultRule(make_fault("early_answer"), api="GET key"),))
+    await desk.pass_s(KEY_USAGE_LAG_S + KEY_USAGE_LAG_S / 2, step_s=0.5)
+    assert 0 < desk.sim.strikes["early_answer"] <= KEY_POLLS_PER_LAG / 2 + 1
+
+
+@dataclass(frozen=True, slots=True)
+class ActsFirst(Fault):
+    """Does something when the request comes, and lets it pass."""
+
+    is_early: ClassVar[bool] = True
+    act: Callable[[], object] = lambda: None
+
+    async def answer_early(self, request: web.Request) -> web.StreamResponse | None:
+        self.act()
+        return None
+
+
+async def test_a_call_that_is_settled_while_the_key_is_read_keeps_its_cost_and_stops_no_other(
+    desk: ForeignKeyWorld,
+) -> None:
+    first, second = await desk.call("a"), await desk.call("b")
+    desk.lose(first)
+    desk.lose(second)
+    post = ActsFirst(lambda: desk.ledger.commit(Post(first.id, 0)))
+    desk.sim.scenario = Scenario(faults=(FaultRule(post, api="GET key", after=1, times=1),))
+    with structlog.testing.capture_logs() as logs:
+        await desk.until(lambda: not desk.pending, within_s=70)
+    assert desk.ends == [("posted", 0), ("voided", 0)]
+    assert [line for line in logs if line["log_level"] == "error"] == []
 
 
 async def test_nothing_more_is_assumed_than_was_reserved(desk: ForeignKeyWorld) -> None:
