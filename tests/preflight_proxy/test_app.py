@@ -6,6 +6,7 @@ import asyncio
 import resource
 import socket
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
@@ -21,7 +22,7 @@ from preflight_proxy.ledger.quarantine_file import QuarantineFile
 from preflight_proxy.ledger.service import BYOK, KEY_LIMIT_FIRED
 from preflight_proxy.ledger.store import Store
 from tests.support.fake_clock import FakeClock
-from tests.support.proxy_world import World
+from tests.support.proxy_world import World, quick_config
 
 wire = pytest.mark.wire
 NOWHERE = "http://127.0.0.1:9/api/v1"
@@ -151,6 +152,38 @@ async def test_budget_files_that_the_last_process_did_not_write_are_written_at_s
         text = path.read_text()
     assert text.startswith("Budget: $0.900 remaining of $1.00 (90% left)\n")
     assert "$0.1000  (thinking)" in text
+
+
+async def test_a_call_that_the_last_process_left_pending_is_unknown_from_the_start(tmp_path: Path) -> None:
+    store = Store(tmp_path / "ledger.sqlite3", clock=FakeClock())
+    store.commit(OpenAccount("a", "r", 10**12, "h"))
+    store.commit(Reserve("r1", "a", 10**11, "chat", "m/x", ("t",), 9))
+    store.close()
+    async with running(settings(tmp_path)) as proxy:
+        assert [call.unknown_since_s is None for call in proxy.ledger.store.pending()] == [False]
+
+
+async def test_an_end_writes_budget_files_that_wait(tmp_path: Path) -> None:
+    path = tmp_path / "budget.txt"
+    async with running(settings(tmp_path)) as proxy:
+        proxy.ledger.commit(OpenAccount("a", "r", 10**12, "h", budget_file=str(path)))
+        for count in range(1, 3):  # the second comes too soon after the first to be written at once
+            proxy.ledger.commit(Reserve(f"r{count}", "a", 10**11, "chat", "m/x", ("t",), 9))
+    assert path.read_text().startswith("Budget: $0.80")
+
+
+@wire
+async def test_a_failure_ends_every_running_call_before_the_ledger_is_closed(tmp_path: Path) -> None:
+    async with Simulator(Scenario(tokens_per_s=1)) as sim, aiohttp.ClientSession() as client:
+        with suppress(ZeroDivisionError):
+            async with running(quick_config(tmp_path, sim.base_url)) as proxy:
+                world = World(sim, proxy, client, tmp_path)
+                await world.open()
+                call = asyncio.ensure_future(world.post(stream=True).__aenter__())
+                await sim.until(lambda: len(sim.requests) == 1)
+                raise ZeroDivisionError
+        assert len(proxy.tasks) == 0
+        call.cancel()
 
 
 async def test_what_ran_on_a_provider_key_of_the_users_own_is_used_again_once_that_is_wanted(tmp_path: Path) -> None:

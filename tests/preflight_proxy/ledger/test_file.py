@@ -360,3 +360,16 @@ def test_a_file_system_without_locks_is_refused_in_words(tmp_path: Path, monkeyp
     with pytest.raises(LedgerError, match=r"cannot be locked.*No locks available.*local disk") as refused:
         open_store(tmp_path)
     assert not isinstance(refused.value, LedgerInUseError)
+
+
+@linux
+def test_a_start_that_fails_leaves_no_file_of_the_ledger_open(tmp_path: Path) -> None:
+    open_account(store := open_store(tmp_path))
+    store.close()
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite3")) as connection:
+        connection.execute("UPDATE accounts SET posted_pusd = 7")
+        connection.commit()
+    with pytest.raises(LedgerError) as raised:
+        open_store(tmp_path)
+    links = [link.readlink().name for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    assert ("sum" in str(raised.value), [name for name in links if "ledger" in name]) == (True, [])

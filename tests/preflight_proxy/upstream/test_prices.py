@@ -139,6 +139,12 @@ async def test_after_a_failed_read_the_next_try_waits_a_moment(market: Market) -
     assert len(market.reads) == failed + 1
 
 
+async def test_a_list_for_which_upstream_does_not_answer_says_so() -> None:
+    async with Upstream("http://127.0.0.1:9/api/v1") as upstream:
+        with pytest.raises(UnreachableError):
+            await Prices(upstream, FakeClock()).of(MODEL)
+
+
 async def test_a_model_whose_list_was_never_read_has_no_price(market: Market) -> None:
     market.status = 503
     with pytest.raises(StalePricesError) as caught:
