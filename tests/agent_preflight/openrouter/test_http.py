@@ -95,6 +95,7 @@ def test_a_call_uses_the_http_proxy_of_the_environment(simulator: Simulator, mon
         assert answer is not None
         assert answer.ok
         assert forward.asked == ["GET http://openrouter.test/api/v1/key HTTP/1.1"]
+        monkeypatch.setenv("no_proxy", "")
         answer = http.get("/key", simulator.inference_key, timeout_s=10, base_url=simulator.base_url)
         assert answer is not None
         assert answer.ok, "a loopback address is reached without the proxy"
