@@ -157,13 +157,9 @@ class BudgetTracker:
             self._acted_pusd += rise_pusd
             self._actions.append(Action(self._running_tool or UNLABELLED, rise_pusd))
             self._actions_count += 1
-        self._fire_once()
-
-    def _fire_once(self) -> None:
-        if self._fired or self.on_exceeded is None or not self.exceeded:
-            return
-        self._fired = True
-        self.on_exceeded()
+        if self.exceeded and self.on_exceeded is not None and not self._fired:
+            self._fired = True
+            self.on_exceeded()
 
 
 def _archive(text: str) -> bytes:

@@ -25,8 +25,8 @@ from agent_preflight.runner.watch import Watch
 from agent_preflight.runs.folder import RunFolder
 from agent_preflight.runs.plan import TrialPlan
 from agent_preflight.runs.request import RunRequest
+from agent_preflight.runs.result import RefusalNotices
 from agent_preflight.runs.trial_state import GATE_LOST, Ender, EndReason, TrialState
-from agent_preflight.runs.verdict import RefusalNotices
 from agent_preflight.sandboxes.interface import Exit, Sandbox
 from agent_preflight.sidecar.keeper import Sidecar
 from preflight_proxy.base.control_messages import Balance, LedgerEvent

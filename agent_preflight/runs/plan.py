@@ -114,10 +114,11 @@ def plan_trials(settings: RunSettings, run_id: str, token: Callable[[], str]) ->
             model_id=model,
             budget_pusd=_budget_pusd(settings.budget_usd, alias),
             key_name=f"agent-preflight:{run_id}:{alias}:{token()}",
-            command=tuple(map(TrialNames(alias, model, run_id).in_argument, settings.command_of(alias))),
-            mounts=tuple(map(TrialNames(alias, model, run_id).in_mount, settings.mounts)),
+            command=tuple(with_names(text, names) for text in settings.command_of(alias)),
+            mounts=tuple(mount_with_names(mount, names) for mount in settings.mounts),
         )
         for model, alias in settings.pairs
+        for names in ({"alias": alias, "model": model, "run_id": run_id},)
     )
 
 
@@ -144,25 +145,18 @@ _NOT_IN_A_PATH = re.compile(r"[/:]")
 """A slash would add a folder, a colon would end a mount's source."""
 
 
-@dataclass(frozen=True, slots=True)
-class TrialNames:
-    """The values of the placeholders `{alias}`, `{model}` and `{run_id}` in one trial.
+def with_names(text: str, names: Mapping[str, str]) -> str:
+    """Return an argument with the placeholders `{alias}`, `{model}` and `{run_id}` replaced by a trial's names.
 
     Other texts in braces stay as they are, because arguments hold JSON and code.
     """
+    return _PLACE.sub(lambda match: names[match[1]], text)
 
-    alias: str
-    model: str
-    run_id: str
 
-    def in_argument(self, text: str) -> str:
-        """Return an argument with the placeholders replaced."""
-        return _PLACE.sub(lambda match: str(getattr(self, match[1])), text)
-
-    def in_mount(self, mount: str) -> str:
-        """Return a mount in docker's form with the placeholders in its source replaced; a model's slashes and colons become `-`."""
-        source, colon, rest = mount.partition(":")
-        return _PLACE.sub(lambda match: _NOT_IN_A_PATH.sub("-", str(getattr(self, match[1]))), source) + colon + rest
+def mount_with_names(mount: str, names: Mapping[str, str]) -> str:
+    """Return a mount in docker's form with the placeholders in its source replaced; a model's slashes and colons become `-`."""
+    source, colon, rest = mount.partition(":")
+    return with_names(source, {key: _NOT_IN_A_PATH.sub("-", name) for key, name in names.items()}) + colon + rest
 
 
 PolicyGiven = EjectPolicy | Callable[[], EjectPolicy] | None

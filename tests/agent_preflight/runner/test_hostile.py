@@ -12,7 +12,7 @@ import pytest
 from agent_preflight.artifacts import summarize_run
 from agent_preflight.eject import EjectDecision, EjectPolicy
 from agent_preflight.events import EventLogger
-from agent_preflight.runs.verdict import NEVER_CALLED
+from agent_preflight.runs.result import NEVER_CALLED
 from agent_preflight.status import status_main, summarise_model
 from tests.support.trial_field import MODEL, Field, agent
 

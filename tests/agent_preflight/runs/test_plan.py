@@ -16,11 +16,12 @@ from agent_preflight.eject import BudgetFractionEject, CompositeEject, EjectPoli
 from agent_preflight.options.settings import RunSettings, read_settings
 from agent_preflight.runs.plan import (
     PriorAttempt,
-    TrialNames,
     default_run_id,
     key_expiry,
+    mount_with_names,
     plan_trials,
     policy_for_trial,
+    with_names,
 )
 from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each
@@ -132,11 +133,11 @@ def test_an_option_of_the_network_is_the_gates_and_has_no_place_in_a_sealed_tria
         _ = replace(settings, network="sealed").engine_options
 
 
-NAMES = TrialNames("nano", "openai/gpt-4.1-nano:free", "run-1")
+NAMES = {"alias": "nano", "model": "openai/gpt-4.1-nano:free", "run_id": "run-1"}
 
 
 def test_the_three_names_are_replaced_in_an_argument() -> None:
-    assert NAMES.in_argument("{alias} {model} {run_id} {alias}") == "nano openai/gpt-4.1-nano:free run-1 nano"
+    assert with_names("{alias} {model} {run_id} {alias}", NAMES) == "nano openai/gpt-4.1-nano:free run-1 nano"
 
 
 @each(
@@ -147,22 +148,23 @@ def test_the_three_names_are_replaced_in_an_argument() -> None:
     ],
 )
 def test_any_other_text_in_braces_stays_as_it_is(text: str) -> None:
-    assert NAMES.in_argument(text) == text
-    assert NAMES.in_mount(text) == text
+    assert with_names(text, NAMES) == text
+    assert mount_with_names(text, NAMES) == text
 
 
 @given(st.text().filter(lambda text: not any(name in text for name in ("{alias}", "{model}", "{run_id}"))))
 def test_a_text_without_them_stays_byte_for_byte(text: str) -> None:
-    assert (NAMES.in_argument(text), NAMES.in_mount(text)) == (text, text)
+    assert (with_names(text, NAMES), mount_with_names(text, NAMES)) == (text, text)
 
 
 def test_what_a_name_holds_is_not_replaced_again() -> None:
-    assert TrialNames("{model}", "m", "r").in_argument("{alias}") == "{model}"
+    assert with_names("{alias}", {**NAMES, "alias": "{model}"}) == "{model}"
 
 
 def test_of_a_mount_only_the_source_is_replaced_and_a_models_id_is_one_folder() -> None:
     assert (
-        NAMES.in_mount("./out/{alias}/{model}:/out/{alias}:rw") == "./out/nano/openai-gpt-4.1-nano-free:/out/{alias}:rw"
+        mount_with_names("./out/{alias}/{model}:/out/{alias}:rw", NAMES)
+        == "./out/nano/openai-gpt-4.1-nano-free:/out/{alias}:rw"
     )
 
 
