@@ -145,10 +145,10 @@ def init(
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(example.read_text("utf-8"))
-    except FileExistsError:
-        complain(f"{path} is there already; it stays as it is.")
-        raise typer.Exit(1) from None
     except OSError as exc:
-        complain(f"{path} cannot be written: {exc.strerror}.")
+        exists = isinstance(exc, FileExistsError)
+        complain(
+            f"{path} is there already; it stays as it is." if exists else f"{path} cannot be written: {exc.strerror}."
+        )
         raise typer.Exit(1) from None
     say(f"Wrote {path}: set the models and the image, then `agent-preflight run`.")
