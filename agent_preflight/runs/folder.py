@@ -96,13 +96,17 @@ class RunFolder(AbstractContextManager["RunFolder", None]):
         write_private(self.path / "plan.json", {**document, "trials": [*kept, *document["trials"]]})
 
     def release(self) -> None:
-        """Release the lock and remove the short directory. A folder that is not wanted goes too, if nothing was written there."""
+        """Release the lock and remove the short directory.
+
+        A folder that is not wanted is removed too, if nothing was written there, and so is the folder of the runs if it is empty.
+        """
         shutil.rmtree(self.short_dir, ignore_errors=True)
         (self.path / CONTROL_FILE).unlink(missing_ok=True)
         if not self.is_wanted and [entry.name for entry in self.path.iterdir()] == ["lock"]:
             with contextlib.suppress(OSError):
                 (self.path / "lock").unlink()
                 self.path.rmdir()
+                self.path.parent.rmdir()
         os.close(self._lock)
 
     def __exit__(self, *exc_info: object) -> None:
