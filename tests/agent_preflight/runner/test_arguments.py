@@ -104,6 +104,12 @@ def test_the_checks_get_the_smallest_budget_of_each_model() -> None:
     assert inputs_of(request(models=models, budget_usd="0.5")).budgets == {"m/m": 0.5, "x/y": 0.5}
 
 
+@each("name", ["admin_key", "or_key", "budget_per_model", "docker_image"])
+def test_arguments_of_the_checks_that_the_run_sets_are_a_type_error(name: str) -> None:
+    with pytest.raises(TypeError, match=f"preflight_kwargs sets {name}, which the run itself sets"):
+        request(preflight_kwargs={name: "x"})
+
+
 def test_the_checks_print_where_the_run_prints() -> None:
     taken: list[str] = []
     made = request(log_fn=taken.append)
