@@ -125,7 +125,7 @@ def test_a_failed_check_starts_no_trial_and_exits_with_1(simulator: Simulator) -
 
 @pytest.mark.wire
 @pytest.mark.parametrize("skip", [(), ("--skip-preflight",)])
-def test_a_run_that_this_machine_cannot_start_leaves_no_key_no_run_and_no_container(
+def test_a_run_that_this_machine_cannot_start_leaves_no_key_no_folder_and_no_container(
     simulator: Simulator, docker_host: ScriptedEngine, skip: tuple[str, ...]
 ) -> None:
     keys = {"OR_ADMIN_KEY": simulator.admin_key, "OPENROUTER_API_KEY": simulator.inference_key}
@@ -138,7 +138,7 @@ def test_a_run_that_this_machine_cannot_start_leaves_no_key_no_run_and_no_contai
     assert told.stderr.endswith("No agent was started, so none has spent money.\n")
     assert not any(key.name.startswith("agent-preflight:") for key in simulator.bill().keys.values())
     assert not any(call.startswith("POST") for call in docker_host.calls)
-    assert list(Path.cwd().rglob("*")) == [Path.cwd() / "runs"]
+    assert list(Path.cwd().iterdir()) == []
 
 
 STOPPING = (
