@@ -165,9 +165,9 @@ def _share_quarantine(config: Config, ledger: Ledger, prices: Prices) -> None:
     """
     shared = QuarantineFile(Path(config.quarantine_file)) if config.quarantine_file else None
     for row in shared.read() if shared else ():
-        if row.upstream == origin(config.upstream) and (row.model, row.tag) not in ledger.store.book.quarantined:
+        if row.upstream == origin(config.upstream) and (row.model, row.tag) not in ledger.store.state.quarantined:
             ledger.commit(Quarantine(row.model, row.tag, row.reason))
-    for row in list(ledger.store.book.quarantined.values()) if config.byok else ():
+    for row in list(ledger.store.state.quarantined.values()) if config.byok else ():
         if row.reason == BYOK:
             ledger.commit(ClearQuarantine(row.model, row.tag))
 

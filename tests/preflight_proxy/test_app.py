@@ -194,11 +194,11 @@ async def test_what_ran_on_a_provider_key_of_the_users_own_is_used_again_once_th
     async with running(settings(tmp_path / "data", **shared)) as proxy:
         proxy.ledger.commit(Quarantine("m/x", "found", BYOK))
         proxy.ledger.commit(Quarantine("m/x", "dear", "billed too much"))
-        assert len(proxy.ledger.store.book.quarantined) == 3
+        assert len(proxy.ledger.store.state.quarantined) == 3
     async with running(settings(tmp_path / "data", byok=True, **shared)) as proxy:
-        assert list(proxy.ledger.store.book.quarantined) == [("m/x", "dear")]
+        assert list(proxy.ledger.store.state.quarantined) == [("m/x", "dear")]
     async with running(settings(tmp_path / "data", **shared)) as proxy:
-        assert len(proxy.ledger.store.book.quarantined) == 3
+        assert len(proxy.ledger.store.state.quarantined) == 3
 
 
 async def test_an_upstreams_findings_take_no_endpoint_of_another_out_of_use(tmp_path: Path) -> None:
@@ -211,19 +211,19 @@ async def test_an_upstreams_findings_take_no_endpoint_of_another_out_of_use(tmp_
         return Config(data=str(tmp_path / "data"), upstream=upstream, quarantine_file=str(path))
 
     async with running(before(ours)) as proxy:
-        assert not proxy.ledger.store.book.quarantined
+        assert not proxy.ledger.store.state.quarantined
         proxy.ledger.commit(Quarantine("m/x", "simulated", "dear"))
-        assert list(proxy.ledger.store.book.quarantined) == [("m/x", "simulated")]
+        assert list(proxy.ledger.store.state.quarantined) == [("m/x", "simulated")]
     async with running(before(theirs)) as proxy:
-        assert list(proxy.ledger.store.book.quarantined) == [("m/x", "real")]
+        assert list(proxy.ledger.store.state.quarantined) == [("m/x", "real")]
         proxy.ledger.commit(ClearQuarantine("m/x", "simulated"))
     async with running(before(ours.replace("/api/v1", ""))) as proxy:
-        assert list(proxy.ledger.store.book.quarantined) == [("m/x", "simulated")]
+        assert list(proxy.ledger.store.state.quarantined) == [("m/x", "simulated")]
         proxy.ledger.commit(ClearQuarantine("m/x", "real"))
         proxy.ledger.commit(ClearQuarantine("m/x", "simulated"))
-        assert not proxy.ledger.store.book.quarantined
+        assert not proxy.ledger.store.state.quarantined
     async with running(before(theirs)) as proxy:
-        assert list(proxy.ledger.store.book.quarantined) == [("m/x", "real")]
+        assert list(proxy.ledger.store.state.quarantined) == [("m/x", "real")]
     assert {(row.tag, row.upstream) for row in QuarantineFile(path).read()} == {
         ("real", "https://openrouter.ai"),
         ("simulated", "http://127.0.0.1:9"),

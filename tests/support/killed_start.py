@@ -28,7 +28,7 @@ def start(folder: Path, boot_id: str = "boot 2") -> int:
     """Start and stop as a proxy does; return the posted cost."""
     store = Store(folder / "ledger.sqlite3", clock=SystemClock(), boot_id=boot_id)
     CostLog(folder / "costs.jsonl").complete(store.entries())
-    posted_pusd = sum(account.posted_pusd for account in store.book.accounts.values())
+    posted_pusd = sum(account.posted_pusd for account in store.state.accounts.values())
     store.close()
     return posted_pusd
 

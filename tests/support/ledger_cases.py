@@ -12,9 +12,9 @@ NOW_S = 1_760_000_000.0
 
 def opened(limit_pusd: int = 1000, account: str = "a") -> LedgerState:
     """Return a ledger with one account."""
-    book = LedgerState()
-    do(book, OpenAccount(account, "run", limit_pusd, token_hash=f"token of {account}"))
-    return book
+    state = LedgerState()
+    do(state, OpenAccount(account, "run", limit_pusd, token_hash=f"token of {account}"))
+    return state
 
 
 def hold(name: str, reserved_pusd: int = 100, *, account: str = "a", model: str = "m/x", tag: str = "t") -> Reserve:
@@ -22,14 +22,14 @@ def hold(name: str, reserved_pusd: int = 100, *, account: str = "a", model: str 
     return Reserve(name, account, reserved_pusd, "chat", model, (tag,), bound=16)
 
 
-def do(book: LedgerState, command: Command, at_s: float = NOW_S) -> Change:
+def do(state: LedgerState, command: Command, at_s: float = NOW_S) -> Change:
     """Apply a command. A refusal fails the test."""
-    change = transition(book, command, at_s)
+    change = transition(state, command, at_s)
     assert isinstance(change, Change), change
-    book.apply(change)
+    state.apply(change)
     return change
 
 
-def account(book: LedgerState) -> Account:
+def account(state: LedgerState) -> Account:
     """Return account `a`."""
-    return book.accounts["a"]
+    return state.accounts["a"]

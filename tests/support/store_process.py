@@ -32,12 +32,12 @@ def main(path: Path, first: int, file_bytes_max: int | None) -> None:
         except LedgerError as exc:
             say(f"failed {number}")
             say(f"poisoned {store.poisoned}")
-            before = store.book.accounts["a"]
+            before = store.state.accounts["a"]
             try:
                 store.commit(Reserve("later", "a", 10, "chat", "m/x", ("t",), 16))
             except LedgerError:
                 say("closed")
-            say(f"unchanged {store.book.accounts['a'] == before}")
+            say(f"unchanged {store.state.accounts['a'] == before}")
             store.close()
             sys.stderr.write(str(exc))
             return

@@ -157,7 +157,7 @@ class Call:
     def _may_leave(self) -> bool:
         """Check M10 step 2 just before the first byte: account not frozen, not changed, client still there, ledger writable."""
         store = self._ledger.store
-        stands = may_send(store.book, self._settlement.reservation.id, self._reserved_under)
+        stands = may_send(store.state, self._settlement.reservation.id, self._reserved_under)
         self._may_have_left = stands and not self._downstream.is_gone and not store.poisoned
         return self._may_have_left
 
@@ -247,7 +247,7 @@ class Call:
                 resets_at = await self._foreign_keys.limit_reached(self._account_id)
                 await self._refuse(Code.KEY_LIMIT, [] if resets_at is None else [("X-Budget-Resets-At", resets_at)])
             case Remedy.FREEZE:
-                _log.error("books.drift", account=self._account_id, why="the sub-key's own limit fired first")
+                _log.error("ledger.drift", account=self._account_id, why="the sub-key's own limit fired first")
                 self._ledger.commit(Freeze(self._account_id, KEY_LIMIT_FIRED))
                 self._ledger.publish("frozen", self._account_id, reason="sub-key limit")
                 await self._refuse(Code.TRIAL_KEY_LIMIT)

@@ -141,7 +141,7 @@ class Quoter:
         return self._quote(account_id, request, usable)
 
     def _usable(self, listed: Sequence[Endpoint]) -> list[Endpoint]:
-        quarantined = self._ledger.store.book.quarantined
+        quarantined = self._ledger.store.state.quarantined
         return [endpoint for endpoint in listed if (endpoint.model, endpoint.tag) not in quarantined]
 
     def _quote(self, account_id: str, request: Request, endpoints: Sequence[Endpoint]) -> Quote:

@@ -116,7 +116,7 @@ class Control:
             case ("POST", ["stop"]):
                 return _answer(StopAnswer(await self._stop(await self._body(request, StopOrder))))
             case ("GET", ["quarantine"]):
-                return _answer(QuarantineList(tuple(sorted(ledger.store.book.quarantined))))
+                return _answer(QuarantineList(tuple(sorted(ledger.store.state.quarantined))))
             case ("DELETE", ["quarantine"]):
                 is_ours = origin(query.get("upstream", self._upstream)) == origin(self._upstream)
                 if is_ours:

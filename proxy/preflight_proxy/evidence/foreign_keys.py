@@ -115,7 +115,7 @@ class ForeignKeys:
         return resets_at
 
     def _has_base(self, key_hash: str) -> bool:
-        return self._ledger.store.book.base_of(self._ledger.upstream, key_hash) is not None
+        return self._ledger.store.state.base_of(self._ledger.upstream, key_hash) is not None
 
     def _is_quiet(self, key_hash: str) -> bool:
         users = {account.id for account in self._ledger.accounts().values() if account.key_hash == key_hash}
@@ -146,7 +146,7 @@ class ForeignKeys:
         if record is None:
             return None
         used_pusd = record.usage_pusd - base.usage_pusd
-        assumed = (r.posted_pusd for r in self._ledger.store.book.assumed.values() if r.key_base == base.id)
+        assumed = (r.posted_pusd for r in self._ledger.store.state.assumed.values() if r.key_base == base.id)
         if record.byok_pusd != base.byok_pusd:
             self._lose(base, "provider keys of the user's own were billed (BYOK)")
         elif used_pusd < posted_pusd - sum(assumed) - ROUNDING_PUSD:

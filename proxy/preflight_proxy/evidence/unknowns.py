@@ -86,7 +86,7 @@ class UnknownCalls:
         if self._ledger.store.poisoned:
             return
         work = [self._settle_account(account_id) for account_id in self._ledger.accounts()]
-        work += [self._settle_foreign_key(base) for base in list(self._ledger.store.book.key_bases.values())]
+        work += [self._settle_foreign_key(base) for base in list(self._ledger.store.state.key_bases.values())]
         for failed in await asyncio.gather(*work, return_exceptions=True):
             if isinstance(failed, Exception):  # one account's failure must not stop the others
                 _log.error("unknown_calls.failed", error=type(failed).__name__, exc_info=failed)
@@ -122,7 +122,7 @@ class UnknownCalls:
             return
         async with self._polls:
             record = await read_generation(self._upstream, key, reservation.generation_id)
-        if record is not None and reservation.id in self._ledger.store.book.reservations:
+        if record is not None and reservation.id in self._ledger.store.state.reservations:
             cost_pusd, facts = record
             self._ledger.note_byok(reservation, facts)
             self._ledger.commit(Post(reservation.id, cost_pusd, facts))
@@ -167,8 +167,8 @@ class UnknownCalls:
 
     async def _settle_foreign_key(self, base: KeyBase) -> None:
         """Decide the calls of all accounts that began after a foreign key's base was read."""
-        book, history = self._ledger.store.book, self._history[base.id]
-        history.note(self._now_s(), book.key_posted_pusd[base.id], self._lag_s)
+        state, history = self._ledger.store.state, self._history[base.id]
+        history.note(self._now_s(), state.key_posted_pusd[base.id], self._lag_s)
         ripe = [r for r in self._foreign.calls(base) if self._ripe(r)]
         if not ripe:
             return
@@ -186,7 +186,7 @@ class UnknownCalls:
         if used_pusd is None or posted_pusd is None:
             self._judge([r for r in ripe if self._is_foreign_unread_too_long(r)], None, last_word=True)
             return
-        exact = posted_pusd == book.key_posted_pusd[base.id] and not self._foreign.includes_others(base, ripe)
+        exact = posted_pusd == state.key_posted_pusd[base.id] and not self._foreign.includes_others(base, ripe)
         self._judge(ripe, used_pusd - posted_pusd, last_word=exact)
         if not exact:
             self._judge([r for r in ripe if self._overdue(r)], used_pusd - posted_pusd, last_word=True)
@@ -232,7 +232,7 @@ class UnknownCalls:
         nothing_pusd = 0 if any(r.key_base is not None for r in unknown) else NOTHING_PUSD
         for verdict in judge(unknown, bound_pusd, last_word=last_word, nothing_pusd=nothing_pusd):
             reservation = verdict.reservation
-            if reservation.id not in self._ledger.store.book.reservations:
+            if reservation.id not in self._ledger.store.state.reservations:
                 continue
             self._ledger.commit(verdict.command)
             self._ended(reservation, "voided" if verdict.cost_pusd is None else "assumed", verdict.cost_pusd or 0)

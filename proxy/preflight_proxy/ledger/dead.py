@@ -47,7 +47,7 @@ class DeadLedger:
             unsettled_account(
                 account, self._store.pending(account.id), self._store.last_entry_s(account.id), self._clocks
             )
-            for account in self._store.book.accounts.values()
+            for account in self._store.state.accounts.values()
         )
         return sorted((account for account in accounts if account is not None), key=lambda account: account.known_at_s)
 

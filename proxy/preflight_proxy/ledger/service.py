@@ -82,7 +82,7 @@ class Ledger:
         self._states: dict[str, AccountState] = {}
         self._by_token: dict[str, str] = {}
         self._tokens: dict[str, str] = {}
-        for account in store.book.accounts.values():
+        for account in store.state.accounts.values():
             self._note_token(account)
         self.byok = False
         self.upstream = ""
@@ -95,7 +95,7 @@ class Ledger:
 
     def accounts(self) -> Mapping[str, Account]:
         """All accounts, by id."""
-        return self.store.book.accounts
+        return self.store.state.accounts
 
     def account(self, account_id: str) -> Account:
         """One account as it stands.
@@ -103,7 +103,7 @@ class Ledger:
         Raises:
             KeyError: There is none.
         """
-        return self.store.book.accounts[account_id]
+        return self.store.state.accounts[account_id]
 
     def account_state(self, account_id: str) -> AccountState:
         """The account's state in this process."""
@@ -188,19 +188,19 @@ class Ledger:
         Raises:
             LedgerError: The store cannot be written.
         """
-        if call.is_byok and (base := self.store.book.key_bases.get(reservation.key_base or 0)) and not base.lost:
+        if call.is_byok and (base := self.store.state.key_bases.get(reservation.key_base or 0)) and not base.lost:
             self.commit(LoseKeyBase(base.id, "a call ran on a provider key of the user's own (BYOK)"))
         if not call.is_byok or self.byok:
             return
         served = call.tag or reservation.tag
         for tag in (served,) if served else reservation.tags:
-            if (reservation.model, tag) not in self.store.book.quarantined:
+            if (reservation.model, tag) not in self.store.state.quarantined:
                 self.commit(Quarantine(reservation.model, tag, BYOK))
 
     def key_base(self, account_id: str) -> int | None:
         """The key base of a new call: that of the account's key if other programs use the key too; None without one."""
         account = self.account(account_id)
-        base = None if account.key_is_own else self.store.book.base_of(self.upstream, account.key_hash)
+        base = None if account.key_is_own else self.store.state.base_of(self.upstream, account.key_hash)
         return None if base is None else base.id
 
     def forgive(self, account_id: str) -> None:
@@ -261,7 +261,7 @@ class Ledger:
             as_of=next(self._as_of),
             calls_in_flight=len(state.running),
             spent=self.spent(account_id),
-            quarantined=tuple(f"{model} {tag}" for model, tag in sorted(self.store.book.quarantined)),
+            quarantined=tuple(f"{model} {tag}" for model, tag in sorted(self.store.state.quarantined)),
             keyed=state.key is not None,
             gate=state.gate,
             traffic={name: traffic.document() for name, traffic in state.traffic.items()},

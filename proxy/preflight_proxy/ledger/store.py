@@ -37,7 +37,7 @@ _log = structlog.get_logger("preflight_proxy.ledger.store")
 
 
 class Store:
-    """The durable ledger. Used from one thread; opening it loads the book and takes the lock.
+    """The durable ledger. Used from one thread; opening it loads the state and takes the lock.
 
     Args:
         path: the SQLite file; made if absent, its directory must exist.
@@ -47,7 +47,7 @@ class Store:
         upstream: the origin of the API that calls go to: endpoints go out of use there, and those of others are not looked at.
 
     Attributes:
-        book: the ledger's state; to be read, and changed through `commit` alone.
+        state: the ledger's state; to be read, and changed through `commit` alone.
         poisoned: a commit has failed or the file is gone, nothing is committed any more until a restart.
         on_poisoned: Called once, with the reason.
         boot_changed: the machine restarted since the last commit, and those commits were not made to survive that: every account
@@ -82,8 +82,8 @@ class Store:
                 boot_id = file.boot_id() if boot_id is None else boot_id
                 listed_id = last_listed(path.with_name(COSTS))
                 self.boot_changed = file.note_start(self._connection, boot_id, durability, listed_id)
-                self.book = _load(self._connection, upstream)
-                self._outcomes = {account.id: account.outcomes for account in self.book.accounts.values()}
+                self.state = _load(self._connection, upstream)
+                self._outcomes = {account.id: account.outcomes for account in self.state.accounts.values()}
                 file.make_costs_file(path, self._connection)
                 self._place = file.identities(path)
                 self._space = DiskReserve(path.with_name(path.name + "-space"))
@@ -102,7 +102,7 @@ class Store:
 
         Raises:
             ValueError: The command contradicts the ledger; nothing has changed.
-            LedgerError: The change could not be made durable, or an earlier one could not. The book is as before; what the disk
+            LedgerError: The change could not be made durable, or an earlier one could not. The state is as before; what the disk
                 holds of this change is known after a restart.
         """
         if isinstance(command, Refuse | Conclude):
@@ -113,20 +113,20 @@ class Store:
             raise LedgerError(
                 "the disk is full; nothing new is reserved until there is room and the proxy is started again"
             )
-        change = transition(self.book, command, self._clock.epoch_s())
+        change = transition(self.state, command, self._clock.epoch_s())
         if isinstance(change, Refusal):
             return change
         if change.quarantined:
             out_of_use = tuple(replace(row, upstream=self._upstream) for row in change.quarantined)
             change = replace(change, quarantined=out_of_use)
         self._write(change)
-        self.book.apply(change)
+        self.state.apply(change)
         return change
 
     def _count(self, command: Refuse | Conclude) -> Change | Refusal:
-        change = transition(self.book, command, self._clock.epoch_s())
+        change = transition(self.state, command, self._clock.epoch_s())
         assert isinstance(change, Change)
-        self.book.apply(change)
+        self.state.apply(change)
         self._uncounted.add(command.account)
         return change
 
@@ -142,7 +142,7 @@ class Store:
         except sqlite3.IntegrityError as exc:
             self._roll_back()
             new = change.reservation
-            if new is not None and new.id not in self.book.reservations and new.id not in self.book.assumed:
+            if new is not None and new.id not in self.state.reservations and new.id not in self.state.assumed:
                 raise ValueError(f"reservation id {new.id} was used before") from exc
             raise self._poison(exc) from exc
         except Exception as exc:
@@ -165,7 +165,7 @@ class Store:
             if change.account.outcomes is not self._outcomes.get(change.account.id):
                 execute(schema.PUT_META, schema.outcomes_row(change.account))
         if (reservation := change.reservation) is not None:
-            if reservation.id in self.book.reservations or reservation.id in self.book.assumed:
+            if reservation.id in self.state.reservations or reservation.id in self.state.assumed:
                 execute(schema.SET_RESERVATION, schema.reservation_update(reservation))
             else:
                 execute(schema.ADD_RESERVATION, schema.reservation_row(reservation))
@@ -218,7 +218,7 @@ class Store:
 
     def pending(self, account: str | None = None) -> list[Reservation]:
         """The PENDING reservations of an account, or of all, oldest first."""
-        return self.book.pending(account)
+        return self.state.pending(account)
 
     def entries(self) -> Iterator[Entry]:
         """All entries, in order.
@@ -272,7 +272,7 @@ class Store:
         try:
             if not self.poisoned:
                 for account in sorted(self._uncounted):
-                    self._write(Change(account=self.book.accounts[account]))
+                    self._write(Change(account=self.state.accounts[account]))
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
         except (sqlite3.Error, LedgerError) as exc:
             _log.error("ledger.close_failed", error=str(exc))

@@ -373,7 +373,7 @@ async def test_an_endpoint_that_bills_above_its_reservation_is_used_no_more(worl
     account = world.proxy.ledger.account("a")
     assert account.overrun_pusd > 0
     (line,) = world.cost_lines()
-    assert (line["model"], line["tag"]) in world.proxy.ledger.store.book.quarantined
+    assert (line["model"], line["tag"]) in world.proxy.ledger.store.state.quarantined
     for _ in range(5):
         async with world.post() as later:
             assert (await later.json())["provider"] != body["provider"]
@@ -387,7 +387,7 @@ async def test_an_endpoint_that_runs_on_a_provider_key_of_the_users_own_is_used_
         body = await response.json()
     (line,) = world.cost_lines()
     assert Decimal(line["cost_usd"]) > Decimal(str(body["usage"]["cost"]))
-    assert list(world.proxy.ledger.store.book.quarantined) == [(MODEL, line["tag"])]
+    assert list(world.proxy.ledger.store.state.quarantined) == [(MODEL, line["tag"])]
     for _ in range(3):
         async with world.post() as later:
             assert (await later.json())["provider"] != body["provider"]
@@ -411,7 +411,7 @@ async def test_where_provider_keys_of_the_users_own_are_wanted_their_calls_go_on
     for _ in range(3):
         async with world.post() as response:
             assert response.status == 200
-    assert not world.proxy.ledger.store.book.quarantined
+    assert not world.proxy.ledger.store.state.quarantined
     assert all(Decimal(line["cost_usd"]) <= Decimal(line["reserved_usd"]) for line in world.cost_lines())
 
 

@@ -214,7 +214,7 @@ async def test_of_two_endpoints_of_one_provider_an_answer_does_not_say_which_ser
     world.sim.scenario = Scenario(faults=(FaultRule(make_fault("wrong_bound", {"tokens": 2000}), times=1),))
     async with world.post(max_tokens=16) as response:
         await response.read()
-    assert set(world.proxy.ledger.store.book.quarantined) == {(MODEL, "openai"), (MODEL, "openai/priority")}
+    assert set(world.proxy.ledger.store.state.quarantined) == {(MODEL, "openai"), (MODEL, "openai/priority")}
 
 
 class Reserving:

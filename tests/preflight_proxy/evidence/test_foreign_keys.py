@@ -270,12 +270,12 @@ async def test_the_base_is_read_once_and_before_the_first_call_leaves(desk: Fore
     desk.sim.scenario = Scenario(faults=(FaultRule(Counted(), api="key"),))
     await asyncio.gather(*(desk.call(name) for name in "abab"))
     assert Counted.reads == 1
-    (base,) = desk.store.book.key_bases.values()
+    (base,) = desk.store.state.key_bases.values()
     assert (base.usage_pusd, base.upstream, base.lost) == (3 * CENT, desk.upstream.base_url, None)
     assert {call.key_base for call in desk.pending} == {1}
     desk.restart()
     await desk.call()
-    assert len(desk.store.book.key_bases) == 1
+    assert len(desk.store.state.key_bases) == 1
     assert base.key_hash == hashlib.sha256(desk.sim.inference_key.encode()).hexdigest()
 
 
@@ -316,7 +316,7 @@ async def test_a_later_call_brings_a_base_once_nothing_is_undecided_and_the_lag_
     await desk.pass_s(KEY_USAGE_LAG_S)
     third = await desk.call("b")
     assert (first.key_base, second.key_base, third.key_base) == (None, None, 1)
-    (base,) = desk.store.book.key_bases.values()
+    (base,) = desk.store.state.key_bases.values()
     assert base.usage_pusd == 3 * CENT + 3
 
 
@@ -355,9 +355,9 @@ async def test_the_calls_of_a_closed_account_are_decided_by_whoever_has_the_key(
 
 async def test_a_call_does_not_leave_with_another_key_than_that_of_its_base(desk: ForeignKeyWorld) -> None:
     call = await desk.call("a")
-    assert may_send(desk.store.book, call.id, desk.ledger.account("a"))
+    assert may_send(desk.store.state, call.id, desk.ledger.account("a"))
     desk.open("a", OTHER_KEY)
-    assert not may_send(desk.store.book, call.id, desk.ledger.account("a"))
+    assert not may_send(desk.store.state, call.id, desk.ledger.account("a"))
 
 
 # No evidence
@@ -373,11 +373,11 @@ async def test_usage_that_fell_is_no_evidence_for_good(desk: ForeignKeyWorld, to
     desk.bill(-MILLI if told else -CENT)
     await desk.pass_s(GENERATION_S_MAX + KEY_USAGE_LAG_S + 1)
     assert desk.ends[1:] == [("assumed", RESERVED_PUSD)]
-    assert desk.store.book.key_bases[1].lost == "the key's usage fell"
+    assert desk.store.state.key_bases[1].lost == "the key's usage fell"
     await desk.pass_s(KEY_USAGE_LAG_S)
     assert (await desk.call("a")).key_base == 2
     desk.restart()
-    assert desk.store.book.key_bases[1].lost == "the key's usage fell"
+    assert desk.store.state.key_bases[1].lost == "the key's usage fell"
 
 
 async def test_usage_that_is_rounded_has_not_fallen(desk: ForeignKeyWorld) -> None:
@@ -419,7 +419,7 @@ async def test_a_key_on_which_provider_keys_of_the_users_own_run_is_no_evidence(
     assert desk.pending
     await desk.pass_s(KEY_USAGE_LAG_S + 10)
     assert desk.ends == [("posted", 0), ("assumed", RESERVED_PUSD)]
-    assert "BYOK" in str(desk.store.book.key_bases[1].lost)
+    assert "BYOK" in str(desk.store.state.key_bases[1].lost)
 
 
 async def test_where_such_provider_keys_are_wanted_usage_is_no_evidence(desk: ForeignKeyWorld) -> None:

@@ -68,6 +68,6 @@ def test_on_a_full_disk_running_calls_are_posted_and_no_new_one_is_reserved(smal
     (small_disk / "agents").unlink()
     store.close()
     again = Store(path, clock=FakeClock())
-    assert again.book.accounts["a"].posted_pusd == 50 * 10**8
+    assert again.state.accounts["a"].posted_pusd == 50 * 10**8
     again.commit(Reserve("new", "a", 10**9, "chat", "m", ("t",), 10))
     again.close()

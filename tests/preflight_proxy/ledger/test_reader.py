@@ -26,9 +26,9 @@ def test_a_reader_sees_what_is_committed_while_the_proxy_lives(tmp_path: Path) -
     store.commit(Quarantine("m/x", "t", "by hand"))
     living = (list(read_entries(path)), read_snapshot(path))
     assert [entry.cost_pusd for entry in living[0]] == [5]
-    assert living[1].accounts == list(store.book.accounts.values())
+    assert living[1].accounts == list(store.state.accounts.values())
     assert living[1].pending == store.pending()
-    assert living[1].quarantined == list(store.book.quarantined.values())
+    assert living[1].quarantined == list(store.state.quarantined.values())
     store.close()
     assert (list(read_entries(path)), read_snapshot(path)) == living
 

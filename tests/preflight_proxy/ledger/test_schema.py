@@ -102,13 +102,13 @@ def test_what_each_bases_calls_posted_is_found_again_after_a_restart(tmp_path: P
     store.commit(Reserve("held", "a", 90, "chat", "m/x", ("t",), 9, key_base=2))
     store.commit(LoseKeyBase(1, "why"))
     store.commit(LoseKeyBase(1, "another"))
-    book = store.book
-    assert book.key_posted_pusd == {1: 21, 2: 13}
-    assert [base.lost for base in book.key_bases.values()] == ["why", None]
+    state = store.state
+    assert state.key_posted_pusd == {1: 21, 2: 13}
+    assert [base.lost for base in state.key_bases.values()] == ["why", None]
     store.close()
     again = open_store(tmp_path)
-    assert again.book == book
-    assert again.book.reservations["held"].key_base == 2
+    assert again.state == state
+    assert again.state.reservations["held"].key_base == 2
     again.close()
 
 

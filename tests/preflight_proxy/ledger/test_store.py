@@ -49,10 +49,10 @@ def test_a_restart_finds_the_same_book(tmp_path: Path) -> None:
     store.commit(Freeze("b", "by hand"))
     store.commit(Quarantine("m/y", "t", "by hand"))
     store.commit(ClearQuarantine("m/y", "t"))
-    book, entries = store.book, list(store.entries())
+    state, entries = store.state, list(store.entries())
     store.close()
     again = open_store(tmp_path)
-    assert again.book == book
+    assert again.state == state
     assert list(again.entries()) == entries
     assert [entry.entry_id for entry in entries] == [1, 2, 3, 4, 5]
     assert not again.boot_changed
@@ -66,7 +66,7 @@ def test_an_assumed_cost_is_known_after_a_restart(tmp_path: Path) -> None:
     store.commit(Assume("r", 60))
     store.close()
     store = open_store(tmp_path)
-    assert store.book.accounts["a"].assumed_pusd == store.book.assumed["r"].posted_pusd == 60
+    assert store.state.accounts["a"].assumed_pusd == store.state.assumed["r"].posted_pusd == 60
     store.close()
 
 
@@ -82,9 +82,9 @@ def test_no_id_is_used_twice(tmp_path: Path, restart: bool) -> None:
     with pytest.raises(ValueError, match="used before"):
         store.commit(reserve("r"))
     assert not store.poisoned
-    assert store.book.accounts["a"].pending_pusd == 0
+    assert store.state.accounts["a"].pending_pusd == 0
     call(store, "s", 5)
-    assert store.book.accounts["a"].posted_pusd == 10
+    assert store.state.accounts["a"].posted_pusd == 10
     store.close()
 
 
@@ -110,14 +110,14 @@ def test_a_crash_loses_only_what_became_of_the_calls_since_the_accounts_last_cha
     store.commit(Refuse("a", cause))
     store.commit(Conclude("a"))
     call(store, "r", 1)
-    durable = store.book.accounts["a"].outcomes
+    durable = store.state.accounts["a"].outcomes
     store.commit(Conclude("a", LEFT))
     shutil.copytree(tmp_path / "first", tmp_path / "crashed")
-    kept = store.book.accounts["a"].outcomes
+    kept = store.state.accounts["a"].outcomes
     store.close()
     for folder, expected in (("crashed", durable), ("first", kept)):
         again = open_store(tmp_path / folder)
-        assert again.book.accounts["a"].outcomes == expected
+        assert again.state.accounts["a"].outcomes == expected
         again.close()
     assert (durable, kept) == (
         NONE_YET.with_unserved(cause).with_served(),
@@ -139,7 +139,7 @@ def test_counted_refusals_are_written_with_the_next_change_or_at_the_end(
     store.close()
     store.close()
     store = open_store(tmp_path)
-    assert store.book.accounts["a"].refused == 3
+    assert store.state.accounts["a"].refused == 3
     store.close()
 
 
@@ -175,7 +175,7 @@ def test_after_a_restart_of_the_machine_accounts_wait_for_their_keys_usage(tmp_p
     store.close()
     store = open_store(tmp_path, "boot 2")
     assert store.boot_changed
-    assert store.book.accounts["a"].frozen == USAGE_UNREAD
+    assert store.state.accounts["a"].frozen == USAGE_UNREAD
     refused = store.commit(reserve("r"))
     assert isinstance(refused, Refusal)
     assert refused.code is Code.FROZEN
@@ -183,12 +183,12 @@ def test_after_a_restart_of_the_machine_accounts_wait_for_their_keys_usage(tmp_p
     store.close()
     store = open_store(tmp_path, "boot 2")
     assert not store.boot_changed
-    assert store.book.accounts["a"].frozen == USAGE_UNREAD
+    assert store.state.accounts["a"].frozen == USAGE_UNREAD
     store.commit(Recover("a", 30))
-    assert store.book.accounts["a"].frozen is None
+    assert store.state.accounts["a"].frozen is None
     store.close()
     store = open_store(tmp_path, "boot 2")
-    assert (store.book.accounts["a"].frozen, store.book.accounts["a"].posted_pusd) == (None, 30)
+    assert (store.state.accounts["a"].frozen, store.state.accounts["a"].posted_pusd) == (None, 30)
     store.close()
 
 
@@ -199,7 +199,7 @@ def test_what_was_made_to_survive_a_loss_of_power_needs_no_reading(tmp_path: Pat
     store.close()
     store = open_store(tmp_path, "boot 2")
     assert not store.boot_changed
-    assert store.book.accounts["a"].frozen is None
+    assert store.state.accounts["a"].frozen is None
     store.close()
 
 
@@ -227,7 +227,7 @@ def test_entries_that_went_with_the_machines_power_give_their_ids_to_no_others(t
         if life == 1:
             open_account(store)
         elif store.boot_changed:
-            store.commit(Recover("a", store.book.accounts["a"].posted_pusd))
+            store.commit(Recover("a", store.state.accounts["a"].posted_pusd))
         call(store, f"r{life}", 5)
         found = [entry.entry_id for entry in store.entries()]
         store.close()
@@ -261,11 +261,11 @@ def test_a_failed_commit_closes_the_ledger_until_a_restart(tmp_path: Path) -> No
     call(store, "r", 5)
     with closing(sqlite3.connect(tmp_path / "ledger.sqlite3")) as other:
         other.execute("ALTER TABLE reservations RENAME TO gone")
-    before = store.book.accounts["a"]
+    before = store.state.accounts["a"]
     with pytest.raises(LedgerError, match="cannot be written"):
         store.commit(reserve("s"))
     assert store.poisoned
-    assert store.book.accounts["a"] == before
+    assert store.state.accounts["a"] == before
     with pytest.raises(LedgerError, match="until the proxy is started again"):
         store.commit(SetLimit("a", 1))
     store.commit(Refuse("a"))
@@ -277,7 +277,7 @@ def test_a_failed_commit_closes_the_ledger_until_a_restart(tmp_path: Path) -> No
         other.execute("ALTER TABLE gone RENAME TO reservations")
     store = open_store(tmp_path)
     call(store, "s", 5)
-    assert store.book.accounts["a"].posted_pusd == 10
+    assert store.state.accounts["a"].posted_pusd == 10
     store.close()
 
 
@@ -317,5 +317,5 @@ def test_an_endpoint_goes_out_of_use_and_comes_back_for_one_upstream(tmp_path: P
     store.close()
     for upstream, reasons in (("https://a", ["dear"]), ("https://b", []), ("https://openrouter.ai", [])):
         store = open_store(tmp_path, upstream=upstream)
-        assert [row.reason for row in store.book.quarantined.values()] == reasons
+        assert [row.reason for row in store.state.quarantined.values()] == reasons
         store.close()

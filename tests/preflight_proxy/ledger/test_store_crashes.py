@@ -58,7 +58,7 @@ def test_every_acknowledged_commit_is_there_after_kill_9(tmp_path: Path) -> None
         assert acknowledged_posts <= in_ledger
         assert reserved <= in_ledger | pending | set(range(first))
         assert len(pending) <= 1
-        assert store.book.accounts["a"].posted_pusd == COST_PUSD * len(in_ledger)
+        assert store.state.accounts["a"].posted_pusd == COST_PUSD * len(in_ledger)
         for held in store.pending():
             store.commit(Void(held.id, "nothing was sent"))
             first = int(held.id[1:])
@@ -79,7 +79,7 @@ def test_a_full_disk_closes_the_ledger_and_loses_nothing(tmp_path: Path) -> None
     assert posted
     store = Store(path, clock=SystemClock())
     assert not store.poisoned
-    assert store.book.accounts["a"].posted_pusd == COST_PUSD * len(posted)
+    assert store.state.accounts["a"].posted_pusd == COST_PUSD * len(posted)
     store.close()
 
 

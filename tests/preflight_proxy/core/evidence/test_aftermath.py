@@ -85,19 +85,19 @@ def test_the_books_are_the_bill_afterwards_and_nothing_is_open(
     costs: list[tuple[int, int]], posted_pusd: int, lost_pusd: int
 ) -> None:
     """Whatever was open, whatever it cost up to its reservation, and whatever a loss of power had taken."""
-    book = opened(10**12)
-    do(book, OpenAccount("a", "run", 10**12, "t", key_hash="k", key_is_own=True, key_usage_pusd=0))
-    do(book, hold("first", posted_pusd))
-    do(book, Post("first", posted_pusd))
+    state = opened(10**12)
+    do(state, OpenAccount("a", "run", 10**12, "t", key_hash="k", key_is_own=True, key_usage_pusd=0))
+    do(state, hold("first", posted_pusd))
+    do(state, Post("first", posted_pusd))
     for index, (reserved_pusd, _cost_pusd) in enumerate(costs):
-        do(book, hold(f"r{index}", reserved_pusd))
-        do(book, MarkUnknown(f"r{index}"))
-    book.accounts["a"] = replace(account(book), usage_unread=lost_pusd > 0)
+        do(state, hold(f"r{index}", reserved_pusd))
+        do(state, MarkUnknown(f"r{index}"))
+    state.accounts["a"] = replace(account(state), usage_unread=lost_pusd > 0)
     billed_pusd = posted_pusd + lost_pusd + sum(min(cost) for cost in costs)
-    found = unsettled_account(account(book), book.pending("a"), NOW_S, CLOCKS)
+    found = unsettled_account(account(state), state.pending("a"), NOW_S, CLOCKS)
     assert found is not None
     for command in settle(found, billed_pusd):
-        do(book, command)
-    assert book.pending("a") == []
-    assert not account(book).usage_unread
-    assert 0 <= billed_pusd - account(book).posted_pusd <= NOTHING_PUSD
+        do(state, command)
+    assert state.pending("a") == []
+    assert not account(state).usage_unread
+    assert 0 <= billed_pusd - account(state).posted_pusd <= NOTHING_PUSD

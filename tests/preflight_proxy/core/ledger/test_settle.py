@@ -20,7 +20,7 @@ from tests.support.ledger_cases import NOW_S, account, do, hold, opened
 
 
 @each(
-    "command, state, kind, calls",
+    "command, ending, kind, calls",
     [
         (Post("r", 40), ReservationState.POSTED, EntryKind.POSTED, 1),
         (Assume("r", 40), ReservationState.POSTED, EntryKind.ASSUMED, 1),
@@ -28,98 +28,98 @@ from tests.support.ledger_cases import NOW_S, account, do, hold, opened
     ],
 )
 def test_each_end_leaves_one_entry(
-    command: Post | Assume | Void, state: ReservationState, kind: EntryKind, calls: int
+    command: Post | Assume | Void, ending: ReservationState, kind: EntryKind, calls: int
 ) -> None:
     """With its kind, and numbered."""
-    book = opened()
-    do(book, hold("r", 100))
-    change = do(book, command)
+    state = opened()
+    do(state, hold("r", 100))
+    change = do(state, command)
     assert change.reservation is not None
     assert change.entry is not None
-    assert change.reservation.state is state
+    assert change.reservation.state is ending
     assert (change.entry.kind, change.entry.entry_id, change.entry.reservation_id) == (kind, 1, "r")
     assert change.entry.cost_pusd == change.reservation.posted_pusd == (0 if kind is EntryKind.VOIDED else 40)
-    assert account(book).calls == calls
-    assert book.next_entry_id == 2
+    assert account(state).calls == calls
+    assert state.next_entry_id == 2
 
 
 def test_a_bill_above_the_reservation_is_posted_and_the_endpoint_goes_out_of_use() -> None:
     """M14: the truth is posted, the excess printed, in one change."""
-    book = opened(100)
-    do(book, hold("r", 100))
-    do(book, SetGeneration("r", "gen-1", "t"))
-    change = do(book, Post("r", 130))
+    state = opened(100)
+    do(state, hold("r", 100))
+    do(state, SetGeneration("r", "gen-1", "t"))
+    change = do(state, Post("r", 130))
     assert change.overrun_pusd == 30
-    assert (account(book).posted_pusd, account(book).overrun_pusd, account(book).available_pusd) == (130, 30, -30)
-    assert list(book.quarantined) == [("m/x", "t")]
-    assert "gen-1" in book.quarantined["m/x", "t"].reason
+    assert (account(state).posted_pusd, account(state).overrun_pusd, account(state).available_pusd) == (130, 30, -30)
+    assert list(state.quarantined) == [("m/x", "t")]
+    assert "gen-1" in state.quarantined["m/x", "t"].reason
 
 
 def test_where_nobody_told_who_served_each_quoted_endpoint_goes_out_of_use() -> None:
     """Any of them may have been the one."""
-    book = opened(100)
+    state = opened(100)
     command = hold("r", 100)
-    do(book, type(command)("r", "a", 100, "chat", "m/x", ("t", "u"), 16))
-    do(book, Post("r", 101))
-    assert set(book.quarantined) == {("m/x", "t"), ("m/x", "u")}
+    do(state, type(command)("r", "a", 100, "chat", "m/x", ("t", "u"), 16))
+    do(state, Post("r", 101))
+    assert set(state.quarantined) == {("m/x", "t"), ("m/x", "u")}
 
 
 def test_only_the_endpoint_that_served_is_quarantined_if_it_is_known() -> None:
-    book = opened(100)
-    do(book, Reserve("r", "a", 100, "chat", "m/x", ("t", "u"), 16))
-    do(book, Post("r", 101, CallFacts(tag="u")))
-    assert set(book.quarantined) == {("m/x", "u")}
+    state = opened(100)
+    do(state, Reserve("r", "a", 100, "chat", "m/x", ("t", "u"), 16))
+    do(state, Post("r", 101, CallFacts(tag="u")))
+    assert set(state.quarantined) == {("m/x", "u")}
 
 
 def test_overruns_add_up() -> None:
-    book = opened(1000)
+    state = opened(1000)
     for name, overrun_pusd in (("r", 30), ("s", 12)):
-        do(book, hold(name, 100, model=name))
-        do(book, Post(name, 100 + overrun_pusd))
-    assert account(book).overrun_pusd == 42
+        do(state, hold(name, 100, model=name))
+        do(state, Post(name, 100 + overrun_pusd))
+    assert account(state).overrun_pusd == 42
 
 
 def test_a_recovered_amount_of_any_size_lifts_the_freeze_of_a_restart() -> None:
     """M21: the key's usage has been compared with the ledger."""
     for cost_pusd in (0, 7):
-        book = opened()
-        book.accounts["a"] = replace(account(book), usage_unread=True)
-        do(book, Recover("a", cost_pusd))
-        assert account(book).frozen is None
-        assert account(book).recovered_pusd == account(book).posted_pusd == cost_pusd
+        state = opened()
+        state.accounts["a"] = replace(account(state), usage_unread=True)
+        do(state, Recover("a", cost_pusd))
+        assert account(state).frozen is None
+        assert account(state).recovered_pusd == account(state).posted_pusd == cost_pusd
 
 
 def test_an_assumed_cost_is_posted_and_counted_as_assumed() -> None:
-    book = opened()
-    do(book, hold("r", 100))
-    do(book, Assume("r", 60))
-    assert (account(book).posted_pusd, account(book).assumed_pusd, account(book).pending_pusd) == (60, 60, 0)
-    assert list(book.assumed) == ["r"]
+    state = opened()
+    do(state, hold("r", 100))
+    do(state, Assume("r", 60))
+    assert (account(state).posted_pusd, account(state).assumed_pusd, account(state).pending_pusd) == (60, 60, 0)
+    assert list(state.assumed) == ["r"]
 
 
 def test_no_more_than_the_reservation_is_assumed() -> None:
     """Silence cannot cost more than was promised."""
-    book = opened()
-    do(book, hold("r", 100))
+    state = opened()
+    do(state, hold("r", 100))
     with pytest.raises(ValueError, match="never assumed"):
-        transition(book, Assume("r", 101), NOW_S)
+        transition(state, Assume("r", 101), NOW_S)
 
 
 def test_what_the_key_shows_beyond_the_books_is_posted() -> None:
     """M21: an entry without a reservation; nothing to recover leaves none."""
-    book = opened()
-    change = do(book, Recover("a", 70))
+    state = opened()
+    change = do(state, Recover("a", 70))
     assert change.entry is not None
     assert (change.entry.kind, change.entry.reservation_id, change.entry.cost_pusd) == (EntryKind.RECOVERED, None, 70)
-    assert do(book, Recover("a", 0)).entry is None
-    assert (account(book).posted_pusd, account(book).recovered_pusd) == (70, 70)
+    assert do(state, Recover("a", 0)).entry is None
+    assert (account(state).posted_pusd, account(state).recovered_pusd) == (70, 70)
 
 
 def test_hostile_text_from_upstream_is_made_harmless() -> None:
     """Lone surrogates break databases; a megabyte of id would swell the books."""
-    book = opened()
-    do(book, hold("r"))
-    change = do(book, SetGeneration("r", "gen-\ud800" + "x" * 10_000, "t\udfff"))
+    state = opened()
+    do(state, hold("r"))
+    change = do(state, SetGeneration("r", "gen-\ud800" + "x" * 10_000, "t\udfff"))
     assert change.reservation is not None
     assert change.reservation.generation_id is not None
     assert change.reservation.generation_id.startswith("gen-?x")
@@ -129,8 +129,8 @@ def test_hostile_text_from_upstream_is_made_harmless() -> None:
 
 def test_an_end_in_one_account_leaves_the_other_alone() -> None:
     """Balances are an account's own."""
-    book = opened()
-    do(book, OpenAccount("b", "run", 500, token_hash="token of b"))
-    do(book, hold("r", 100, account="b"))
-    do(book, Post("r", 50))
-    assert (account(book).posted_pusd, book.accounts["b"].posted_pusd) == (0, 50)
+    state = opened()
+    do(state, OpenAccount("b", "run", 500, token_hash="token of b"))
+    do(state, hold("r", 100, account="b"))
+    do(state, Post("r", 50))
+    assert (account(state).posted_pusd, state.accounts["b"].posted_pusd) == (0, 50)

@@ -1,4 +1,4 @@
-"""The book in memory: what applying a change does, and which rows make no book."""
+"""The state in memory: what applying a change does, and which rows make no state."""
 
 import pytest
 
@@ -15,21 +15,21 @@ def held(reserved_pusd: int) -> Reservation:
 
 def test_a_book_made_of_its_rows_is_the_same_book() -> None:
     """As at every start."""
-    book = opened()
+    state = opened()
     for name in ("r", "s", "t"):
-        do(book, hold(name, 100))
-    do(book, Assume("s", 50))
-    do(book, Post("t", 120))
-    rows = [*book.reservations.values(), *book.assumed.values()]
-    assert state_of(book.accounts.values(), rows, book.quarantined.values(), book.next_entry_id) == book
+        do(state, hold(name, 100))
+    do(state, Assume("s", 50))
+    do(state, Post("t", 120))
+    rows = [*state.reservations.values(), *state.assumed.values()]
+    assert state_of(state.accounts.values(), rows, state.quarantined.values(), state.next_entry_id) == state
 
 
 def test_ended_reservations_are_not_kept_in_memory() -> None:
     """A run of a hundred thousand calls stays small."""
-    book = opened()
-    do(book, hold("r"))
-    do(book, Post("r", 1))
-    assert (book.reservations, book.assumed) == ({}, {})
+    state = opened()
+    do(state, hold("r"))
+    do(state, Post("r", 1))
+    assert (state.reservations, state.assumed) == ({}, {})
 
 
 def test_rows_that_contradict_each_other_make_no_book() -> None:
@@ -42,17 +42,17 @@ def test_rows_that_contradict_each_other_make_no_book() -> None:
 
 def test_pending_reservations_by_account() -> None:
     """Of one, or of all."""
-    book = LedgerState(reservations={"r": held(1)})
-    assert book.pending() == book.pending("a") == [held(1)]
-    assert book.pending("b") == []
+    state = LedgerState(reservations={"r": held(1)})
+    assert state.pending() == state.pending("a") == [held(1)]
+    assert state.pending("b") == []
 
 
 def test_an_endpoint_goes_out_of_use_and_comes_back() -> None:
     """The newest reason stands; clearing one that is in use is no error."""
-    book = opened()
+    state = opened()
     for reason in ("first", "second"):
-        book.apply(Change(quarantined=(QuarantinedEndpoint("m/x", "t", reason, 1.0),)))
-    assert book.quarantined["m/x", "t"].reason == "second"
-    do(book, ClearQuarantine("m/x", "t"))
-    do(book, ClearQuarantine("m/x", "t"))
-    assert book.quarantined == {}
+        state.apply(Change(quarantined=(QuarantinedEndpoint("m/x", "t", reason, 1.0),)))
+    assert state.quarantined["m/x", "t"].reason == "second"
+    do(state, ClearQuarantine("m/x", "t"))
+    do(state, ClearQuarantine("m/x", "t"))
+    assert state.quarantined == {}

@@ -95,25 +95,25 @@ STORIES: list[tuple[str, list[tuple[Command, tuple[int, int, int] | Code]]]] = [
 @each("story", [rows for _, rows in STORIES])
 def test_balances_after_each_command(story: list[tuple[Command, tuple[int, int, int] | Code]]) -> None:
     """Each row is one command and what it leaves."""
-    book = opened(1000)
+    state = opened(1000)
     for command, expected in story:
-        answer = transition(book, command, NOW_S)
+        answer = transition(state, command, NOW_S)
         if isinstance(expected, Code):
             assert isinstance(answer, Refusal)
             assert answer.code is expected
             continue
-        do(book, command)
-        now = account(book)
+        do(state, command)
+        now = account(state)
         assert (now.posted_pusd, now.pending_pusd, now.available_pusd) == expected, command
 
 
 def test_a_refusal_tells_the_balance_and_what_was_needed() -> None:
     """The headers of a refusal are made of these."""
-    book = opened(1000)
-    do(book, hold("r", 300))
-    do(book, Post("r", 200))
-    do(book, hold("s", 100))
-    assert transition(book, hold("t", 701), NOW_S) == Refusal(Code.DOES_NOT_FIT, 1000, 200, 100, 700, 701)
+    state = opened(1000)
+    do(state, hold("r", 300))
+    do(state, Post("r", 200))
+    do(state, hold("s", 100))
+    assert transition(state, hold("t", 701), NOW_S) == Refusal(Code.DOES_NOT_FIT, 1000, 200, 100, 700, 701)
 
 
 ENDS: list[Command] = [Post("r", 5), Void("r", "x"), Assume("r", 5)]
@@ -123,25 +123,25 @@ SECONDS: list[Command] = [Post("r", 1), Void("r", "x"), Assume("r", 1), MarkUnkn
 @each("first, second", product(ENDS, SECONDS))
 def test_a_reservation_ends_once(first: Command, second: Command) -> None:
     """M15: whatever comes second is an error of the caller, and changes nothing."""
-    book = opened()
-    do(book, hold("r"))
-    do(book, first)
-    before = account(book)
+    state = opened()
+    do(state, hold("r"))
+    do(state, first)
+    before = account(state)
     with pytest.raises(ValueError, match="ended"):
-        transition(book, second, NOW_S)
-    assert account(book) == before
-    assert book.next_entry_id == 2
+        transition(state, second, NOW_S)
+    assert account(state) == before
+    assert state.next_entry_id == 2
 
 
 def test_an_id_in_use_is_not_taken_twice() -> None:
-    """Pending or assumed: the book knows it. Ended otherwise: the store does."""
-    book = opened()
-    do(book, hold("r"))
+    """Pending or assumed: the state knows it. Ended otherwise: the store does."""
+    state = opened()
+    do(state, hold("r"))
     with pytest.raises(ValueError, match="used before"):
-        transition(book, hold("r"), NOW_S)
-    do(book, Assume("r", 1))
+        transition(state, hold("r"), NOW_S)
+    do(state, Assume("r", 1))
     with pytest.raises(ValueError, match="used before"):
-        transition(book, hold("r"), NOW_S)
+        transition(state, hold("r"), NOW_S)
 
 
 @each(
@@ -149,17 +149,17 @@ def test_an_id_in_use_is_not_taken_twice() -> None:
 )
 def test_nonsense_is_an_error_and_not_an_entry(command: Command) -> None:
     """Negative amounts and unknown names."""
-    book = opened()
+    state = opened()
     with pytest.raises(ValueError, match=r"negative|no account|ended"):
-        transition(book, command, NOW_S)
+        transition(state, command, NOW_S)
 
 
 def test_the_generation_id_and_the_tag_are_kept_through_the_end() -> None:
     """What the headers told is not lost when the end tells nothing."""
-    book = opened()
-    do(book, hold("r"))
-    do(book, SetGeneration("r", "gen-1", "openai"))
-    ended = do(book, Post("r", 5)).reservation
+    state = opened()
+    do(state, hold("r"))
+    do(state, SetGeneration("r", "gen-1", "openai"))
+    ended = do(state, Post("r", 5)).reservation
     assert ended is not None
     assert (ended.state, ended.posted_pusd, ended.generation_id, ended.tag) == (
         ReservationState.POSTED,
@@ -171,22 +171,22 @@ def test_the_generation_id_and_the_tag_are_kept_through_the_end() -> None:
 
 def test_a_second_mark_keeps_the_first_moment_of_not_knowing() -> None:
     """The age of an unknown outcome decides what evidence counts (M13)."""
-    book = opened()
-    do(book, hold("r"))
-    do(book, MarkUnknown("r", CallFacts(generation_id="gen-1")), at_s=10.0)
-    do(book, MarkUnknown("r"), at_s=20.0)
-    assert book.reservations["r"].unknown_since_s == 10.0
-    assert book.reservations["r"].generation_id == "gen-1"
+    state = opened()
+    do(state, hold("r"))
+    do(state, MarkUnknown("r", CallFacts(generation_id="gen-1")), at_s=10.0)
+    do(state, MarkUnknown("r"), at_s=20.0)
+    assert state.reservations["r"].unknown_since_s == 10.0
+    assert state.reservations["r"].generation_id == "gen-1"
 
 
 def test_the_transition_itself_changes_nothing() -> None:
     """Durable first, in memory after: so a failed commit needs no undoing."""
-    book = opened()
-    before = (dict(book.accounts), dict(book.reservations), book.next_entry_id)
-    transition(book, hold("r"), NOW_S)
-    transition(book, SetLimit("a", 1), NOW_S)
-    transition(book, Recover("a", 1), NOW_S)
-    assert (dict(book.accounts), dict(book.reservations), book.next_entry_id) == before
+    state = opened()
+    before = (dict(state.accounts), dict(state.reservations), state.next_entry_id)
+    transition(state, hold("r"), NOW_S)
+    transition(state, SetLimit("a", 1), NOW_S)
+    transition(state, Recover("a", 1), NOW_S)
+    assert (dict(state.accounts), dict(state.reservations), state.next_entry_id) == before
 
 
 @each(
@@ -204,23 +204,23 @@ def test_the_transition_itself_changes_nothing() -> None:
 )
 def test_a_call_does_not_leave_once_its_account_has_changed(between: Command) -> None:
     """M10, step 2."""
-    book = opened()
-    reserved = do(book, hold("r")).account
+    state = opened()
+    reserved = do(state, hold("r")).account
     assert reserved is not None
-    assert may_send(book, "r", reserved)
-    do(book, between)
-    assert not may_send(book, "r", reserved)
+    assert may_send(state, "r", reserved)
+    do(state, between)
+    assert not may_send(state, "r", reserved)
 
 
 def test_a_raised_limit_and_other_calls_stop_nothing() -> None:
     """Only what takes the ground from under a reservation counts as a change."""
-    book = opened()
-    reserved = do(book, hold("r")).account
+    state = opened()
+    reserved = do(state, hold("r")).account
     assert reserved is not None
-    do(book, SetLimit("a", 2000))
-    do(book, hold("s"))
-    do(book, Post("s", 7))
-    assert may_send(book, "r", reserved)
+    do(state, SetLimit("a", 2000))
+    do(state, hold("s"))
+    do(state, Post("s", 7))
+    assert may_send(state, "r", reserved)
 
 
 EVENTS: tuple[Command | None, ...] = (
@@ -265,37 +265,37 @@ def _play(orders: Sequence[tuple[Step, ...]]) -> None:
     start = opened(1000)
     outcomes = {"sent": 0, "voided": 0, "refused": 0}
     for steps in orders:
-        book = replace(start, accounts=dict(start.accounts), reservations={}, assumed={})
-        _interleave(steps, book, outcomes)
-        assert account(book).pending_pusd == 0
-        assert account(book).posted_pusd <= 1000
+        state = replace(start, accounts=dict(start.accounts), reservations={}, assumed={})
+        _interleave(steps, state, outcomes)
+        assert account(state).pending_pusd == 0
+        assert account(state).posted_pusd <= 1000
     assert min(outcomes.values()) > len(orders) // 20, outcomes
 
 
-def _interleave(steps: Sequence[Step], book: LedgerState, outcomes: dict[str, int]) -> None:
+def _interleave(steps: Sequence[Step], state: LedgerState, outcomes: dict[str, int]) -> None:
     here, under = True, dict[str, Account]()
     for step in steps:
         if step == "reserve":
-            answer = transition(book, hold("r", 600), NOW_S)
+            answer = transition(state, hold("r", 600), NOW_S)
             if isinstance(answer, Change) and answer.account is not None:
-                book.apply(answer)
+                state.apply(answer)
                 under["r"] = answer.account
             else:
                 outcomes["refused"] += 1
         elif step == "send" and "r" in under:
-            if here and may_send(book, "r", under["r"]):
-                now = account(book)
+            if here and may_send(state, "r", under["r"]):
+                now = account(state)
                 assert now.frozen is None
                 assert now.posted_pusd + now.pending_pusd <= now.limit_pusd
                 outcomes["sent"] += 1
-                do(book, Post("r", 600))
+                do(state, Post("r", 600))
             else:
                 outcomes["voided"] += 1
-                do(book, Void("r", "not sent"))
+                do(state, Void("r", "not sent"))
         elif step is None:
             here = False
         elif not isinstance(step, str):
-            do(book, step)
+            do(state, step)
 
 
 SEVERAL = Reserve("r", "a", 100, "chat", "m/x", ("t", "u"), bound=16, digest="d1")
@@ -303,68 +303,68 @@ SEVERAL = Reserve("r", "a", 100, "chat", "m/x", ("t", "u"), bound=16, digest="d1
 
 def test_one_quarantined_endpoint_of_several_refuses_a_call() -> None:
     """M14: `provider.only` names them all, so any of them may serve it."""
-    book = opened()
-    do(book, Quarantine("m/x", "u", "billed more"))
-    refused = transition(book, SEVERAL, NOW_S)
+    state = opened()
+    do(state, Quarantine("m/x", "u", "billed more"))
+    refused = transition(state, SEVERAL, NOW_S)
     assert isinstance(refused, Refusal)
     assert refused.code is Code.QUARANTINED
 
 
 def test_one_endpoint_of_several_that_is_quarantined_meanwhile_stops_a_call() -> None:
-    book = opened()
-    do(book, SEVERAL)
-    do(book, Quarantine("m/x", "u", "billed more"))
-    assert not may_send(book, "r", account(book))
+    state = opened()
+    do(state, SEVERAL)
+    do(state, Quarantine("m/x", "u", "billed more"))
+    assert not may_send(state, "r", account(state))
 
 
 def test_nothing_is_reserved_while_the_keys_usage_is_not_read() -> None:
     """M21: the last commits before a restart may be lost."""
-    book = opened()
-    book.accounts["a"] = replace(account(book), usage_unread=True)
-    refused = transition(book, hold("r"), NOW_S)
+    state = opened()
+    state.accounts["a"] = replace(account(state), usage_unread=True)
+    refused = transition(state, hold("r"), NOW_S)
     assert isinstance(refused, Refusal)
     assert refused.code is Code.FROZEN
-    do(book, Unfreeze("a"))
-    assert isinstance(transition(book, hold("r"), NOW_S), Refusal)
-    do(book, Recover("a", 0))
-    do(book, hold("r"))
+    do(state, Unfreeze("a"))
+    assert isinstance(transition(state, hold("r"), NOW_S), Refusal)
+    do(state, Recover("a", 0))
+    do(state, hold("r"))
 
 
 def test_a_call_whose_end_was_not_seen_is_unknown_from_the_latest_moment_of_its_end() -> None:
     """M13: upstream may still be generating until then."""
-    book = opened()
-    do(book, hold("r"))
-    do(book, hold("s"))
-    do(book, MarkUnknown("r", ended_by_s=NOW_S + 1800))
-    do(book, MarkUnknown("s", ended_by_s=NOW_S - 5))
-    assert [book.reservations[name].unknown_since_s for name in "rs"] == [NOW_S + 1800, NOW_S]
+    state = opened()
+    do(state, hold("r"))
+    do(state, hold("s"))
+    do(state, MarkUnknown("r", ended_by_s=NOW_S + 1800))
+    do(state, MarkUnknown("s", ended_by_s=NOW_S - 5))
+    assert [state.reservations[name].unknown_since_s for name in "rs"] == [NOW_S + 1800, NOW_S]
 
 
 def test_a_reservation_keeps_the_digest_and_the_key_base_of_its_call() -> None:
-    book = opened()
-    do(book, NoteKeyBase("upstream", "key", 5, 0))
-    do(book, replace(SEVERAL, key_base=1))
-    assert (book.reservations["r"].digest, book.reservations["r"].key_base) == ("d1", 1)
+    state = opened()
+    do(state, NoteKeyBase("upstream", "key", 5, 0))
+    do(state, replace(SEVERAL, key_base=1))
+    assert (state.reservations["r"].digest, state.reservations["r"].key_base) == ("d1", 1)
 
 
 def test_bases_of_foreign_keys_are_numbered_and_lost_once() -> None:
-    book = opened()
+    state = opened()
     for key in ("key", "other key"):
-        do(book, NoteKeyBase("upstream", key, 5, 0))
-    assert sorted(book.key_bases) == [1, 2]
-    do(book, LoseKeyBase(1, "first reason"))
-    do(book, LoseKeyBase(1, "second reason"))
-    assert book.key_bases[1].lost == "first reason"
-    assert book.base_of("upstream", "key") is None
-    assert book.base_of("upstream", "other key") == book.key_bases[2]
+        do(state, NoteKeyBase("upstream", key, 5, 0))
+    assert sorted(state.key_bases) == [1, 2]
+    do(state, LoseKeyBase(1, "first reason"))
+    do(state, LoseKeyBase(1, "second reason"))
+    assert state.key_bases[1].lost == "first reason"
+    assert state.base_of("upstream", "key") is None
+    assert state.base_of("upstream", "other key") == state.key_bases[2]
 
 
 def test_a_call_is_not_sent_with_another_foreign_key_than_the_one_of_its_base() -> None:
     """Its cost would be looked for in the usage of the wrong key."""
-    book = opened()
-    do(book, NoteKeyBase("upstream", "key", 5, 0))
-    book.accounts["a"] = replace(account(book), key_hash="key")
-    do(book, replace(SEVERAL, key_base=1))
-    assert may_send(book, "r", account(book))
-    book.accounts["a"] = replace(account(book), key_hash="other key")
-    assert not may_send(book, "r", account(book))
+    state = opened()
+    do(state, NoteKeyBase("upstream", "key", 5, 0))
+    state.accounts["a"] = replace(account(state), key_hash="key")
+    do(state, replace(SEVERAL, key_base=1))
+    assert may_send(state, "r", account(state))
+    state.accounts["a"] = replace(account(state), key_hash="other key")
+    assert not may_send(state, "r", account(state))

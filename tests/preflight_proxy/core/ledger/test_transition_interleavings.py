@@ -1,7 +1,7 @@
 """No order of commands and crashes passes a limit or ends a reservation twice (Hypothesis, on the pure ledger).
 
-The machine keeps the durable rows beside the book, as the store does. A crash falls before or after a commit; what is in memory is
-gone then, and the book is made again of the rows.
+The machine keeps the durable rows beside the state, as the store does. A crash falls before or after a commit; what is in memory is
+gone then, and the state is made again of the rows.
 """
 
 import pytest
@@ -67,7 +67,7 @@ class Rows:
             self.quarantined.pop(endpoint, None)
 
     def load(self) -> LedgerState:
-        """The book after a restart."""
+        """The state after a restart."""
         reservations = (r for r in self.reservations.values() if r.state is ReservationState.PENDING or r.assumed)
         return state_of(self.accounts.values(), reservations, self.quarantined.values(), len(self.entries) + 1)
 
@@ -80,21 +80,21 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.book = LedgerState()
+        self.state = LedgerState()
         self.rows = Rows()
         self.count = 0
 
     def commit(self, command: Command, crash: str = "none") -> Change | Refusal:
         """The store's commit, with a crash before, after, or none."""
-        answer = transition(self.book, command, NOW_S)
+        answer = transition(self.state, command, NOW_S)
         if isinstance(answer, Refusal):
             return answer
         if crash != "before":
             self.rows.write(answer)
         if crash == "none":
-            self.book.apply(answer)
+            self.state.apply(answer)
         else:
-            self.book = self.rows.load()
+            self.state = self.rows.load()
         return answer
 
     @initialize(limit_pusd=st.integers(0, 200))
@@ -111,14 +111,14 @@ class LedgerMachine(RuleBasedStateMachine):
     )
     def reserve(self, account: str, amount: int, tag: str, crash: str) -> str:
         self.count += 1
-        before, name = self.book.accounts[account], f"r{self.count}"
+        before, name = self.state.accounts[account], f"r{self.count}"
         answer = self.commit(hold(name, amount, account=account, tag=tag), crash)
-        now = self.book.accounts[account]
+        now = self.state.accounts[account]
         if isinstance(answer, Change):
             assert now.posted_pusd + now.pending_pusd <= now.limit_pusd
             assert now.pending_pusd == before.pending_pusd + amount
             assert before.frozen is None
-            assert ("m/x", tag) not in self.book.quarantined
+            assert ("m/x", tag) not in self.state.quarantined
         else:
             assert now == before
             assert (answer.code is Code.FROZEN) == (before.frozen is not None)
@@ -147,7 +147,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def assume(self, name: str, share: int) -> str:
         self.commit(MarkUnknown(name)) if self.pending(name) else None
         if self.pending(name):
-            self.commit(Assume(name, self.book.reservations[name].reserved_pusd * share // 100))
+            self.commit(Assume(name, self.state.reservations[name].reserved_pusd * share // 100))
         else:
             self.refuses_to_end(Assume(name, 0))
         return name
@@ -184,30 +184,30 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def crash(self) -> None:
-        self.book = self.rows.load()
+        self.state = self.rows.load()
 
     def pending(self, name: str) -> bool:
         """Whether the reservation was made and has not ended."""
-        return name in self.book.reservations
+        return name in self.state.reservations
 
     def refuses_to_end(self, command: Command) -> None:
         """A second end is an error and leaves no entry."""
         with pytest.raises(ValueError, match="ended"):
-            transition(self.book, command, NOW_S)
+            transition(self.state, command, NOW_S)
 
     @invariant()
     def the_book_is_what_is_durable(self) -> None:
         loaded = self.rows.load()
-        assert self.book.accounts == loaded.accounts
-        assert self.book.reservations == loaded.reservations
-        assert self.book.assumed == loaded.assumed
-        assert self.book.next_entry_id == loaded.next_entry_id
+        assert self.state.accounts == loaded.accounts
+        assert self.state.reservations == loaded.reservations
+        assert self.state.assumed == loaded.assumed
+        assert self.state.next_entry_id == loaded.next_entry_id
 
     @invariant()
     def balances_are_sums(self) -> None:
-        for account in self.book.accounts.values():
+        for account in self.state.accounts.values():
             assert account.posted_pusd == sum(e.cost_pusd for e in self.rows.entries if e.account == account.id) >= 0
-            assert account.pending_pusd == sum(r.reserved_pusd for r in self.book.pending(account.id)) >= 0
+            assert account.pending_pusd == sum(r.reserved_pusd for r in self.state.pending(account.id)) >= 0
             assert account.assumed_pusd >= 0
             ended = [
                 r
