@@ -19,7 +19,7 @@ __all__ = ["InfraCheck", "InfraResult", "docker_health", "env_vars", "git_versio
 
 COMMAND_TIMEOUT_S = 5.0
 
-BODY_BYTES_MAX = 2**20
+HEALTH_BODY_BYTES_MAX = 2**20
 """How much of a page is read, in bytes. Health pages are small."""
 
 DETAIL_CHARS = 200
@@ -142,7 +142,7 @@ def _http(url: str, require: Mapping[str, Any] | None, min_version: str | None, 
 
     try:
         with opened("GET", url, timeout_s=timeout_s) as response:
-            content = next(response.iter_bytes(BODY_BYTES_MAX), b"")  # the rest of a larger page is not read
+            content = next(response.iter_bytes(HEALTH_BODY_BYTES_MAX), b"")  # the rest of a larger page is not read
     except httpx.TimeoutException:
         return InfraResult(ok=False, detail=f"timed out after {timeout_s}s")
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, config.ConfigError) as exc:

@@ -56,7 +56,7 @@ def delete_key(admin_key: Key, key_hash: str, *, base_url: str | None = None) ->
         return False
     try:
         path = subkeys.path_of(key_hash)
-        return http.call("DELETE", path, admin_key, timeout_s=subkeys.TIMEOUT_S, base_url=base_url).ok
+        return http.call("DELETE", path, admin_key, timeout_s=subkeys.KEY_REQUEST_S_MAX, base_url=base_url).ok
     except Exception:  # whatever the HTTP library raises, the key was not seen to be deleted
         return False
 

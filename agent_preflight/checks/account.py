@@ -13,7 +13,7 @@ BALANCE, BUDGETS, KEY = "Account balance", "Provisioning budget", "Inference key
 BALANCE_USD_MIN = 0.10
 """A run needs more than this."""
 
-TIMEOUT_S = 10.0
+ACCOUNT_READ_S_MAX = 10.0
 _SET_KEY = "Set OPENROUTER_API_KEY to an inference key: https://openrouter.ai/settings/keys. Nothing was spent."
 
 
@@ -34,7 +34,7 @@ def _unknown_balance(inputs: Inputs, facts: Facts) -> CheckLine:
         return failed(BALANCE, detail, failure)
     if (unreachable := facts.unreachable()) is not None:
         return unreachable
-    answer = http.get("/credits", inputs.admin_key, timeout_s=TIMEOUT_S, base_url=inputs.base_url)
+    answer = http.get("/credits", inputs.admin_key, timeout_s=ACCOUNT_READ_S_MAX, base_url=inputs.base_url)
     why = why_unread(answer, inputs.admin_key, inputs.base_url)
     return failed(BALANCE, detail, f"{failure}: {why}. Nothing was spent.")
 
@@ -68,7 +68,7 @@ def check_api_key(inputs: Inputs, facts: Facts) -> list[CheckLine]:
     """
     if not inputs.or_key.strip():
         return [failed(KEY, "is missing", f"The inference key is missing. {_SET_KEY}")]
-    answer = http.get("/key", inputs.or_key, timeout_s=TIMEOUT_S, base_url=inputs.base_url)
+    answer = http.get("/key", inputs.or_key, timeout_s=ACCOUNT_READ_S_MAX, base_url=inputs.base_url)
     if answer is not None and answer.status in (401, 403):
         refusal = refusal_of(answer)
         return [failed(KEY, f"refused ({refusal})", f"OpenRouter refuses the inference key ({refusal}). {_SET_KEY}")]

@@ -11,7 +11,7 @@ from agent_preflight.health import InfraCheck
 
 CustomCheck = Callable[..., tuple[str, bool | None, str]]
 
-LIMIT_S = 300.0
+CUSTOM_CHECK_S_MAX = 300.0
 """The time of one check, in seconds. It may build something."""
 
 LANE = "own"
@@ -38,9 +38,9 @@ def custom_jobs(
     """
     for check in checks or ():
         name = str(getattr(check, "__name__", type(check).__name__))
-        yield Job(partial(_run_custom, check, context), partial(_crashed, "Custom", name), LIMIT_S, LANE)
+        yield Job(partial(_run_custom, check, context), partial(_crashed, "Custom", name), CUSTOM_CHECK_S_MAX, LANE)
     for each in infra or ():
-        yield Job(partial(_run_infra, each), partial(_crashed, "Infra", _name_of(each)), LIMIT_S, LANE)
+        yield Job(partial(_run_infra, each), partial(_crashed, "Infra", _name_of(each)), CUSTOM_CHECK_S_MAX, LANE)
 
 
 def takes_context(check: CustomCheck) -> bool:

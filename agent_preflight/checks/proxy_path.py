@@ -18,7 +18,7 @@ NAME = "Proxy path"
 ALIAS = "proxy-path"
 BUDGET_USD = 0.02
 """The call costs about a millionth of this, but its worst case must fit."""
-TIMEOUT_S = 60.0
+PROXY_PATH_S_MAX = 60.0
 """From the container's start; a call takes seconds."""
 
 PROBE = """
@@ -89,7 +89,7 @@ def _trial(inputs: Inputs, image: str, alias: str, events: list[dict[str, Any]])
         container_args=["-c", PROBE],
         docker_args=["--entrypoint", "python3"],
         network="sealed",
-        timeout_s=TIMEOUT_S,
+        timeout_s=PROXY_PATH_S_MAX,
         on_event=events.append,
         log_fn=lambda *_args: None,
         openrouter_base_url=inputs.base_url,

@@ -37,7 +37,7 @@ KEY_LIMIT_USD = Decimal("0.01")
 
 LINE_TOKENS = 13
 """About the tokens of one filler line, with all tokenizers."""
-PAUSE_S = 1.0
+CACHE_PAUSE_S = 1.0
 """Between the two calls: a cache entry can be read once the first answer has begun."""
 CACHE_LIMIT_USD_MIN = Decimal("0.02")
 PRICE_PER_M_UNKNOWN = Decimal(20)
@@ -153,7 +153,7 @@ def _send_twice(inputs: Inputs, key: Secret, model: str, lines: int) -> CheckLin
     messages = [{"role": "system", "content": [block]}, {"role": "user", "content": "Say OK"}]
     body = {"model": model, "messages": messages, "max_tokens": 4}
     first = read_usage(chat(inputs, key, body).get("usage"))
-    time.sleep(PAUSE_S)
+    time.sleep(CACHE_PAUSE_S)
     second = read_usage(chat(inputs, key, body).get("usage"))
     if second is not None and second.cached_tokens:
         share = f"{second.cached_tokens:,} of {second.prompt_tokens:,} tokens"

@@ -44,7 +44,7 @@ The others run only if they are named: `bound_smoke` makes a call for each endpo
 container and makes one call.
 """
 
-LIMIT_S = 120.0
+CHECK_S_MAX = 120.0
 """The time of a built-in check, in seconds: two calls of 30 s, the making and deleting of a key, the list of models."""
 
 
@@ -127,7 +127,7 @@ def _names(inputs: Inputs) -> tuple[str, ...]:
 def _jobs(inputs: Inputs, facts: Facts, names: Sequence[str]) -> Iterator[Job]:
     for name, (check, label) in BUILT_IN.items():
         if name in names:
-            yield Job(partial(check, inputs, facts), partial(failed, label), LIMIT_S, lane=name)
+            yield Job(partial(check, inputs, facts), partial(failed, label), CHECK_S_MAX, lane=name)
 
 
 def _without_repeats(inputs: Inputs, lines: Iterable[CheckLine]) -> Iterator[CheckLine]:

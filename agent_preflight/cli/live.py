@@ -26,7 +26,7 @@ from agent_preflight.cli.shared import (
 if TYPE_CHECKING:
     from agent_preflight.operate.live_changes import PlannedRun, TrialStop
 
-WAIT_S_MAX = 300.0
+STOP_WAIT_S_MAX = 300.0
 """At its end a trial waits for costs that are not known yet, for at most four minutes."""
 
 
@@ -62,10 +62,10 @@ def stop(
     say("No further call is sent. Agents are ended, and the costs of calls in flight are settled.")
     if no_wait:
         return
-    stops = asyncio.run(live_changes.until_over(plan, alias, WAIT_S_MAX))
+    stops = asyncio.run(live_changes.until_over(plan, alias, STOP_WAIT_S_MAX))
     if stops is None:
         complain(
-            f"The end was not seen within {WAIT_S_MAX:.0f} s. No further call is sent. "
+            f"The end was not seen within {STOP_WAIT_S_MAX:.0f} s. No further call is sent. "
             f"Look at it with `agent-preflight status {plan.run_dir.name}`."
         )
         raise typer.Exit(5)

@@ -45,7 +45,7 @@ from preflight_proxy.core.errors import ConfigError
 
 CREATE_ENDS_S_MAX = 5.0
 """How long an end waits for a `create` that is running; after that it looks for the container by its name."""
-LAST_OUTPUT_S = 1.0
+CONTAINER_LAST_OUTPUT_S = 1.0
 """How long the rest of an agent's output may take once its container is gone."""
 OUTPUT_LOST = "the connection that carried the agent's output was lost, so the agent was ended"
 NOT_OF_INIT = {"ptrace": 1, "process_vm_writev": 0}
@@ -238,7 +238,7 @@ class DockerSandbox:
                 gone = steps["gate"] == "ok"
                 steps |= await self._forwarder.close() if gone else {"forwarder": "unverified", "volume": "unverified"}
             if self._attached is not None:
-                await self._attached.end(LAST_OUTPUT_S)
+                await self._attached.end(CONTAINER_LAST_OUTPUT_S)
         return steps
 
     def _refuse_if_over(self) -> None:

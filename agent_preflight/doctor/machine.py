@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 
 from agent_preflight import __version__
 from agent_preflight.checks.report import CheckLine, failed, passed, warned
+from preflight_proxy.base.data_folder import SOCKET_PATH_BYTES_MAX
 from preflight_proxy.base.gate_handshake import netns_cookie
 
 NAME, IMPORTED = "agent-preflight-proxy", "agent_preflight"
@@ -27,7 +28,6 @@ OTHERS = {
 
 FILES_PER_TRIAL, FILES_BASE = 256, 512
 """A listener takes 256 connections, C5 (limits per listener); the proxy itself needs the rest."""
-SOCKET_PATH_BYTES_MAX = 100
 SOCKET_PATH_BYTES = 40
 """What is added to the temporary directory: our directory's name, a gate's, a socket's; C3 (short socket paths)."""
 

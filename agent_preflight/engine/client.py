@@ -30,7 +30,7 @@ from agent_preflight.engine.address import Version, connect, negotiate
 from agent_preflight.engine.failure import DockerError, Failure, explained
 from agent_preflight.sandboxes.interface import Exit
 
-CALL_S_MAX = 30.0
+ENGINE_CALL_S_MAX = 30.0
 """Creating a container on a busy engine takes seconds; half a minute means that it hangs."""
 END_CALL_S_MAX = 2.0
 """Calls that end a container must not hold up the next harder one (C12)."""
@@ -156,7 +156,7 @@ class Engine:
             if is_locked:
                 self._networks.release()
 
-    def _call(self, doing: str, limit_s: float | None = CALL_S_MAX) -> AbstractAsyncContextManager[None]:
+    def _call(self, doing: str, limit_s: float | None = ENGINE_CALL_S_MAX) -> AbstractAsyncContextManager[None]:
         return explained(self.url, doing, limit_s)
 
     async def info(self) -> dict[str, Any]:
@@ -176,7 +176,7 @@ class Engine:
         async with self._call(doing):
             await self._client.containers.container(container).start()
 
-    async def put(self, container: str, directory: str, archive: bytes, limit_s: float = CALL_S_MAX) -> None:
+    async def put(self, container: str, directory: str, archive: bytes, limit_s: float = ENGINE_CALL_S_MAX) -> None:
         """Unpack a tar archive in a directory of a container; GONE if there is no such directory."""
         async with self._call(f"writing into {directory}", limit_s):
             await self._client.containers.container(container).put_archive(directory, archive)  # type: ignore[no-untyped-call]
@@ -241,7 +241,7 @@ class Engine:
         async with self._call("removing a container", REMOVE_CALL_S_MAX):
             await self._client.containers.container(container).delete(force=True, v=True)
 
-    async def look(self, container: str, limit_s: float = CALL_S_MAX) -> ContainerState | None:
+    async def look(self, container: str, limit_s: float = ENGINE_CALL_S_MAX) -> ContainerState | None:
         """Return a container's state; None only if the engine says that there is no such container."""
         url = self._client._canonicalize_url(f"containers/{container}/json")  # aiodocker takes any 404 for the engine's
         async with self._call("looking at a container", limit_s), self._client.session.get(url) as answer:

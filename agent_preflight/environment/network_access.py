@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent_preflight.environment.variables import GATE_PORT, TLS_PORT, own_proxy, proxy_env
+from agent_preflight.options.container_options import SEALED
 from preflight_proxy.base.control_messages import EgressSpec, ServiceSpec
 from preflight_proxy.core.egress import Target, read_target
 from preflight_proxy.core.errors import ConfigError
@@ -20,7 +21,6 @@ EGRESS_PORT = 8789
 """The port of the HTTP proxy inside a container."""
 SERVICES_MAX = 32
 """Each is a listener, with connections of its own, for each trial."""
-SEALED = "sealed"
 OURS = frozenset({"localhost", "openrouter.ai", "host.docker.internal", "egress"})
 """Names that no service can have."""
 

@@ -25,7 +25,7 @@ EXPECT_TOKENS = 20_000
 """The assumed size of a prompt, unless the user states one: tools and system text of a large agent."""
 BYTES_PER_TOKEN = 4
 """Bytes of ASCII text per expected token, as in English and in code. The quote counts bytes: M3 (bound on prompt tokens)."""
-TOKENS_MAX = 100_000_000
+EXPECTED_TOKENS_MAX = 100_000_000
 """Of a prompt or an answer that can be stated: above every context."""
 CALLS_WANTED = 5
 """Fewer affordable calls than this are worth a warning."""

@@ -21,7 +21,7 @@ from preflight_proxy.core.shapes.model_name import bare_model, split_model
 from preflight_proxy.core.shapes.paths import MODEL_NAME
 from preflight_proxy.ledger.quarantine_file import QuarantineFile
 
-TIMEOUT_S = 15.0
+PRICE_LIST_S_MAX = 15.0
 OTHER_TOKENIZER = "Other"
 """The tokenizer, if the list names none."""
 
@@ -64,7 +64,7 @@ def read_endpoints(model: str, key: Key | None, base_url: str | None = None) -> 
     if not _is_model_name(name):
         return ()
     path = f"/models/{url_quote(name, safe='/:@~')}/endpoints"
-    answer = http.get(path, key, timeout_s=TIMEOUT_S, base_url=base_url)
+    answer = http.get(path, key, timeout_s=PRICE_LIST_S_MAX, base_url=base_url)
     if answer is None:
         raise UpstreamError(f"the prices of {model} cannot be read from {http.resolve_base_url(base_url)}")
     if answer.status in (400, 404):

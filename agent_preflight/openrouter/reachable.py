@@ -14,8 +14,8 @@ from agent_preflight.openrouter import http
 from agent_preflight.openrouter.http import Answer, Key
 from preflight_proxy.core.errors import ConfigError
 
-TIMEOUT_S = 10.0
-TEXT_CHARS_MAX = 200
+REACHABLE_S_MAX = 10.0
+ANSWER_CHARS_SHOWN = 200
 UNSPENT = " Nothing was spent."
 """The end of messages before a run."""
 KEYS_PAGE = "https://openrouter.ai/settings/management-keys"
@@ -25,7 +25,7 @@ def trouble(key: Key | None, base_url: str | None = None) -> str:
     """Call OpenRouter once, without cost, and return what is wrong; "" if it answers as its API does."""
     url = http.resolve_base_url(base_url)
     try:
-        answer = http.call("GET", "/key", key, timeout_s=TIMEOUT_S, base_url=base_url)
+        answer = http.call("GET", "/key", key, timeout_s=REACHABLE_S_MAX, base_url=base_url)
     except http.NO_ANSWER as exc:
         return cannot_reach(url, exc)
     if answer.status >= 500:
@@ -42,7 +42,7 @@ def refusal_of(answer: Answer) -> str:
     """Return the status of an answer, and its error message."""
     match answer.body:
         case {"error": {"message": str(text)}}:
-            return f"{answer.status}: {plain(text[:TEXT_CHARS_MAX])}"
+            return f"{answer.status}: {plain(text[:ANSWER_CHARS_SHOWN])}"
     return str(answer.status)
 
 
@@ -91,12 +91,12 @@ def cause_of(exc: BaseException, url: str = "") -> str:
             case httpx.InvalidURL() | httpx.UnsupportedProtocol():
                 return "this is no http:// or https:// address"
             case httpx.TimeoutException() | TimeoutError():
-                return f"no answer within {TIMEOUT_S:.0f} s"
+                return f"no answer within {REACHABLE_S_MAX:.0f} s"
             case httpx.ProxyError():
-                return f"the HTTP proxy refuses: {plain(str(cause))[:TEXT_CHARS_MAX]}"
+                return f"the HTTP proxy refuses: {plain(str(cause))[:ANSWER_CHARS_SHOWN]}"
             case OSError() if cause.strerror:
                 return cause.strerror.lower()
-    return plain(str(exc))[:TEXT_CHARS_MAX] or type(exc).__name__
+    return plain(str(exc))[:ANSWER_CHARS_SHOWN] or type(exc).__name__
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:
@@ -118,6 +118,6 @@ def _shown(url: str) -> str:
     try:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
-        return plain(parts._replace(netloc=host).geturl())[:TEXT_CHARS_MAX]
+        return plain(parts._replace(netloc=host).geturl())[:ANSWER_CHARS_SHOWN]
     except ValueError:
-        return plain(url)[:TEXT_CHARS_MAX]
+        return plain(url)[:ANSWER_CHARS_SHOWN]

@@ -23,7 +23,7 @@ from agent_preflight.openrouter.patch_points import replacement
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.secret import Secret
 
-TIMEOUT_S = 15.0
+KEY_REQUEST_S_MAX = 15.0
 
 CREATE_ATTEMPTS = 3
 """How often a key is requested if the answer is lost."""
@@ -31,7 +31,7 @@ CREATE_ATTEMPTS = 3
 DELETE_ATTEMPTS = 3
 """A deletion may be repeated: if the key is gone already, that is a success."""
 
-PAUSE_S = 0.3
+KEY_RETRY_PAUSE_S = 0.3
 """Between attempts."""
 
 PAGES_MAX = 200
@@ -121,7 +121,7 @@ def provision_key_full(
         RuntimeError: OpenRouter answered without a key. The text does not quote the answer, which may hold one.
     """
     body = {"name": label, "limit": float_usd(limit_usd, "limit_usd")}
-    answer = http.call("POST", "/keys", admin_key, timeout_s=TIMEOUT_S, base_url=base_url, body=body)
+    answer = http.call("POST", "/keys", admin_key, timeout_s=KEY_REQUEST_S_MAX, base_url=base_url, body=body)
     if answer.status >= 400:
         request = httpx.Request("POST", f"{http.resolve_base_url(base_url)}/keys")
         text, response = (
@@ -170,7 +170,7 @@ def create_sub_key(
     body = {"name": name, "limit": float(limit_usd), "include_byok_in_limit": True, "expires_at": expires_at}
     for attempt in range(attempts):
         if attempt:
-            time.sleep(PAUSE_S)
+            time.sleep(KEY_RETRY_PAUSE_S)
             _delete_leftovers(admin_key, name, base_url, keep=None)
         key, key_hash = _post_once(admin_key, body, base_url)
         if key:
@@ -193,9 +193,9 @@ def delete_sub_key(admin_key: Key, key_hash: str, base_url: str | None = None) -
     """
     for attempt in range(DELETE_ATTEMPTS):
         if attempt:
-            time.sleep(PAUSE_S)
+            time.sleep(KEY_RETRY_PAUSE_S)
         try:
-            answer = http.call("DELETE", path_of(key_hash), admin_key, timeout_s=TIMEOUT_S, base_url=base_url)
+            answer = http.call("DELETE", path_of(key_hash), admin_key, timeout_s=KEY_REQUEST_S_MAX, base_url=base_url)
         except http.NO_ANSWER:
             continue
         if answer.status in (401, 403):
@@ -209,7 +209,9 @@ def set_key_limit(admin_key: Key, key_hash: str, limit_usd: Decimal, base_url: s
     """Change what a key may spend; True only if OpenRouter says that this is its limit now. Never raises."""
     body = {"limit": float(limit_usd)}
     try:
-        answer = http.call("PATCH", path_of(key_hash), admin_key, timeout_s=TIMEOUT_S, base_url=base_url, body=body)
+        answer = http.call(
+            "PATCH", path_of(key_hash), admin_key, timeout_s=KEY_REQUEST_S_MAX, base_url=base_url, body=body
+        )
     except http.NO_ANSWER:
         return False
     return answer.ok and isinstance(answer.data, dict) and http.amount(answer.data.get("limit")) == limit_usd
@@ -223,7 +225,7 @@ def read_sub_key_usage(admin_key: Key, key_hash: str, base_url: str | None = Non
         key_hash: The key's hash.
         base_url: OpenRouter's API base; `OPENROUTER_BASE_URL`, else OpenRouter, if None.
     """
-    answer = http.get(path_of(key_hash), admin_key, timeout_s=TIMEOUT_S, base_url=base_url)
+    answer = http.get(path_of(key_hash), admin_key, timeout_s=KEY_REQUEST_S_MAX, base_url=base_url)
     if answer is None or not answer.ok or not isinstance(answer.data, dict):
         return None
     return used_usd(answer.data)
@@ -266,7 +268,7 @@ def key_in(body: object) -> tuple[str, str]:
 def _post_once(admin_key: Key, body: Mapping[str, Any], base_url: str | None) -> tuple[str, str]:
     """Return the new key and its hash; an empty key if it is not known whether one was made."""
     try:
-        answer = http.call("POST", "/keys", admin_key, timeout_s=TIMEOUT_S, base_url=base_url, body=body)
+        answer = http.call("POST", "/keys", admin_key, timeout_s=KEY_REQUEST_S_MAX, base_url=base_url, body=body)
     except httpx.HTTPError:
         return "", ""
     except (httpx.InvalidURL, ValueError) as exc:
@@ -289,7 +291,7 @@ def _delete_leftovers(admin_key: Key, name: str, base_url: str | None, *, keep: 
 
 
 def _is_gone(admin_key: Key, key_hash: str, base_url: str | None) -> bool:
-    answer = http.get(path_of(key_hash), admin_key, timeout_s=TIMEOUT_S, base_url=base_url)
+    answer = http.get(path_of(key_hash), admin_key, timeout_s=KEY_REQUEST_S_MAX, base_url=base_url)
     if answer is None or answer.status == 404:
         return answer is not None
     return answer.ok and isinstance(answer.data, dict) and answer.data.get("deleted") is True
@@ -297,7 +299,7 @@ def _is_gone(admin_key: Key, key_hash: str, base_url: str | None) -> bool:
 
 def _page(admin_key: Key, offset: int, base_url: str | None) -> list[KeyInfo]:
     path = f"/keys?include_disabled=true&include_expired=true&offset={offset}"
-    answer = http.get(path, admin_key, timeout_s=TIMEOUT_S, base_url=base_url)
+    answer = http.get(path, admin_key, timeout_s=KEY_REQUEST_S_MAX, base_url=base_url)
     if answer is None or not answer.ok or not isinstance(answer.data, list):
         why = reachable.why_unread(answer, admin_key, base_url)
         raise UpstreamError(f"the list of keys could not be read: {why}")

@@ -29,7 +29,7 @@ from preflight_proxy.base.control_messages import Balance
 from preflight_proxy.core.errors import ConfigError, OperatingError
 from preflight_proxy.core.money import LIMIT_USD_MAX, PUSD_PER_USD
 
-LOOK_EVERY_S = 0.2
+ENDED_LOOK_EVERY_S = 0.2
 NO_ADMIN_KEY = (
     "A top-up needs the management key: set OR_ADMIN_KEY to it. It raises the limit of the trial's key at OpenRouter, which would "
     "else refuse what the new budget allows. Nothing was changed."
@@ -233,7 +233,7 @@ async def until_over(plan: PlannedRun, alias: str | None, limit_s: float) -> lis
             return stops
         if time.monotonic() > until_s:
             return None
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(ENDED_LOOK_EVERY_S)
 
 
 @asynccontextmanager

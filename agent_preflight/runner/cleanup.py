@@ -31,11 +31,11 @@ from agent_preflight.sidecar.control_client import ControlError
 from preflight_proxy.base.control_messages import UNKNOWN_ACCOUNT
 from preflight_proxy.core.errors import OperatingError
 
-SETTLE_S_MAX = 240.0
+TRIAL_SETTLE_S_MAX = 240.0
 """After this long the summary is written although costs are pending, and the sub-key stays, as evidence for them."""
 LOOK_S = (0.05, 1.0)
 """Pause between two reads of the balance: the first, and the longest."""
-LAST_OUTPUT_S = 2.0
+TRIAL_LAST_OUTPUT_S = 2.0
 """How long the streams of an ended agent are read: a child process may hold them open for ever."""
 OF_THE_ACCOUNT = frozenset({CleanUpStep.FREEZE, CleanUpStep.SETTLE, CleanUpStep.ACCOUNT})
 """Steps without work if no account was opened."""
@@ -160,14 +160,14 @@ class _TrialCleanUp:
     async def _take_last_output(self) -> None:
         """Read the streams to their end, then wait until the user's code has handled all events."""
         if self.trial.readers:
-            await asyncio.wait([*self.trial.readers, *self.trial.exiting], timeout=LAST_OUTPUT_S)
+            await asyncio.wait([*self.trial.readers, *self.trial.exiting], timeout=TRIAL_LAST_OUTPUT_S)
         self.trial.watch.close()
         if self.trial.watching is not None:
             await run_until(self.trial.watching, self.hurry)
 
     async def _settle(self) -> Step:
         """Wait until nothing is pending. The proxy decides unknown costs meanwhile: M13 (a void needs proof)."""
-        until_s, pause_s = now_s() + SETTLE_S_MAX, LOOK_S[0]
+        until_s, pause_s = now_s() + TRIAL_SETTLE_S_MAX, LOOK_S[0]
         while True:
             self.trial.take_balance(await self.sidecar.balance(self.trial.alias))
             if not self.trial.balance.pending_pusd:

@@ -32,7 +32,7 @@ from agent_preflight.models import RunResult
 from agent_preflight.options.container_options import DockerArgs
 from agent_preflight.options.settings import RunSettings
 from agent_preflight.provision import create_sub_key
-from agent_preflight.runner.cleanup import LAST_OUTPUT_S, clean_up
+from agent_preflight.runner.cleanup import TRIAL_LAST_OUTPUT_S, clean_up
 from agent_preflight.runner.loop import run_until
 from agent_preflight.runner.progress import now_s
 from agent_preflight.runner.running_trial import RunningTrial
@@ -46,7 +46,7 @@ from preflight_proxy.core.secret import Secret
 
 GATE_S_MAX = 30.0
 """From the creation of a container to its gate's hand-over: C14 (starting many)."""
-TICK_S = 1.0
+TRIAL_TICK_S = 1.0
 
 
 async def run_trial(trial: RunningTrial) -> RunResult:
@@ -241,7 +241,7 @@ async def _guard(trial: RunningTrial, work: Coroutine[Any, Any, None]) -> None:
 
 async def _until_exit(trial: RunningTrial, sandbox: Sandbox) -> None:
     trial.exit = await sandbox.wait()
-    await asyncio.wait(trial.readers, timeout=LAST_OUTPUT_S)
+    await asyncio.wait(trial.readers, timeout=TRIAL_LAST_OUTPUT_S)
     end = trial.output.end
     trial.end(EndReason(Ender.AGENT_END if end.is_done else Ender.AGENT, end.error))
 
@@ -265,10 +265,10 @@ async def _tick(trial: RunningTrial) -> None:
         if trial.ending is None and (reason := shortage(trial.folder, trial.run.request.free_bytes_min)) is not None:
             trial.output.caps_hit["free_space"] += 1
             trial.end(EndReason(Ender.ERROR, reason))
-        left_s = TICK_S if limit_s is None else limit_s - trial.elapsed_s
+        left_s = TRIAL_TICK_S if limit_s is None else limit_s - trial.elapsed_s
         if left_s <= 0:
             trial.end(TIME_LIMIT)
-        await asyncio.sleep(min(TICK_S, left_s) if left_s > 0 else TICK_S)
+        await asyncio.sleep(min(TRIAL_TICK_S, left_s) if left_s > 0 else TRIAL_TICK_S)
 
 
 def _begin_input(stdin: AgentInput, settings: RunSettings) -> None:

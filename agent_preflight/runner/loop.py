@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-LOOK_EVERY_S = 0.1
+INTERRUPT_LOOK_EVERY_S = 0.1
 """Longest wait of the main thread. A signal that another thread got, or that came before the wait, does not interrupt the wait,
 and its handler runs only after it."""
 
@@ -91,7 +91,7 @@ def run_blocking(work: Callable[[StopSignal], Coroutine[Any, Any, T]], stop: Sto
         future = pool.submit(lambda: asyncio.run(main()))
         while not future.done():
             try:
-                concurrent.futures.wait([future], timeout=LOOK_EVERY_S)
+                concurrent.futures.wait([future], timeout=INTERRUPT_LOOK_EVERY_S)
             except KeyboardInterrupt:  # the program's own handler raised it
                 interrupt()
     if interrupts:

@@ -18,7 +18,7 @@ from agent_preflight.events import LINE_BYTES_MAX, EventLogger, Lines, from_agen
 from agent_preflight.models import CacheStats
 from agent_preflight.usage import add_usage, read_usage
 
-CHUNK_BYTES = 2**16
+OUTPUT_CHUNK_BYTES = 2**16
 EVENTS_BYTES_MAX = 512 * 2**20
 """At most about this much is written to events.jsonl for one agent's stdout; long agent sessions print some 10 MiB."""
 STDERR_BYTES_MAX = 64 * 2**20
@@ -85,7 +85,7 @@ class AgentStreams:
     async def read_stdout(self, stream: StreamReader) -> None:
         """Take every line until the stream ends."""
         lines = Lines()
-        while chunk := await stream.read(CHUNK_BYTES):
+        while chunk := await stream.read(OUTPUT_CHUNK_BYTES):
             for number, line in enumerate(lines.feed(chunk), 1):
                 self._take(line)
                 if number % LINES_AT_ONCE == 0:
@@ -98,7 +98,7 @@ class AgentStreams:
         bytes_left = STDERR_BYTES_MAX
         with path.open("ab", buffering=0) as file:
             path.chmod(0o600)
-            while chunk := await stream.read(CHUNK_BYTES):
+            while chunk := await stream.read(OUTPUT_CHUNK_BYTES):
                 file.write(chunk[:bytes_left])
                 self.stderr_end = (self.stderr_end + chunk)[-STDERR_END_BYTES:]
                 if len(chunk) > bytes_left:

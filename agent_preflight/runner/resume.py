@@ -36,7 +36,7 @@ BEGIN_AGAIN = frozenset({Ender.INTERRUPTED.value, Ender.LOST.value, Ender.PROVIS
 """Ends that neither the agent nor a policy caused. In the last no agent was started."""
 FAILED = "failed"
 """The status of a trial with an error."""
-ASIDE_MAX = 1000
+TRIALS_ASIDE_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +217,7 @@ def set_aside(folder: Path) -> None:
     summary, record = folder / SUMMARY, folder / RECORD
     if not summary.exists():
         return
-    for count in range(1, ASIDE_MAX):
+    for count in range(1, TRIALS_ASIDE_MAX):
         aside = folder / f"summary.{count}.json"
         if aside.exists() or (folder / f"{WORKSPACE}.{count}").exists():
             continue
@@ -226,4 +226,4 @@ def set_aside(folder: Path) -> None:
             record.rename(folder / f"output.{count}.json")
         summary.rename(aside)
         return
-    raise ConfigError(f"{folder} holds {ASIDE_MAX} attempts already.")
+    raise ConfigError(f"{folder} holds {TRIALS_ASIDE_MAX} attempts already.")

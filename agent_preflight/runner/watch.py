@@ -19,11 +19,11 @@ from agent_preflight.runs.trial_state import Ender, EndReason
 
 Event = dict[str, Any]
 
-EVENTS_KEPT = 100_000
+AGENT_EVENTS_KEPT = 100_000
 """A policy sees at most the newest of so many events. When the list is full, its oldest tenth is dropped."""
 BACKLOG_MAX = 50_000
 """At most so many events wait for slow user code. More are logged and counted, but not passed on."""
-KEPT_BYTES_MAX = BACKLOG_BYTES_MAX = 256 * 2**20
+AGENT_EVENTS_BYTES_MAX = BACKLOG_BYTES_MAX = 256 * 2**20
 """The same limits in memory, for large events."""
 POLICY_ERRORS_LOGGED = 3
 
@@ -109,7 +109,7 @@ class Watch:
         self._events.append(event)
         self._weights.append(weight_bytes)
         self._kept_bytes += weight_bytes
-        while len(self._events) > EVENTS_KEPT or self._kept_bytes > KEPT_BYTES_MAX:
+        while len(self._events) > AGENT_EVENTS_KEPT or self._kept_bytes > AGENT_EVENTS_BYTES_MAX:
             count = len(self._events) // 10 + 1
             del self._events[:count]
             self._kept_bytes -= sum(self._weights.popleft() for _ in range(count))

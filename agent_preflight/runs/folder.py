@@ -40,8 +40,6 @@ TRIES_DIR = "tries"
 COLLISIONS_MAX = 1000
 SHORT_BYTES_MAX = 60
 """C3 (short socket paths): 107 bytes at most on Linux, 103 on macOS. Below this directory about 30 are needed."""
-FREE_BYTES_MIN = 128 * 2**20
-"""Free disk space for the end of a run's trials: a few MiB of ledger, summaries and logs, and what agents write in a second."""
 _SHORT_PREFIX = "ap-"
 _NONCE_CHARS = 8
 

@@ -18,7 +18,7 @@ from agent_preflight.base.usd import pusd, usd
 from agent_preflight.eject import EjectPolicy, default_eject_policies
 from agent_preflight.environment.network_access import NetworkAccess, read_network_access
 from agent_preflight.options.settings import RunSettings
-from agent_preflight.sandboxes.kept_output import DEPTH_MAX, KEEP_OFF, OutputPolicy
+from agent_preflight.sandboxes.kept_output import KEEP_OFF, OUTPUT_DEPTH_MAX, OutputPolicy
 from preflight_proxy.core.errors import ConfigError
 
 KEY_LIFE = timedelta(days=7)
@@ -90,7 +90,7 @@ def output_policy(settings: RunSettings) -> OutputPolicy:
         timeout_s=settings.output_timeout_s,
         bytes_max=settings.output_max_bytes,
         files_max=settings.output_max_files,
-        depth_max=min(settings.output_max_depth, DEPTH_MAX),
+        depth_max=min(settings.output_max_depth, OUTPUT_DEPTH_MAX),
         unkept="" if settings.keep_output else KEEP_OFF,
     )
 

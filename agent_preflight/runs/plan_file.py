@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # a table of files needs none of what they import
 
 SCHEMA = 2
 """Schema 1 had digests of prompt, arguments and variables only."""
-KEPT_BYTES_MAX = 4 * 2**20
+PLAN_BYTES_MAX = 4 * 2**20
 """A larger plan gets digests instead of texts. Readers take up to twice as much."""
 DIGEST_CHARS = 16
 SHOWN_CHARS = 160
@@ -65,7 +65,7 @@ def plan_document(run_id: str, trials: Sequence[TrialPlan], request: RunRequest,
         "may_change": {name: getattr(settings, name) for name in MAY_CHANGE},
         "trials": [_trial(trial) for trial in trials],
     }
-    return document if len(json.dumps(document)) <= KEPT_BYTES_MAX else {**_digested(document), "digests": True}
+    return document if len(json.dumps(document)) <= PLAN_BYTES_MAX else {**_digested(document), "digests": True}
 
 
 def _origin(request: RunRequest) -> dict[str, Any]:

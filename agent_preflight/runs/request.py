@@ -10,7 +10,7 @@ from agent_preflight.base.console import say
 from agent_preflight.models import RunResult
 from agent_preflight.options.settings import RunSettings
 from agent_preflight.options.sources import BY_OPTION
-from agent_preflight.runs.folder import FREE_BYTES_MIN
+from agent_preflight.sandboxes.output_folder import FREE_BYTES_MIN
 from preflight_proxy.core.secret import Secret
 
 

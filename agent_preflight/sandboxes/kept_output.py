@@ -56,7 +56,7 @@ class OutputPolicy:
             return None
 
 
-DEPTH_MAX = 256
+OUTPUT_DEPTH_MAX = 256
 """What tools that remove a tree can walk."""
 KEEP_OFF = "keep_output is off"
 

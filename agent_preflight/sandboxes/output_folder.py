@@ -26,7 +26,10 @@ LISTED_CHARS_MAX = 200
 SMALL_BYTES = 2**20
 """Files up to this size are written even if little room is left, so that an answer is kept where a heap is not."""
 FREE_BYTES_MIN = 128 * 2**20
-"""If less is free, all trials of a run are ended, so a copy must leave this much."""
+"""If less of the disk is free, all trials of a run are ended: their ends need a few MiB, and agents write more meanwhile.
+
+So a copy must leave this much.
+"""
 LINK, FILE, FOLDER = "link", "file", "folder"
 _KINDS = dict.fromkeys(tarfile.REGULAR_TYPES, FILE) | {
     tarfile.DIRTYPE: FOLDER,

@@ -32,7 +32,7 @@ TERM_S = 0.5
 """The same as a container's agent gets."""
 GONE_S_MAX = 2.0
 """A killed process is gone in milliseconds, unless it hangs in the kernel."""
-LOOK_EVERY_S = 0.02
+PROCESS_LOOK_EVERY_S = 0.02
 PIPE_BYTES_MAX = 256 * 1024
 """What is buffered of the agent's output before the reader gets it."""
 INHERITED = frozenset(
@@ -247,5 +247,5 @@ async def _kill_all(
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, signal.SIGKILL)
         _signal_all(alive, signal.SIGKILL)
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(PROCESS_LOOK_EVERY_S)
     return len(seen), "ok"

@@ -38,7 +38,7 @@ CONTROL_CALL_S_MAX = 60.0
 """Opening an account reads its key's usage upstream, with retries; everything else answers at once."""
 SILENCE_S_MAX = 10.0
 """The stream of events has a heartbeat each second; after this long without one it counts as dead."""
-EVENT_BYTES_MAX = 2**20
+LEDGER_EVENT_BYTES_MAX = 2**20
 """Longest line of the event stream; the usual one is half a kilobyte."""
 
 
@@ -68,7 +68,7 @@ class ControlClient:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.UnixConnector(path=str(socket), force_close=True),
             timeout=aiohttp.ClientTimeout(total=CONTROL_CALL_S_MAX),
-            read_bufsize=EVENT_BYTES_MAX,
+            read_bufsize=LEDGER_EVENT_BYTES_MAX,
         )
 
     async def __aenter__(self) -> Self:

@@ -28,7 +28,7 @@ from preflight_proxy.ledger.dead import DeadLedger
 NOT_DELETED = "not seen to be deleted"
 CLOSE_S_MAX = 10.0
 """A proxy that has closed its sockets may still be writing the ledger."""
-LOCK_LOOK_S = 0.1
+SWEEP_LOCK_LOOK_S = 0.1
 
 Usages = Callable[[], Mapping[str, Decimal | None]]
 """Reads what OpenRouter has counted, by the key's hash; None where it gave no figure. Raises UpstreamError."""
@@ -74,7 +74,7 @@ async def _open_ledger(run_dir: Path, clocks: EvidenceTimes) -> DeadLedger:
         except LedgerInUseError:
             if time.monotonic() > until_s:
                 raise
-        await asyncio.sleep(LOCK_LOOK_S)
+        await asyncio.sleep(SWEEP_LOCK_LOOK_S)
 
 
 def _settle(ledger: DeadLedger, due: list[UnsettledAccount], usages: Mapping[str, Decimal | None]) -> bool:

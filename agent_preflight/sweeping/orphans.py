@@ -23,7 +23,7 @@ from preflight_proxy.core.errors import ConfigError, OperatingError
 
 PROXY_END_S_MAX = 35.0
 """A proxy gives running streams 30 s after SIGTERM; those of a dead run were cut before."""
-LOOK_EVERY_S = 0.1
+SETTLED_LOOK_EVERY_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ async def _settle(client: ControlClient, settle_s: float) -> int:
         pending_pusd = sum(balance.pending_pusd for balance in await client.accounts() if balance.keyed)
         if not pending_pusd or time.monotonic() > until_s:
             return pending_pusd
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(SETTLED_LOOK_EVERY_S)
 
 
 async def _until_silent(client: ControlClient) -> bool:
@@ -89,11 +89,11 @@ async def _until_silent(client: ControlClient) -> bool:
             await client.health()
         except ControlUnreachableError:
             return True
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(SETTLED_LOOK_EVERY_S)
     return False
 
 
-SETTLE_S_MAX = 240.0
+ORPHAN_SETTLE_S_MAX = 240.0
 """How long the earlier proxy may take to find out what its last calls cost (M17, how long an answer is read)."""
 
 
@@ -112,7 +112,7 @@ async def end_orphans(run_dir: Path, aliases: Sequence[str], say: Callable[[str]
         for alias in aliases:
             await _end_agent(run_dir, alias, say)
         control = leftovers_of(run_dir).control
-        orphan = None if control is None else await end_orphan(control.socket, SETTLE_S_MAX, dry_run=False)
+        orphan = None if control is None else await end_orphan(control.socket, ORPHAN_SETTLE_S_MAX, dry_run=False)
     if orphan is None:
         return
     if not orphan.gone:

@@ -232,7 +232,7 @@ async def test_an_upstreams_findings_take_no_endpoint_of_another_out_of_use(tmp_
 
 @wire
 async def test_a_start_lifts_the_freeze_for_a_key_limit_of_foreign_keys_alone(tmp_path: Path) -> None:
-    """On a sub-key of its own the account stays frozen: its books are too low (M20)."""
+    """On a sub-key of its own the account stays frozen: its ledger is too low (M20)."""
     store = Store(tmp_path / "ledger.sqlite3", clock=FakeClock())
     for name, is_own in (("own", True), ("foreign", False)):
         store.commit(OpenAccount(name, "run", 10**12, name, key_hash="k", key_is_own=is_own, key_usage_pusd=0))

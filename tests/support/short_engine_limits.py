@@ -22,8 +22,15 @@ def short_limits(patch: pytest.MonkeyPatch) -> None:
     for limited in (Engine._call, Engine.put, Engine.look):
         patch.setattr(limited, "__defaults__", (SHORT_S,))
     for module in (client, container):
-        for name in ("CALL_S_MAX", "END_CALL_S_MAX", "REMOVE_CALL_S_MAX", "ASK_S_MAX", "BUILD_S_MAX", "DETACHED_S_MAX"):
+        for name in (
+            "ENGINE_CALL_S_MAX",
+            "END_CALL_S_MAX",
+            "REMOVE_CALL_S_MAX",
+            "ASK_S_MAX",
+            "BUILD_S_MAX",
+            "DETACHED_S_MAX",
+        ):
             patch.setattr(module, name, SHORT_S, raising=False)
-    for name in ("CREATE_ENDS_S_MAX", "LAST_OUTPUT_S"):
+    for name in ("CREATE_ENDS_S_MAX", "CONTAINER_LAST_OUTPUT_S"):
         patch.setattr(sandbox, name, SHORT_S)
     patch.setattr(container, "TERM_S", SHORT_S)

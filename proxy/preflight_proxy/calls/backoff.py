@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from preflight_proxy.base.clock import Clock
-from preflight_proxy.core.admission.queue import WAIT_S_MAX
+from preflight_proxy.core.admission.queue import CALL_WAIT_S_MAX
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.refusals.upstream_refusal import Remedy, UpstreamRefusal
 
@@ -109,4 +109,4 @@ def _scopes(model: str) -> tuple[str, ...]:
 
 def _is_long(refusal: UpstreamRefusal) -> bool:
     """True if no client waits for as long as a refusal asks."""
-    return refusal.cause is Code.DAILY_LIMIT or refusal.retry_after_s > WAIT_S_MAX
+    return refusal.cause is Code.DAILY_LIMIT or refusal.retry_after_s > CALL_WAIT_S_MAX

@@ -19,7 +19,7 @@ from preflight_proxy.calls.downstream import Downstream
 from preflight_proxy.calls.parsing import RequestReader
 from preflight_proxy.calls.reserving import CallContext, Caller, Quoter, reserve
 from preflight_proxy.core.admission.admission import unread_refusal
-from preflight_proxy.core.admission.queue import WAIT_S_MAX
+from preflight_proxy.core.admission.queue import CALL_WAIT_S_MAX
 from preflight_proxy.core.ledger.transition import refusal as refusal_of
 from preflight_proxy.core.refusals.outcomes import LEFT, not_open
 from preflight_proxy.core.refusals.refusals import Code, Refusal
@@ -83,7 +83,7 @@ class PaidCalls:
     async def serve(self, request: web.BaseRequest, caller: Caller) -> web.StreamResponse:
         """Answer one inference request, whatever becomes of it."""
         account_id = caller.account_id
-        until_s = self._ledger.clock.monotonic_s() + WAIT_S_MAX
+        until_s = self._ledger.clock.monotonic_s() + CALL_WAIT_S_MAX
         try:
             async with self._intake.body(request, account_id) as body:
                 if not await self._ledger.opened(account_id, until_s):

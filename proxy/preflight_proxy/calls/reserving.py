@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from preflight_proxy.core.admission.admission import Admission, Wait, admit
-from preflight_proxy.core.admission.queue import WAIT_S_MAX
+from preflight_proxy.core.admission.queue import CALL_WAIT_S_MAX
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Reserve, Void
 from preflight_proxy.core.ledger.rows import Reservation
@@ -183,10 +183,10 @@ class _Attempt:
     def __call__(self) -> bool:
         """Try once; True if that decided."""
         left_s = max(0.0, self._context.until_s - self._ledger.clock.monotonic_s())
-        return self.decide(waited_s=WAIT_S_MAX - left_s)
+        return self.decide(waited_s=CALL_WAIT_S_MAX - left_s)
 
     def decide(self, waited_s: float) -> bool:
-        """Try as a call that has waited for so long; after `WAIT_S_MAX` that decides.
+        """Try as a call that has waited for so long; after `CALL_WAIT_S_MAX` that decides.
 
         Every try after the first quotes anew, because others may have been billed meanwhile.
         """
@@ -248,7 +248,7 @@ async def reserve(ledger: Ledger, quoter: Quoter, context: CallContext) -> Reser
         if ledger.waiting_calls.has(account_id) or not attempt():
             needed_pusd = first.quote.least_pusd
             if not await ledger.waiting_calls.wait(account_id, attempt.id, needed_pusd, attempt, context.until_s):
-                attempt.decide(waited_s=WAIT_S_MAX)
+                attempt.decide(waited_s=CALL_WAIT_S_MAX)
     except asyncio.CancelledError:
         if isinstance(attempt.outcome, Reservation):
             ledger.commit(Void(attempt.id, "the client left before it was sent"))

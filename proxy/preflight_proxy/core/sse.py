@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-EVENT_BYTES_MAX = 64 * 2**20
+SSE_EVENT_BYTES_MAX = 64 * 2**20
 """A larger event is relayed without being read, so that one event cannot fill the memory (M16 (usage in an answer))."""
 
 _END = re.compile(rb"(?>\r\n|\r|\n)(?>\r\n|\r|\n)")  # atomic: the halves of one CRLF are never two line ends
@@ -48,7 +48,7 @@ class Decoder:
         max_event_bytes: Largest event that is read.
     """
 
-    def __init__(self, max_event_bytes: int = EVENT_BYTES_MAX) -> None:
+    def __init__(self, max_event_bytes: int = SSE_EVENT_BYTES_MAX) -> None:
         self._max_event_bytes = max_event_bytes
         self._buffer = bytearray()
         self._searched = 0  # no event ends within this many first bytes of the buffer

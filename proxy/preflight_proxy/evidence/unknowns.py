@@ -24,7 +24,7 @@ from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.evidence_reads import read_generation, read_key_usage_pusd
 
-TICK_S = 0.5
+EVIDENCE_TICK_S = 0.5
 """How often the proxy tries to settle unknown calls."""
 POLL_S_MAX = 30.0
 """A generation record is read after 0.5 s, then after pauses that double up to this one."""
@@ -79,7 +79,7 @@ class UnknownCalls:
         """Call `tick` until cancelled."""
         while True:
             await self.tick()
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(EVIDENCE_TICK_S)
 
     async def tick(self) -> None:
         """Try once to settle every unknown call."""
@@ -110,7 +110,7 @@ class UnknownCalls:
     # By generation
 
     def _due(self, reservation_id: str) -> bool:
-        due_s, step_s = self._next_poll_s.get(reservation_id, (0.0, TICK_S))
+        due_s, step_s = self._next_poll_s.get(reservation_id, (0.0, EVIDENCE_TICK_S))
         if self._now_s() < due_s:
             return False
         self._next_poll_s[reservation_id] = (self._now_s() + step_s, min(step_s * 2, POLL_S_MAX))

@@ -27,7 +27,7 @@ from preflight_proxy.core.secret import Secret
 from preflight_proxy.gates.shared import GateState
 from preflight_proxy.server.listeners import Acceptor, stop_all
 
-CLAIM_S_MAX = 5.0
+FORWARDER_CLAIM_S_MAX = 5.0
 """A forwarder answers the nonce at once."""
 UNAUTHENTICATED_PER_ADDRESS_MAX = 128
 """Unauthenticated connections from one address. Some engines have one address for all containers: a larger burst makes forwarders
@@ -238,7 +238,7 @@ class ForwarderListener:
         try:
             with self.unauthenticated.one(connection, str(connection.getpeername()[0])):
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                async with asyncio.timeout(CLAIM_S_MAX):
+                async with asyncio.timeout(FORWARDER_CLAIM_S_MAX):
                     claim, proof = await authenticate(connection, self._pass_of)
         except BaseException as exc:
             connection.close()

@@ -10,7 +10,7 @@ from typing import Any
 
 from preflight_proxy.base.control_messages import LedgerEvent
 
-EVENTS_KEPT = 10_000
+LEDGER_EVENTS_KEPT = 10_000
 """A follower that reconnects gets what it missed, up to this many events: minutes of the busiest run."""
 
 
@@ -22,7 +22,7 @@ class Events:
     """
 
     def __init__(self, first_seq: int = 1) -> None:
-        self._kept: deque[LedgerEvent] = deque(maxlen=EVENTS_KEPT)
+        self._kept: deque[LedgerEvent] = deque(maxlen=LEDGER_EVENTS_KEPT)
         self._next_seq = first_seq
         self._more = asyncio.Event()
 

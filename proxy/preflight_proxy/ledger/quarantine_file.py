@@ -21,7 +21,7 @@ LINES_MAX = 10_000
 ADD_WAIT_S = 0.2
 """A proxy adds on its loop, so it waits no longer for others; the ledger holds the endpoint all the same."""
 CLEAR_WAIT_S = 10.0
-LOCK_LOOK_S = 0.01
+QUARANTINE_LOCK_LOOK_S = 0.01
 
 _log = structlog.get_logger("preflight_proxy.quarantine")
 
@@ -115,7 +115,7 @@ def _lock(descriptor: int, until_s: float) -> None:
         except BlockingIOError:
             if time.monotonic() >= until_s:
                 raise TimeoutError("another program keeps the list of quarantined endpoints locked") from None
-            time.sleep(LOCK_LOOK_S)
+            time.sleep(QUARANTINE_LOCK_LOOK_S)
         except OSError:
             return  # no locks on this file system: the list is written all the same
         else:

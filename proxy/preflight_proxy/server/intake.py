@@ -9,7 +9,7 @@ from functools import partial
 
 from aiohttp import web
 
-BODY_BYTES_MAX = 32 * 2**20
+REQUEST_BYTES_MAX = 32 * 2**20
 """One body. A million tokens of context are about 4 MiB of text; images make it more."""
 BODIES_BYTES_MAX = 512 * 2**20
 """All bodies in flight; beyond this, reading waits."""
@@ -72,7 +72,7 @@ class Intake:
     """Reads bodies for all connections of one proxy.
 
     Args:
-        body_bytes_max: See `BODY_BYTES_MAX`; at most the other two.
+        body_bytes_max: See `REQUEST_BYTES_MAX`; at most the other two.
         owner_bytes_max: See `OWNER_BYTES_MAX`.
         bodies_bytes_max: See `BODIES_BYTES_MAX`.
         body_s_max: See `BODY_S_MAX`.
@@ -81,7 +81,7 @@ class Intake:
     def __init__(
         self,
         *,
-        body_bytes_max: int = BODY_BYTES_MAX,
+        body_bytes_max: int = REQUEST_BYTES_MAX,
         owner_bytes_max: int = OWNER_BYTES_MAX,
         bodies_bytes_max: int = BODIES_BYTES_MAX,
         body_s_max: float = BODY_S_MAX,

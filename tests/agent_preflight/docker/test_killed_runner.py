@@ -263,7 +263,7 @@ def secrets_in(folder: Path) -> Iterator[Path]:
 
 
 def money_problems(round_: Round, bill: Bill) -> Iterator[str]:
-    """Say where the books do not agree with the bill, and which keys were not deleted."""
+    """Say where the ledger does not agree with the bill, and which keys were not deleted."""
     for run_dir in round_.runs_dir.iterdir() if round_.runs_dir.exists() else ():
         yield from ledger_problems(run_dir, bill)[0]
         plan = run_dir / "plan.json"

@@ -1,4 +1,4 @@
-"""Portable gates in real containers: as closed as the others, the same books, and nothing left behind."""
+"""Portable gates in real containers: as closed as the others, the same ledger, and nothing left behind."""
 
 from __future__ import annotations
 

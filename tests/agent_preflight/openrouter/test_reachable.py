@@ -58,7 +58,7 @@ def test_a_server_without_tls_and_an_untrusted_certificate_have_different_messag
 
 @pytest.mark.wire
 def test_a_server_that_does_not_answer_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reachable, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(reachable, "REACHABLE_S_MAX", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
         message = trouble("key", f"http://127.0.0.1:{server.getsockname()[1]}")
     assert ": no answer within 0 s. " in message

@@ -21,7 +21,7 @@ EXPIRES = "2099-01-31T23:59:59Z"
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subkeys, "PAUSE_S", 0.0)
+    monkeypatch.setattr(subkeys, "KEY_RETRY_PAUSE_S", 0.0)
 
 
 def create(attempts: int = subkeys.CREATE_ATTEMPTS) -> SubKey:

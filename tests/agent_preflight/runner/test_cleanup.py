@@ -45,7 +45,7 @@ def test_the_cost_of_a_call_that_runs_at_the_end_is_posted(trials: Field) -> Non
 
 def test_the_sub_key_is_not_deleted_while_a_cost_is_pending(trials: Field, monkeypatch: pytest.MonkeyPatch) -> None:
     trials.may_differ = True
-    monkeypatch.setattr(cleanup, "SETTLE_S_MAX", -1.0)
+    monkeypatch.setattr(cleanup, "TRIAL_SETTLE_S_MAX", -1.0)
     trials.simulator.scenario = Scenario(tokens_per_s=10.0)
     source = """
         body = {"model": "openai/gpt-4.1-nano", "messages": [{"role": "user", "content": "x"}], "max_tokens": 100, "stream": True}

@@ -178,7 +178,7 @@ async def test_user_code_runs_in_one_thread_that_is_not_the_loops() -> None:
 async def test_large_events_are_dropped_before_they_fill_memory_and_that_is_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(watch_module, "KEPT_BYTES_MAX", 1000)
+    monkeypatch.setattr(watch_module, "AGENT_EVENTS_BYTES_MAX", 1000)
     policy = Recording()
     events = [{"type": "x", "weight": weight_bytes} for weight_bytes in (400, 400, 400, 2000, 400)]
     _, watch = await judged(policy, events)

@@ -11,7 +11,7 @@ from agent_preflight.artifacts import SUMMARY_BYTES_MAX
 from agent_preflight.options.settings import RunSettings, read_option, read_settings
 from agent_preflight.runs.plan import plan_trials
 from agent_preflight.runs.plan_file import (
-    KEPT_BYTES_MAX,
+    PLAN_BYTES_MAX,
     PlannedTrial,
     by_alias,
     is_in_clear,
@@ -87,10 +87,10 @@ def test_of_a_scripts_own_code_there_is_the_name() -> None:
 
 
 def test_what_is_too_long_to_be_read_again_is_a_digest_and_the_rest_stands_there() -> None:
-    settings = replace(SETTINGS, initial_prompt="x" * KEPT_BYTES_MAX)
+    settings = replace(SETTINGS, initial_prompt="x" * PLAN_BYTES_MAX)
     found = document(settings)
     assert len(str(found)) < 4000
-    assert KEPT_BYTES_MAX * 2 <= SUMMARY_BYTES_MAX
+    assert PLAN_BYTES_MAX * 2 <= SUMMARY_BYTES_MAX
     assert (is_in_clear(found), is_in_clear(document())) == (False, True)
     assert plan_differences(found, document(settings)) == []
     assert plan_differences(found, document()) == ["prompt: changed (only a digest is kept)"]

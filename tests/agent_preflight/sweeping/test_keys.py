@@ -18,8 +18,8 @@ from agent_preflight.runs.folder import read_control
 from agent_preflight.sidecar.control_client import ControlClient
 from agent_preflight.sweeping import SweepScope, sweep
 from agent_preflight.sweeping.keys import (
-    LOCK_LOOK_S,
     NOT_DELETED,
+    SWEEP_LOCK_LOOK_S,
     KeyDeletions,
     SubKeys,
     record_deletions,
@@ -170,7 +170,7 @@ async def test_an_account_is_settled_only_when_its_own_evidence_is_due(tmp_path:
 
 async def test_a_sweep_waits_for_a_proxy_that_is_closing_the_ledger(tmp_path: Path) -> None:
     store = open_store(tmp_path, boot_id())
-    asyncio.get_running_loop().call_later(3 * LOCK_LOOK_S, store.close)
+    asyncio.get_running_loop().call_later(3 * SWEEP_LOCK_LOOK_S, store.close)
     assert await settle_ledger(tmp_path, dict, EvidenceTimes(), 0.0) == {}
 
 

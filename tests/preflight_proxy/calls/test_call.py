@@ -1,4 +1,4 @@
-"""What becomes of a call that upstream answers badly, or not: the books balance all the same."""
+"""What becomes of a call that upstream answers badly, or not: the ledger equals the bill all the same."""
 
 from __future__ import annotations
 
@@ -515,7 +515,7 @@ async def test_a_reset_that_is_near_is_waited_out(world: World) -> None:
 
 @pytest.mark.parametrize("foreign", [True, False])
 async def test_a_limit_that_affords_less_is_asked_for_less_on_a_foreign_key_alone(world: World, foreign: bool) -> None:
-    """On a sub-key of the account's own it shows that our books are too low: the account is frozen (M20)."""
+    """On a sub-key of the account's own it shows that our ledger is too low: the account is frozen (M20)."""
     world.may_differ = True
     if foreign:
         await world.open_foreign("f")

@@ -15,7 +15,7 @@ import pytest
 from openrouter_sim import FaultRule, Rule, Scenario, make_fault
 from preflight_proxy.core.refusals.outcomes import NONE_YET
 from preflight_proxy.core.refusals.refusals import Code
-from preflight_proxy.server.intake import BODY_BYTES_MAX
+from preflight_proxy.server.intake import REQUEST_BYTES_MAX
 from tests.support.proxy_world import DEAR_MODEL, MODEL, World, chat
 
 pytestmark = pytest.mark.wire
@@ -368,7 +368,7 @@ async def test_a_frozen_account_is_refused_before_its_body_is_parsed(world: Worl
     status, answer = await send(world, b"no JSON at all")
     assert (status, answer["error"]["message"]) == (402, Code.FROZEN.sentence)
     assert world.proxy.ledger.account("a").refused == 1
-    too_large = b"x" * (BODY_BYTES_MAX + 1)
+    too_large = b"x" * (REQUEST_BYTES_MAX + 1)
     assert (await send(world, too_large))[0] == 413
     world.proxy.accounts.unfreeze("a")
     assert (await send(world, b"no JSON at all"))[0] == 400

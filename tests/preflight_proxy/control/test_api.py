@@ -24,7 +24,7 @@ import pytest
 from openrouter_sim import Scenario
 from preflight_proxy.base.config import VERSION
 from preflight_proxy.core.ledger.commands import Quarantine
-from preflight_proxy.server.intake import BODY_BYTES_MAX
+from preflight_proxy.server.intake import REQUEST_BYTES_MAX
 from tests.support.control_world import Controlled, controlled
 from tests.support.raw_http import Raw
 
@@ -141,7 +141,7 @@ async def test_what_is_no_account_is_a_400_that_repeats_no_secret(world: Control
 async def test_a_compressed_or_endless_body_is_refused_as_such(world: Controlled) -> None:
     status, _ = await world.ask("PUT", "/accounts/x", gzip.compress(b"{}"), headers={"Content-Encoding": "gzip"})
     assert status == 415
-    too_long = io.BytesIO(b"x" * (BODY_BYTES_MAX + 1))
+    too_long = io.BytesIO(b"x" * (REQUEST_BYTES_MAX + 1))
     async with world.control.put("http://control/accounts/x", data=too_long) as response:
         assert (response.status, (await response.json())["error"]["code"]) == (413, "invalid_request")
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from preflight_proxy.base.control_messages import LedgerEvent
-from preflight_proxy.ledger.events import EVENTS_KEPT, Events
+from preflight_proxy.ledger.events import LEDGER_EVENTS_KEPT, Events
 
 AGES_S = 3600.0
 
@@ -70,10 +70,13 @@ async def test_silence_is_told() -> None:
 
 async def test_the_oldest_events_are_forgotten_first() -> None:
     events = Events()
-    for _ in range(EVENTS_KEPT + 5):
+    for _ in range(LEDGER_EVENTS_KEPT + 5):
         events.publish("settled", "a")
     assert seqs(await take(events.follow(2, AGES_S), 2)) == [6, 7]
-    assert seqs(await take(events.follow(EVENTS_KEPT + 3, AGES_S), 2)) == [EVENTS_KEPT + 4, EVENTS_KEPT + 5]
+    assert seqs(await take(events.follow(LEDGER_EVENTS_KEPT + 3, AGES_S), 2)) == [
+        LEDGER_EVENTS_KEPT + 4,
+        LEDGER_EVENTS_KEPT + 5,
+    ]
 
 
 async def test_a_cursor_of_a_former_process_hides_nothing() -> None:

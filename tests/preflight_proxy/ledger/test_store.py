@@ -89,7 +89,7 @@ def test_no_id_is_used_twice(tmp_path: Path, restart: bool) -> None:
 
 
 def test_a_refusal_changes_nothing_on_disk(tmp_path: Path) -> None:
-    """It is an answer, not an event of the books."""
+    """It is an answer, not an event of the ledger."""
     store = open_store(tmp_path)
     open_account(store, limit_pusd=99)
     refused = store.commit(reserve("r", 100))

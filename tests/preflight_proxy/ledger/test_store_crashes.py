@@ -68,7 +68,7 @@ def test_every_acknowledged_commit_is_there_after_kill_9(tmp_path: Path) -> None
 
 
 def test_a_full_disk_closes_the_ledger_and_loses_nothing(tmp_path: Path) -> None:
-    """Nothing is admitted any more, the balance stands as acknowledged, and after a restart the books balance."""
+    """Nothing is admitted any more, the balance stands as acknowledged, and after a restart the ledger is complete."""
     path = tmp_path / "ledger.sqlite3"
     with child(path, 0, str(200_000)) as process:
         out, err = process.communicate()

@@ -2,7 +2,7 @@
 
     worst case fits in what is available                    admit
     on some of its endpoints it does                        admit, on these alone
-    on one it would if nothing were pending                 wait, `WAIT_S_MAX` in all
+    on one it would if nothing were pending                 wait, `CALL_WAIT_S_MAX` in all
     a lower bound, not below the floor, fits                admit, clamped
     the floor would fit if nothing were pending             wait
     else                                                    refuse
@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from preflight_proxy.core.admission.queue import WAIT_S_MAX
+from preflight_proxy.core.admission.queue import CALL_WAIT_S_MAX
 from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.core.ledger.transition import refusal
 from preflight_proxy.core.refusals.refusals import Code, Refusal
@@ -74,7 +74,7 @@ def admit(
         return Admission(quote.bound, whole.worst_pusd(quote.bound), clamped=False, tags=whole.tags)
     least_pusd, settled_pusd = quote.least_pusd, account.limit_pusd - account.posted_pusd
     may_wait = (
-        waited_s < WAIT_S_MAX
+        waited_s < CALL_WAIT_S_MAX
     )  # with nothing pending, settled equals available, and neither wait below is reached
     if may_wait and least_pusd <= settled_pusd:
         return Wait(least_pusd)
@@ -106,6 +106,6 @@ def _clamped(available_pusd: int, quote: Quote, *, busy: bool) -> Admission | No
 
 def _frozen(account: Account, quote: Quote, waited_s: float) -> Wait | Refusal:
     """Refuse if a person froze the account; wait if the key's usage is still being read (M21 (restart))."""
-    if account.frozen_reason is None and waited_s < WAIT_S_MAX:
+    if account.frozen_reason is None and waited_s < CALL_WAIT_S_MAX:
         return Wait(quote.least_pusd)
     return refusal(Code.FROZEN, account, quote.cheapest_pusd)

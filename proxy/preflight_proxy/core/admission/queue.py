@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-WAIT_S_MAX = 45.0
+CALL_WAIT_S_MAX = 45.0
 """The longest wait of a call in all: below the shortest client timeout that was measured, 60 s."""
 HEAD_BLOCK_S = 5.0
 """How long the first blocks calls behind it that would fit: about the length of a short completion."""

@@ -20,7 +20,7 @@ Json: TypeAlias = "dict[str, Json] | list[Json] | str | Number | bool | None"
 
 VALUES_MAX = 50_000
 """Values in a body. Walking so many takes up to a second; real requests have 20,000."""
-TOKENS_MAX = 500_000
+TOKEN_IDS_MAX = 500_000
 """Values in a body whose prompt may be arrays of tokens: these are not walked one by one."""
 _CERTAINLY_FEW = 1000
 _ERROR_PLACE = re.compile(r"\(byte (\d+)\)")
@@ -28,7 +28,7 @@ _HALF = re.compile(rb"\\u[dD](?:(?P<first>[89abAB])|[c-fC-F])[0-9a-fA-F]{2}")
 _ESCAPE_BYTES = 6
 _WINDOW_BYTES = 128 * 1024
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
-NESTING_MAX = 160
+BODY_NESTING_MAX = 160
 """Levels of a value; tools and messages have narrower bounds of their own."""
 
 DEPTH_MAX = 64
@@ -180,7 +180,7 @@ def value(raw: bytes) -> Json:
         raise BadRequest("The request body is nested too deeply.") from exc
     except (json.JSONDecodeError, UnicodeDecodeError) as exc:
         raise BadRequest("The request body is not JSON.") from exc
-    if raw.count(b"[") + raw.count(b"{") > NESTING_MAX:
+    if raw.count(b"[") + raw.count(b"{") > BODY_NESTING_MAX:
         _check_depth(decoded)
     return decoded
 
@@ -245,7 +245,7 @@ def indented_bytes(decoded: Json, depth: int = 0) -> int:
 def _check_depth(decoded: Json) -> None:
     """Refuse a value that is too deep for a recursive reader. This check goes level by level, without recursion."""
     level: list[Json] = [decoded]
-    for _ in range(NESTING_MAX + 1):
+    for _ in range(BODY_NESTING_MAX + 1):
         containers = [item for item in level if isinstance(item, (dict, list))]
         if not containers:
             return

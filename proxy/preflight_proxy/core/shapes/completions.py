@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from preflight_proxy.core.shapes.answers import ChoicesShape, cut_chunk
-from preflight_proxy.core.shapes.body import TOKENS_MAX, BadRequest, Json, Number, check_count
+from preflight_proxy.core.shapes.body import TOKEN_IDS_MAX, BadRequest, Json, Number, check_count
 from preflight_proxy.core.shapes.fields import absent
 from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS, build_request, parse_request
 from preflight_proxy.core.shapes.prompt import build_prompt
@@ -43,7 +43,7 @@ class Completions(ChoicesShape):
 
     def read(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Request:
         """See `Shape.read`."""
-        parsed = parse_request(body, headers, unknown_fields, known=FIELDS, rules=RULES, values_max=TOKENS_MAX)
+        parsed = parse_request(body, headers, unknown_fields, known=FIELDS, rules=RULES, values_max=TOKEN_IDS_MAX)
         text = PromptText()
         prompts = count_texts(parsed.decoded("prompt"), text)
         if prompts != 1:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from preflight_proxy.core.shapes.answers import ChoicesShape
-from preflight_proxy.core.shapes.body import TOKENS_MAX, BadRequest
+from preflight_proxy.core.shapes.body import TOKEN_IDS_MAX, BadRequest
 from preflight_proxy.core.shapes.completions import RULES, count_texts
 from preflight_proxy.core.shapes.error_body import STATUS_BY_ERROR_TYPE, envelope_body
 from preflight_proxy.core.shapes.parsed_request import build_request, parse_request
@@ -30,7 +30,7 @@ class Embeddings(ChoicesShape):
 
     def read(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Request:
         """See `Shape.read`."""
-        parsed = parse_request(body, headers, unknown_fields, known=FIELDS, rules=RULES, values_max=TOKENS_MAX)
+        parsed = parse_request(body, headers, unknown_fields, known=FIELDS, rules=RULES, values_max=TOKEN_IDS_MAX)
         text = PromptText()
         count = count_texts(parsed.decoded("input"), text)
         if count == 0:

@@ -13,7 +13,7 @@ from preflight_proxy.core.shapes.content_parts import Part, costs_more_than_its_
 from preflight_proxy.core.shapes.memo import Memo, digest16
 from preflight_proxy.core.shapes.shape import Message
 
-NESTING_MAX = 64
+PART_NESTING_MAX = 64
 """Parts within parts; a tool result within a message needs four."""
 MESSAGES_REMEMBERED = 8192
 """Messages whose counts are remembered from call to call, half a kilobyte each."""
@@ -77,8 +77,8 @@ class PromptText:
 
     def part(self, decoded: Json, depth: int = 0) -> None:
         """Count a message, an item, or a part of one: a string, an object, or a list of them."""
-        if depth > NESTING_MAX:
-            raise BadRequest(f"Messages may be nested {NESTING_MAX} levels deep.")
+        if depth > PART_NESTING_MAX:
+            raise BadRequest(f"Messages may be nested {PART_NESTING_MAX} levels deep.")
         match decoded:
             case list():
                 for item in decoded:
@@ -91,8 +91,8 @@ class PromptText:
 
     def plain(self, decoded: Json, depth: int = 0) -> None:
         """Count every string and number in a value, keys too, whatever it is."""
-        if depth > NESTING_MAX:
-            raise BadRequest(f"Messages may be nested {NESTING_MAX} levels deep.")
+        if depth > PART_NESTING_MAX:
+            raise BadRequest(f"Messages may be nested {PART_NESTING_MAX} levels deep.")
         match decoded:
             case str():  # numbers are strings here
                 self.text(decoded)

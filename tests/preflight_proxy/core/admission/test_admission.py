@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from preflight_proxy.core.admission.admission import Admission, Wait, admit, unread_refusal
-from preflight_proxy.core.admission.queue import WAIT_S_MAX
+from preflight_proxy.core.admission.queue import CALL_WAIT_S_MAX
 from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.core.pricing.quote import Quote, WorstCase
 from preflight_proxy.core.refusals.refusals import Code, Refusal
@@ -77,8 +77,8 @@ def test_a_call_whose_floor_would_fit_if_others_settled_waits_for_that() -> None
 
 def test_after_the_longest_wait_a_call_is_clamped_or_refused() -> None:
     """Before the client loses its patience."""
-    assert look(3000, pending=9000, waited_s=WAIT_S_MAX) == Admission(2000, 3000, clamped=True, tags=TAGS)
-    assert isinstance(look(CHEAPEST - 1, pending=9000, waited_s=WAIT_S_MAX), Refusal)
+    assert look(3000, pending=9000, waited_s=CALL_WAIT_S_MAX) == Admission(2000, 3000, clamped=True, tags=TAGS)
+    assert isinstance(look(CHEAPEST - 1, pending=9000, waited_s=CALL_WAIT_S_MAX), Refusal)
 
 
 def test_an_account_is_spent_when_its_cheapest_call_no_longer_fits() -> None:
@@ -93,7 +93,7 @@ def test_an_account_is_spent_when_its_cheapest_call_no_longer_fits() -> None:
 def test_nobody_is_told_that_the_budget_is_spent_while_outcomes_are_unknown() -> None:
     """After a restart calls wait; if they must be refused, then not in that word."""
     assert look(0, pending=WORST, has_unknown=True) == Wait(WORST)
-    refused = look(0, posted=WORST, has_unknown=True, waited_s=WAIT_S_MAX, cheapest_pusd=CHEAPEST)
+    refused = look(0, posted=WORST, has_unknown=True, waited_s=CALL_WAIT_S_MAX, cheapest_pusd=CHEAPEST)
     assert isinstance(refused, Refusal)
     assert refused.code is Code.DOES_NOT_FIT
 
@@ -129,7 +129,7 @@ def test_an_account_that_waits_for_its_keys_usage_lets_calls_wait() -> None:
     """M21: that freeze ends by itself."""
     unread = replace(Account("a", "run", 10 * WORST), usage_unread=True)
     assert admit(unread, QUOTE, busy=False, has_unknown=False, waited_s=0.0) == Wait(WORST)
-    refused = admit(unread, QUOTE, busy=False, has_unknown=False, waited_s=WAIT_S_MAX)
+    refused = admit(unread, QUOTE, busy=False, has_unknown=False, waited_s=CALL_WAIT_S_MAX)
     assert isinstance(refused, Refusal)
     assert refused.code is Code.FROZEN
 

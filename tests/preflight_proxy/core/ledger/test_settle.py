@@ -1,4 +1,4 @@
-"""What the end of a reservation leaves in the books, and later truths (M13-M15, M21)."""
+"""What the end of a reservation leaves in the ledger, and what is learned later (M13-M15, M21)."""
 
 from dataclasses import replace
 
@@ -116,7 +116,7 @@ def test_what_the_key_shows_beyond_the_books_is_posted() -> None:
 
 
 def test_hostile_text_from_upstream_is_made_harmless() -> None:
-    """Lone surrogates break databases; a megabyte of id would swell the books."""
+    """Lone surrogates break databases; a megabyte of id would swell the ledger."""
     state = opened()
     do(state, hold("r"))
     change = do(state, SetGeneration("r", "gen-\ud800" + "x" * 10_000, "t\udfff"))

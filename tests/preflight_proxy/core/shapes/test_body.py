@@ -124,7 +124,7 @@ def test_a_hundred_thousand_levels_are_a_400() -> None:
 
 
 def test_levels_are_bounded_far_below_what_recursion_allows() -> None:
-    most, text = body.NESTING_MAX, b'["[[[["]' + b" " * 9
+    most, text = body.BODY_NESTING_MAX, b'["[[[["]' + b" " * 9
     assert body.value(b"[" * most + b"]" * most) != []
     assert body.value(text.replace(b"[[[[", b"[" * 999)) == ["[" * 999]
     for opening, closing in ((b"[", b"]"), (b'{"a":', b"}")):
