@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from enum import Enum
 from operator import attrgetter
+from typing import Any
 
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.rows import (
@@ -218,29 +219,37 @@ def outcomes_row(account: Account) -> Sequence[object]:
 def read_accounts(connection: sqlite3.Connection) -> list[Account]:
     """All accounts, in the order of their opening."""
     sql = f"SELECT {ACCOUNT_COLUMNS}, value FROM accounts LEFT JOIN meta ON name = ? || id ORDER BY accounts.rowid"  # noqa: S608
-    return [_account(*row) for row in connection.execute(sql, (OUTCOMES_PREFIX,))]
+    names = (*ACCOUNT_COLUMNS.split(", "), "outcomes")
+    return [_account(dict(zip(names, row, strict=True))) for row in connection.execute(sql, (OUTCOMES_PREFIX,))]
 
 
-def _account(*row: object) -> Account:
-    values = list(row)
-    values[9], values[13] = bool(row[9]), bool(row[13])
-    values[10] = None if row[10] is None else tuple(json.loads(str(row[10])))
-    values[19] = read_outcomes(row[19])
-    return Account(*values)  # type: ignore[arg-type]
+def _account(row: dict[str, Any]) -> Account:
+    models = row["models"]
+    decoded = {
+        "usage_unread": bool(row["usage_unread"]),
+        "key_is_own": bool(row["key_is_own"]),
+        "models": None if models is None else tuple(json.loads(models)),
+        "outcomes": read_outcomes(row["outcomes"]),
+    }
+    return Account(**row | decoded)
 
 
 def read_reservations(connection: sqlite3.Connection, where: str, *values: object) -> list[Reservation]:
     """The reservations that a condition picks, oldest first; what an earlier version's table lacks has its default."""
     columns = _known(connection, "reservations", RESERVATION_COLUMNS)
     sql = f"SELECT {columns} FROM reservations WHERE {where} ORDER BY created_at_s, id"  # noqa: S608
-    return [_reservation(*row) for row in connection.execute(sql, values)]
+    names = columns.split(", ")
+    return [_reservation(dict(zip(names, row, strict=True))) for row in connection.execute(sql, values)]
 
 
-def _reservation(*row: object) -> Reservation:
-    values = list(row)
-    values[2], values[7] = ReservationState(row[2]), tuple(json.loads(str(row[7])))
-    values[9], values[14] = bool(row[9]), bool(row[14])
-    return Reservation(*values)  # type: ignore[arg-type]
+def _reservation(row: dict[str, Any]) -> Reservation:
+    decoded = {
+        "state": ReservationState(row["state"]),
+        "tags": tuple(json.loads(row["tags"])),
+        "streamed": bool(row["streamed"]),
+        "assumed": bool(row["assumed"]),
+    }
+    return Reservation(**row | decoded)
 
 
 def entry_of(row: Sequence[object]) -> Entry:
