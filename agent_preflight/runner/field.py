@@ -247,7 +247,7 @@ class _FieldRun:
             case "ledger":
                 self.request.say(
                     f"{event.closed}. The proxy sends no further call of this run; calls under way go on, and their costs "
-                    "cannot be booked."
+                    "cannot be posted."
                 )
             case _:
                 if (trial := self._running.get(event.account or "")) is not None:
