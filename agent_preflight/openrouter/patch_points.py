@@ -17,9 +17,9 @@ R = TypeVar("R")
 def replacement(function: Callable[..., R]) -> Callable[..., R] | None:
     """Return the function that a script has assigned to the package under this one's name; None if there is none.
 
-    An assigned value that cannot be called is ignored.
+    An assigned value that cannot be called is ignored. A test's stand-in in our module may have no name: nothing replaces it.
     """
-    assigned: Any = vars(sys.modules["agent_preflight"]).get(function.__name__)
+    assigned: Any = vars(sys.modules["agent_preflight"]).get(getattr(function, "__name__", ""))
     return assigned if callable(assigned) and assigned is not function else None
 
 

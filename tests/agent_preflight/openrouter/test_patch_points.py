@@ -1,5 +1,7 @@
 """A script may replace four of our functions."""
 
+from unittest.mock import Mock
+
 import pytest
 
 import agent_preflight
@@ -25,3 +27,10 @@ def test_an_assigned_value_that_cannot_be_called_is_ignored(monkeypatch: pytest.
     for value in (None, 5, get_usage):
         monkeypatch.setattr(agent_preflight, "get_usage", value, raising=False)
         assert replacement(get_usage) is None
+
+
+def test_a_stand_in_without_a_name_in_our_module_is_called() -> None:
+    """Tests of scripts put one into `agent_preflight.provision`, with `unittest.mock.patch`."""
+    stand_in = Mock(return_value=3.0)
+    assert replacement(stand_in) is None
+    assert read(stand_in, "key", None) == 3.0
