@@ -86,14 +86,15 @@ def call(
 ) -> Answer:
     """Send one request once and return the answer, whatever its status; its fractions as Decimal, if ``exact``.
 
-    Without a key it has no Authorization: lists of models and prices are public.
+    Without a key, or with an empty one, it has no Authorization: lists of models and prices are public.
 
     Raises:
         ValueError: The key has characters that no header may have. The text does not show the key.
         ConfigError: The environment names an HTTP proxy that cannot be used.
         httpx.HTTPError: No answer came, it ended early, or it is larger than `ANSWER_BYTES_MAX`.
     """
-    authorization = {} if key is None else {"Authorization": f"Bearer {_header_text(key)}"}
+    bearer = "" if key is None else _header_text(key)
+    authorization = {"Authorization": f"Bearer {bearer}"} if bearer else {}
     url = resolve_base_url(base_url) + path
     sent = {**(headers or {}), **authorization}
     with opened(method, url, headers=sent, json_body=body, timeout_s=timeout_s) as response:

@@ -57,6 +57,14 @@ def test_blanks_around_a_key_are_not_sent(serve: Serve) -> None:
     assert server.seen[0].headers["Authorization"] == "Bearer sk-1"
 
 
+@pytest.mark.wire
+@pytest.mark.parametrize("key", [None, "", " \n", Secret("")])
+def test_without_a_key_no_authorization_is_sent(serve: Serve, key: http.Key | None) -> None:
+    server = serve(lambda _: (200, {}))
+    http.call("GET", "/x", key, timeout_s=10)
+    assert "Authorization" not in server.seen[0].headers
+
+
 @each("key", ["sk-1\nX-Evil: 1", "sk-ключ", "sk\x00", "sk\ud800"])
 def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(ValueError, match="characters") as caught:
