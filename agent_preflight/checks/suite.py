@@ -132,13 +132,15 @@ def _jobs(inputs: Inputs, facts: Facts, names: Sequence[str]) -> Iterator[Job]:
 
 def _without_repeats(inputs: Inputs, lines: Iterable[CheckLine]) -> Iterator[CheckLine]:
     """Yield once that OpenRouter cannot be reached, and leave out the estimate of a model that it does not have."""
-    hidden = set[str]()
+    unreachable, estimates = set[CheckLine](), set[str]()
     for line in lines:
-        if line.name not in hidden:
+        if line not in unreachable and line.name not in estimates:
             yield line
         if line.ok is False:
-            missing = [model for model in inputs.models if line.name == f"{models.MODEL} {model}"]
-            hidden |= {OPENROUTER} & {line.name} | {f"{models.ESTIMATE} {model}" for model in missing}
+            unreachable |= {line} if line.name == OPENROUTER else set()
+            estimates |= {
+                f"{models.ESTIMATE} {model}" for model in inputs.models if line.name == f"{models.MODEL} {model}"
+            }
 
 
 def _context(inputs: Inputs, facts: Facts, names: Sequence[str]) -> Mapping[str, Any]:

@@ -446,6 +446,12 @@ def test_an_unreachable_openrouter_is_one_line(capsys: pytest.CaptureFixture[str
     assert len(printed) == (3 if names is None else 1)  # what the budgets sum up to, and what was not run
 
 
+def test_a_script_s_own_checks_may_be_called_as_ours_is(capsys: pytest.CaptureFixture[str]) -> None:
+    own = [lambda *, text=text: ("OpenRouter", False, text) for text in ("slow", "down")]
+    assert check(custom_checks=own) == ["OpenRouter: slow", "OpenRouter: down"]
+    assert len(lines(capsys)) == 2
+
+
 @pytest.mark.wire
 def test_the_smoke_calls_have_their_known_bodies(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
     check_with(simulator, "key_smoke", "cache_smoke", models=("anthropic/claude-sonnet-4.5",))
