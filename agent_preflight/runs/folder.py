@@ -52,7 +52,8 @@ class RunFolder(AbstractContextManager["RunFolder", None]):
         path: Absolute.
         single: The one trial's folder is the run's folder itself (`run_container`).
         short_dir: Private directory for sockets, outside the run's folder.
-        is_wanted: False until the checks have passed; then an empty folder is removed at the end.
+        is_wanted: False while the checks run. If they fail, the folder is removed at the end, unless something was written there.
+        is_parent_new: The folder above it was made for it, and is removed with it if it is empty.
     """
 
     path: Path
@@ -60,6 +61,7 @@ class RunFolder(AbstractContextManager["RunFolder", None]):
     short_dir: Path
     _lock: int
     is_wanted: bool = True
+    is_parent_new: bool = False
 
     def trial_dir(self, alias: str) -> Path:
         """Return a trial's folder."""
@@ -96,7 +98,7 @@ class RunFolder(AbstractContextManager["RunFolder", None]):
     def release(self) -> None:
         """Release the lock and remove the short directory.
 
-        A folder that is not wanted is removed too, if nothing was written there, and so is the folder of the runs if it is empty.
+        A folder that is not wanted is removed too, if nothing was written there, and so is the folder above if it was made for it.
         """
         shutil.rmtree(self.short_dir, ignore_errors=True)
         (self.path / CONTROL_FILE).unlink(missing_ok=True)
@@ -104,7 +106,8 @@ class RunFolder(AbstractContextManager["RunFolder", None]):
             with contextlib.suppress(OSError):
                 (self.path / "lock").unlink()
                 self.path.rmdir()
-                self.path.parent.rmdir()
+                if self.is_parent_new:
+                    self.path.parent.rmdir()
         os.close(self._lock)
 
     def __exit__(self, *exc_info: object) -> None:
@@ -113,14 +116,15 @@ class RunFolder(AbstractContextManager["RunFolder", None]):
 
 def open_new(runs_dir: Path, run_id: str) -> RunFolder:
     """Make the folder of a new run: `run_id`, else `run_id-2`, `-3`, ...: the first that does not exist."""
+    is_parent_new = not runs_dir.exists()
     runs_dir.mkdir(parents=True, exist_ok=True)
     for number in range(1, COLLISIONS_MAX):
         path = runs_dir / (run_id if number == 1 else f"{run_id}-{number}")
         try:
-            path.mkdir(mode=0o700)
+            path.mkdir(mode=0o700, parents=True)  # another run whose checks failed may remove the empty `runs_dir`
         except FileExistsError:
             continue
-        return _locked(path, single=False)
+        return _locked(path, single=False, is_parent_new=is_parent_new)
     raise ConfigError(f"{runs_dir} has {COLLISIONS_MAX} runs named {run_id}.")
 
 
@@ -156,9 +160,9 @@ def open_named(runs_dir: Path, run_id: str, aliases: Sequence[str], resuming: st
     Raises:
         ConfigError: The run is live, or has begun a trial of one of these aliases.
     """
-    path = runs_dir / run_id
+    path, is_parent_new = runs_dir / run_id, not runs_dir.exists()
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = _locked(path, single=False)
+    folder = _locked(path, single=False, is_parent_new=is_parent_new)
     begun = [alias for alias in aliases if (path / alias).exists()]
     if begun:
         folder.release()
@@ -192,9 +196,9 @@ def open_single(run_dir: Path, alias: str) -> RunFolder:
     Raises:
         ConfigError: It is live, or has finished before.
     """
-    path = run_dir / alias
+    path, is_parent_new = run_dir / alias, not run_dir.exists()
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = _locked(path, single=True)
+    folder = _locked(path, single=True, is_parent_new=is_parent_new)
     if (path / "summary.json").exists():
         folder.release()
         raise ConfigError(f"{path} holds a finished trial: choose another directory or alias.")
@@ -206,7 +210,7 @@ def write_private(path: Path, document: Mapping[str, Any]) -> None:
     replace_file(path, (json.dumps(document, indent=2) + "\n").encode())
 
 
-def _locked(path: Path, *, single: bool) -> RunFolder:
+def _locked(path: Path, *, single: bool, is_parent_new: bool = False) -> RunFolder:
     lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -221,7 +225,7 @@ def _locked(path: Path, *, single: bool) -> RunFolder:
         path / CONTROL_FILE, control.document()
     )  # first, so that a crash leaves no directory that nothing names
     short_dir.mkdir(mode=0o700)
-    return RunFolder(path, single, short_dir, lock)
+    return RunFolder(path, single, short_dir, lock, is_parent_new=is_parent_new)
 
 
 class RunState(Enum):

@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -91,6 +91,26 @@ def test_single_trials_share_a_directory_and_nothing_else(tmp_path: Path, stack:
     assert second.path == tmp_path / "b"
     with pytest.raises(ConfigError):
         open_single(tmp_path, "a")
+
+
+OPENERS: dict[str, Callable[[Path], RunFolder]] = {
+    "new": lambda above: open_new(above, "r"),
+    "named": lambda above: open_named(above, "r", ["a"]),
+    "single": lambda above: open_single(above, "r"),
+}
+
+
+@pytest.mark.parametrize("opener", list(OPENERS))
+def test_after_failed_checks_only_a_folder_of_runs_that_was_made_for_the_run_is_removed(
+    tmp_path: Path, opener: str
+) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    for above in (theirs, tmp_path / "ours"):
+        with OPENERS[opener](above) as folder:
+            folder.is_wanted = False
+        assert not folder.path.exists()
+        assert above.exists() == (above == theirs)
 
 
 def test_the_short_directory_is_private_and_gone_with_the_run(tmp_path: Path) -> None:
