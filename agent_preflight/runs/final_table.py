@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from agent_preflight.base.tables import table_of, text_of, width_of
 from agent_preflight.models import RunResult
 from agent_preflight.runs.costs import LEDGER
 from agent_preflight.runs.result import summary_document
-from agent_preflight.runs.status import TRIAL_COLUMNS, status_of_summary
+from agent_preflight.runs.status import TRIAL_COLUMNS, TrialStatus, status_of_summary
 from agent_preflight.sandboxes.kept_output import WORKSPACE
 from agent_preflight.sandboxes.process import BUDGET_LINK
 
@@ -31,7 +32,7 @@ def final_lines(results: Sequence[RunResult], run_dir: Path, where: str = "") ->
     """
     if not results:
         return
-    trials = sorted((status_of_summary(each.alias, summary_document(each)) for each in results), key=lambda t: t.alias)
+    trials = sorted(map(_status, results), key=lambda trial: trial.alias)
     columns = [column for title in SHOWN for column in TRIAL_COLUMNS if column.title == title]
     table = table_of(columns, trials, [trial.note for trial in trials], with_total=True)
     yield ""
@@ -71,6 +72,12 @@ def _has_files(output: Mapping[str, Any]) -> bool:
             return any(entry.name != BUDGET_LINK or not entry.is_symlink() for entry in entries)
     except OSError:
         return False
+
+
+def _status(result: RunResult) -> TrialStatus:
+    """Return what the table shows. Without an opened account the cost is not known: an earlier attempt may have spent something."""
+    status = status_of_summary(result.alias, summary_document(result))
+    return replace(status, posted_pusd=None) if result.cost_usd is None else status
 
 
 def _cache_line(results: Sequence[RunResult]) -> Iterator[str]:

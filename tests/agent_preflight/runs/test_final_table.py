@@ -46,6 +46,14 @@ def test_a_spent_budget_and_what_is_to_be_known_stand_where_an_error_would() -> 
     assert "\n".join(lines).count("the agent made no call") == 1
 
 
+def test_the_cost_of_a_trial_whose_account_was_not_opened_is_not_known() -> None:
+    """An earlier attempt may have spent something."""
+    unopened = RunResult("u", "m", 1.0, cost_usd=None, error="no sub-key", preflight={"posted_usd": "0"})
+    row, total = list(final_lines([unopened], Path("/runs/r")))[2:4]
+    assert row.split()[:3] == ["u", "failed", "-"]
+    assert "$" not in total
+
+
 def test_no_escape_reaches_the_terminal() -> None:
     assert "\x1b" not in "".join(final_lines(RESULTS, Path("/runs/r")))
 
