@@ -23,6 +23,7 @@ from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.ledger.rows import QuarantinedEndpoint
 from preflight_proxy.core.pricing.endpoint import BOUND_PARAMETERS, Endpoint
 from preflight_proxy.core.secret import Secret
+from preflight_proxy.core.shapes.model_name import bare_model, split_model
 from preflight_proxy.ledger.quarantine_file import QuarantineFile
 
 KEYS, CACHING, BOUND = "Key provisioning (1¢ smoke)", "Prompt caching", "Output bound"
@@ -191,7 +192,9 @@ def check_bound_smoke(inputs: Inputs, facts: Facts) -> list[CheckLine]:
 def _bounded_endpoints(inputs: Inputs, model: str) -> list[Endpoint]:
     endpoints = read_endpoints(model, inputs.or_key or None, inputs.base_url)
     if not endpoints:
-        raise UpstreamError(f"{model} has no endpoint that can be used")
+        raise UpstreamError(
+            f"{model} has no endpoint that is in use; `agent-preflight quarantine` lists those that are not. No call was made."
+        )
     return [endpoint for endpoint in endpoints if endpoint.supported_parameters & BOUND_PARAMETERS]
 
 
@@ -239,7 +242,8 @@ def _bound_lines(model: str, answers: Mapping[str, int | str]) -> Iterator[Check
     tokens = {tag: answer for tag, answer in answers.items() if isinstance(answer, int)}
     exceeding = [f"{tag} {_excess(count)}" for tag, count in tokens.items() if count > BOUND_TOKENS]
     if exceeding:
-        detail = f"{', '.join(exceeding)}; not used until: agent-preflight quarantine --clear {model} TAG"
+        listed = split_model(bare_model(model))[0]
+        detail = f"{', '.join(exceeding)}; not used until: agent-preflight quarantine --clear {listed} TAG"
         if len(exceeding) == len(answers):
             yield failed(name, detail, f"No endpoint of {model} keeps the output bound")
         else:

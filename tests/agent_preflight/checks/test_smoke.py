@@ -163,6 +163,7 @@ def test_a_model_with_another_endpoint_that_keeps_the_bound_is_a_warning(simulat
     warned, passed = bound_lines(simulator, f"{GOOD}:nitro")
     assert (warned.ok, passed.ok) == (None, True)
     assert passed.detail == "kept by azure"
+    assert warned.detail.endswith(f"quarantine --clear {GOOD} TAG")
     assert quarantined() == {(GOOD, "openai")}
 
 
@@ -189,7 +190,9 @@ def test_an_endpoint_that_refuses_the_call_is_reported_and_not_quarantined(simul
 @pytest.mark.wire
 def test_a_model_without_endpoints_fails_before_a_key_is_made(simulator: Simulator) -> None:
     (line,) = bound_lines(simulator, "no/such-model")
-    assert line.failure == "Output bound not checked: no/such-model has no endpoint that can be used"
+    assert line.failure.startswith("Output bound not checked: no/such-model has no endpoint that is in use; ")
+    assert line.failure.endswith(" No call was made.")
+    assert simulator.requests == []
 
 
 @pytest.mark.wire
