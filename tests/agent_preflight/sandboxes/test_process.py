@@ -6,7 +6,8 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Set
 from contextlib import suppress
 from pathlib import Path
 
@@ -126,6 +127,38 @@ async def test_an_agent_that_ignores_term_is_killed(make: Make) -> None:
     assert await sandbox.kill() == "ok"
     assert await waiting == Exit(code=137)
     assert await pipes.stdout.read() == b""
+
+
+@pytest.fixture
+async def by_pidfd() -> AsyncIterator[None]:
+    """asyncio reads exit codes on the loop, as Python 3.12 and later do by default."""
+    if sys.version_info >= (3, 12):
+        yield
+        return
+    before, watcher = asyncio.get_child_watcher(), asyncio.PidfdChildWatcher()
+    watcher.attach_loop(asyncio.get_running_loop())
+    asyncio.set_child_watcher(watcher)
+    yield
+    asyncio.set_child_watcher(before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs pidfd")
+async def test_an_agent_that_is_seen_to_be_gone_before_asyncio_reads_its_exit_code_keeps_it(
+    make: Make, monkeypatch: pytest.MonkeyPatch, by_pidfd: None
+) -> None:
+    def late(leader: int, known: Set[psutil.Process] = frozenset()) -> set[psutil.Process]:
+        time.sleep(0.05)  # the agent dies meanwhile, and the loop cannot read how
+        return members(leader, known)
+
+    monkeypatch.setattr(process, "members", late)
+    monkeypatch.setattr(process, "TERM_S", 0.01)
+    monkeypatch.setattr(process, "PROCESS_LOOK_EVERY_S", 0)
+    sandbox = make(python("import signal, time; signal.signal(15, signal.SIG_IGN); print('up'); time.sleep(60)"))
+    await sandbox.create()
+    assert await line(await sandbox.start()) == "up"
+    waiting = asyncio.ensure_future(sandbox.wait())
+    assert await sandbox.close() == {"agent": "ok"}
+    assert await waiting == Exit(code=137)
 
 
 async def test_an_agent_may_tidy_up_on_term(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
