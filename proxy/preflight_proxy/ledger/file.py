@@ -77,7 +77,8 @@ class LedgerLock:
             raise LedgerError(f"the ledger {path} cannot be opened: {exc}") from exc
         try:
             _lock(self._descriptor, path)
-            if path.stat().st_nlink > 1:
+            status = path.stat()
+            if status.st_nlink > 1:
                 raise LedgerError(
                     f"the ledger {path} has a second name (a hard link), by which its last commits could be lost. "
                     "Remove the other name, and start again. Copy a ledger instead of linking it"
@@ -85,7 +86,7 @@ class LedgerLock:
         except BaseException:
             os.close(self._descriptor)
             raise
-        self._identity = _identity(path)
+        self._identity = status.st_dev, status.st_ino  # one look: the file may be deleted at any moment
         _locked.add(self._identity)
 
     def release(self) -> None:

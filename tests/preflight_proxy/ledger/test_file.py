@@ -246,6 +246,23 @@ def test_a_ledger_with_two_names_is_not_opened(tmp_path: Path) -> None:
     open_store(tmp_path).close()
 
 
+def test_a_ledger_that_is_deleted_while_it_is_locked_locks_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, look = tmp_path / "ledger.sqlite3", Path.stat
+
+    def look_and_delete(looked_at: Path, **options: bool) -> os.stat_result:
+        status = look(looked_at, **options)
+        if looked_at == path:
+            path.unlink()
+        return status
+
+    monkeypatch.setattr(Path, "stat", look_and_delete)
+    first, second = LedgerLock(path), LedgerLock(_other(path))
+    first.release()
+    second.release()
+
+
 @linux
 def test_a_second_try_in_the_same_process_leaves_sqlites_own_locks_alone(tmp_path: Path) -> None:
     """Closing any descriptor of a file drops the fcntl locks that the whole process has on it (fcntl(2))."""
