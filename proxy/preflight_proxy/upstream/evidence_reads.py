@@ -55,7 +55,7 @@ class KeyRecord:
     Attributes:
         usage_pusd: Its settled usage of all time.
         byok_pusd: What provider keys of the user's own were billed for its calls, which stands apart.
-        left_pusd: What its limit leaves, 0 where it was overshot; None where it has no limit, or what is record is no figure.
+        left_pusd: What is left of its limit; 0 if it was exceeded; None if it has no limit, or OpenRouter states no amount.
         limit_reset: When its limit begins anew: `daily`, `weekly` or `monthly`; None for never, or where it is something else.
     """
 
