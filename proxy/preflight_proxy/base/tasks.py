@@ -24,7 +24,7 @@ class Tasks:
         Args:
             work: What is done.
             name: What the log calls it.
-            awaited: The caller awaits it and hears what it raises: that is not logged as well.
+            awaited: The caller awaits it and gets what it raises, which is therefore not logged.
         """
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._running.add(task)

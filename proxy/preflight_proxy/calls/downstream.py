@@ -43,7 +43,7 @@ class Downstream:
 
     @property
     def is_gone(self) -> bool:
-        """True once nobody can be answered: also between the loss of a connection and its handler's hearing of it."""
+        """True once no answer can be sent, also if the connection is lost and its handler does not know it yet."""
         transport = self._request.transport
         return self.closed or transport is None or transport.is_closing()
 

@@ -152,12 +152,12 @@ async def route(target: Target, allowed: Collection[Target], resolve: Resolve, a
 def is_public(address: str) -> bool:
     """Tell whether an address is one of the open internet's: not private, link-local, loopback, multicast or reserved."""
     try:
-        found = ip_address(address)
+        parsed = ip_address(address)
     except ValueError:
         return False
-    if isinstance(found, IPv6Address):
-        if found.ipv4_mapped is not None:
-            found = found.ipv4_mapped
-        elif found.scope_id or any(found in network for network in _CARRIES_IPV4):
+    if isinstance(parsed, IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            parsed = parsed.ipv4_mapped
+        elif parsed.scope_id or any(parsed in network for network in _CARRIES_IPV4):
             return False
-    return found.is_global and not (found.is_multicast or found.is_reserved or found in _SERVES_THE_HOST)
+    return parsed.is_global and not (parsed.is_multicast or parsed.is_reserved or parsed in _SERVES_THE_HOST)

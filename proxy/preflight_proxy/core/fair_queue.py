@@ -33,7 +33,7 @@ class FairQueue(Generic[Item]):
             self._ends.clear()
             self._now = 0
             return None
-        account = min(self._waiting, key=lambda each: self._waiting[each][0][0])
+        account = min(self._waiting, key=lambda name: self._waiting[name][0][0])
         waiting = self._waiting[account]
         _end, start, item = waiting.popleft()
         self._now = max(self._now, start)

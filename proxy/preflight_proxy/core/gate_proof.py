@@ -49,7 +49,7 @@ class Claim:
 
 
 def read_claim(line: bytes) -> Claim | None:
-    """Read a forwarder's line; None if it is none."""
+    """Read a forwarder's line; None if it has another form."""
     match = _CLAIM.fullmatch(line)
     if match is None:
         return None
@@ -58,14 +58,14 @@ def read_claim(line: bytes) -> Claim | None:
 
 
 def pass_id(trial_pass: str) -> str:
-    """Return the name of a pass: it tells passes apart, and nothing of them."""
+    """Return the public name of a pass. The pass cannot be computed from it."""
     return hashlib.sha256(trial_pass.encode()).hexdigest()[:16]
 
 
 def proof_of(side: Side, trial_pass: str, portal_nonce: str, forwarder_nonce: str, port: int) -> str:
     """Return what shows that `side` knows the pass."""
-    said = f"{side.value} {portal_nonce} {forwarder_nonce} {port:05d}"
-    return hmac.new(trial_pass.encode(), said.encode(), hashlib.sha256).hexdigest()
+    text = f"{side.value} {portal_nonce} {forwarder_nonce} {port:05d}"
+    return hmac.new(trial_pass.encode(), text.encode(), hashlib.sha256).hexdigest()
 
 
 def claim_holds(claim: Claim, trial_pass: str, portal_nonce: str) -> bool:

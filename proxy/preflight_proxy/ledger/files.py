@@ -95,7 +95,7 @@ class _Line(msgspec.Struct):
 
 
 def last_listed(path: Path) -> int:
-    """Return the highest entry id of the whole lines in a costs.jsonl; 0 where there is none.
+    """Return the highest entry id of the whole lines in a costs.jsonl; 0 if there is none.
 
     Raises:
         OSError: The file cannot be read.

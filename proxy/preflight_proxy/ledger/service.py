@@ -182,7 +182,7 @@ class Ledger:
         """Quarantine the endpoint of a call that ran on a provider key of the caller's own, if `byok` is not set; before the post.
 
         The usage of a foreign key that it left with proves nothing from then on (M13). What the provider key pays was not quoted,
-        and what is known of it comes after the call. Where nobody told which endpoint served, each that was quoted may have been
+        and what is known of it comes after the call. If it is not known which endpoint served, each that was quoted may have been
         the one.
 
         Raises:

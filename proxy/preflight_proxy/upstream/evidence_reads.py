@@ -16,7 +16,7 @@ from preflight_proxy.core.secret import Secret
 from preflight_proxy.upstream.client import Upstream
 
 RESETS = ("daily", "weekly", "monthly")
-"""How often a key's limit can begin anew: at 00:00 UTC, weeks on Monday."""
+"""When a key's limit can start again: at 00:00 UTC, weeks on Monday."""
 _NULL = msgspec.Raw(b"null")
 
 
@@ -54,9 +54,9 @@ class KeyRecord:
 
     Attributes:
         usage_pusd: Its settled usage of all time.
-        byok_pusd: What provider keys of the user's own were billed for its calls, which stands apart.
+        byok_pusd: What provider keys of the user's own were billed for its calls; `usage_pusd` does not include it.
         left_pusd: What is left of its limit; 0 if it was exceeded; None if it has no limit, or OpenRouter states no amount.
-        limit_reset: When its limit begins anew: `daily`, `weekly` or `monthly`; None for never, or where it is something else.
+        limit_reset: When its limit starts again: `daily`, `weekly` or `monthly`; None for never and for any other value.
     """
 
     usage_pusd: int
@@ -66,7 +66,7 @@ class KeyRecord:
 
 
 async def read_key_usage_pusd(upstream: Upstream, key: Secret) -> int:
-    """A key's settled usage, in pico-USD, with what provider keys of the caller's own were billed, which stands apart.
+    """Return a key's settled usage, in pico-USD, plus what provider keys of the caller's own were billed.
 
     Raises:
         UpstreamError: There is no answer, or it has no usage.
@@ -90,7 +90,7 @@ async def read_key(upstream: Upstream, key: Secret) -> KeyRecord:
         raise UpstreamError("OpenRouter's answer for the key's usage cannot be read.") from exc
     usage_pusd, byok_pusd = cost_pusd(bytes(record.usage)), cost_pusd(bytes(record.byok_usage))
     if usage_pusd is None or byok_pusd is None:
-        raise UpstreamError("OpenRouter told no usage for the key.")
+        raise UpstreamError("OpenRouter states no usage for the key.")
     left = bytes(record.limit_remaining)
     left_pusd = 0 if left.startswith(b"-") else cost_pusd(left)
     reset = record.limit_reset if isinstance(record.limit_reset, str) and record.limit_reset in RESETS else None

@@ -2,7 +2,7 @@
 
 In HTTP/1.1 only the order tells which request an answer belongs to. Bytes that wait on an idle connection would be taken for
 the answer to the next request there, of whichever account, and posted. aiohttp looks at a connection when it puts it into the
-pool, but not when it takes it out, and half a head that it has read shows nowhere. `UpstreamConnection.is_quiet` checks both.
+pool, but not when it takes it out, and it does not show that it has read half a head. `UpstreamConnection.is_quiet` checks both.
 
 A stray answer that comes once a request is on its way cannot be told from the right one.
 
@@ -66,7 +66,7 @@ class UpstreamConnection(ResponseHandler):
         if self._heard:
             self._give_up()
         if self._was_used and self.is_connected() and (waiting := self._waiting()) is not None:
-            if waiting and not self._is_tls():  # under TLS these bytes may be an orderly goodbye
+            if waiting and not self._is_tls():  # under TLS these bytes may be its regular end
                 self._give_up()
             self.close()
         return self.is_connected()
@@ -91,7 +91,7 @@ class UpstreamConnection(ResponseHandler):
             return True
 
     def _waiting(self) -> bytes | None:
-        """What the system has received and nobody has read; empty for the other side's end, None for nothing."""
+        """Return a byte that was received and not read; empty if the other side has closed, None if nothing came."""
         sock = self.transport.get_extra_info("socket") if self.transport is not None else None
         if sock is None or sock.fileno() < 0:
             return b""

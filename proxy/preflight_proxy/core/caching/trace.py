@@ -242,7 +242,7 @@ def _split(messages: Sequence[Message]) -> tuple[bytes, bytes]:
     """The digests of the leading system messages, and of the messages after them."""
     count = _system_count(messages)
     system, rest = messages[:count], messages[count : count + MESSAGES_MAX]
-    return b"".join(each.digest for each in system), b"".join(each.digest[:_LINK_BYTES] for each in rest)
+    return b"".join(message.digest for message in system), b"".join(message.digest[:_LINK_BYTES] for message in rest)
 
 
 def _system_count(messages: Sequence[Message]) -> int:

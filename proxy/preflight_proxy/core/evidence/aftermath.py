@@ -72,18 +72,18 @@ def _ended_by_s(reservation: Reservation, clocks: EvidenceTimes) -> float:
     return reservation.created_at_s + clocks.call_s_max
 
 
-def settle(loose: UnsettledAccount, usage_pusd: int | None) -> Iterator[Command]:
+def settle(unsettled: UnsettledAccount, usage_pusd: int | None) -> Iterator[Command]:
     """Yield the commands that end every pending reservation of an account and lift the freeze that waits for its key's usage.
 
     Args:
-        loose: The account; the usage was read at or after its `known_at_s`.
+        unsettled: The account; the usage was read at or after its `known_at_s`.
         usage_pusd: What its key has used; None if that key was deleted: then each call is charged its whole reservation.
     """
     bound_pusd = None
-    if usage_pusd is not None and loose.has_evidence:
-        bound_pusd = usage_pusd - (loose.account.key_usage_base_pusd or 0) - loose.account.posted_pusd
-    verdicts = judge(loose.pending, bound_pusd, last_word=True)
+    if usage_pusd is not None and unsettled.has_evidence:
+        bound_pusd = usage_pusd - (unsettled.account.key_usage_base_pusd or 0) - unsettled.account.posted_pusd
+    verdicts = judge(unsettled.pending, bound_pusd, last_word=True)
     yield from (verdict.command for verdict in verdicts)
-    if loose.account.usage_unread:
+    if unsettled.account.usage_unread:
         charged_pusd = sum(verdict.cost_pusd or 0 for verdict in verdicts)
-        yield Recover(loose.account.id, max(0, (bound_pusd or 0) - charged_pusd))
+        yield Recover(unsettled.account.id, max(0, (bound_pusd or 0) - charged_pusd))

@@ -1,11 +1,11 @@
 """What a sub-key's usage proves about calls whose cost upstream never reported (M13 (unknown cost), M21 (restart)).
 
-A key's usage lags: at any moment it holds every call that ended `KEY_USAGE_LAG_S` ago or earlier, and perhaps later ones. So
+A key's usage lags: at any moment it includes every call that ended `KEY_USAGE_LAG_S` ago or earlier, and perhaps later ones. So
 what all unknown calls of that age cost together is at most
 
     usage - usage at opening - what was posted `KEY_USAGE_LAG_S` ago
 
-and when that is nothing, they cost nothing: proof, not guess.
+and if that is nothing, it is proved that they cost nothing.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def judge(
     if not last_word:
         return []
     verdicts: list[Verdict] = []
-    for reservation in sorted(unknown, key=lambda each: (_has_id(each), each.created_at_s, each.id)):
+    for reservation in sorted(unknown, key=lambda r: (_has_id(r), r.created_at_s, r.id)):
         cost_pusd = reservation.reserved_pusd if bound_pusd is None else min(reservation.reserved_pusd, bound_pusd)
         if bound_pusd is not None:
             bound_pusd -= cost_pusd

@@ -110,7 +110,9 @@ def may_send(state: LedgerState, reservation_id: str, reserved_under: Account) -
     account = state.accounts[reservation.account]
     if reservation.key_base is not None and state.key_bases[reservation.key_base].key_hash != account.key_hash:
         return False
-    identity, identity_before = ((each.models, each.token_hash, each.key_hash) for each in (account, reserved_under))
+    identity, identity_before = (
+        (state.models, state.token_hash, state.key_hash) for state in (account, reserved_under)
+    )
     return identity == identity_before and account.frozen is None and account.available_pusd >= 0
 
 

@@ -151,7 +151,7 @@ def read_chunk(data: bytes, part: str, *, whole: bool = False) -> Reading:
         read_identity(chunk),
         usage=read_usage(chunk),
         finish=finish,
-        error=finish == "error" or any(each.has("error") for each in (chunk, *choices)),
+        error=finish == "error" or any(part.has("error") for part in (chunk, *choices)),
         terminal=whole,
         tool_names=tuple(name for call in calls if (name := call.child("function").text("name"))),
     )

@@ -249,7 +249,7 @@ def _check_depth(decoded: Json) -> None:
         containers = [item for item in level if isinstance(item, (dict, list))]
         if not containers:
             return
-        level = [item for each in containers for item in (each.values() if isinstance(each, dict) else each)]
+        level = [item for outer in containers for item in (outer.values() if isinstance(outer, dict) else outer)]
     raise BadRequest("The request body is nested too deeply.")
 
 

@@ -113,12 +113,12 @@ def build_request(parsed: ParsedRequest, shape: Shape, prompt: Prompt) -> Reques
         BadRequest: A bound is no whole number, or the output bound is zero.
     """
     spellings = parsed.bounds if shape.bound_fields else {}
-    asked = {name: bound for name in spellings if (bound := whole(spellings, name)) is not None}
-    if 0 in asked.values():
+    bounds = {name: bound for name in spellings if (bound := whole(spellings, name)) is not None}
+    if 0 in bounds.values():
         raise BadRequest("An output bound of 0 asks for nothing.")
     preferences, own = parsed.provider, shape.bound_fields
     if preferences.require_parameters:
-        own = tuple(name for name in own if name in asked) or own[-1:]
+        own = tuple(name for name in own if name in bounds) or own[-1:]
     return Request(
         shape=shape.name,
         model=parsed.model,
@@ -126,7 +126,7 @@ def build_request(parsed: ParsedRequest, shape: Shape, prompt: Prompt) -> Reques
         fields={name: raw for name, raw in parsed.raw.items() if name in own or name not in parsed.bounds},
         dropped=parsed.dropped,
         prompt=prompt,
-        bound=min(asked.values(), default=None),
+        bound=min(bounds.values(), default=None),
         bound_fields=own,
         reasoning_bound=_reasoning_bound(parsed) if shape.bound_fields else None,
         only=preferences.only,

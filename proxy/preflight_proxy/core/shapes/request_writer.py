@@ -48,8 +48,9 @@ def _reasoning(request: Request, bound: int | None) -> dict[str, bytes]:
     """
     names = (*REASONING_BUDGETS, "context_management")
     settings = {name: body.value(request.fields[name]) for name in names if name in request.fields}
-    asked = request.bound
-    if bound is not None and (asked is None or bound < asked or (request.reasoning_bound or 0) >= bound):
+    if bound is not None and (
+        request.bound is None or bound < request.bound or (request.reasoning_bound or 0) >= bound
+    ):
         for name in REASONING_BUDGETS:
             if isinstance(value := settings.get(name), dict):
                 settings[name] = _lowered(name, value, bound)

@@ -171,7 +171,7 @@ def _why_not(kind: Json) -> str:
     if homes:
         return f"they belong to the {homes[0]} API. Use that, or declare a function."
     if family := _VERSIONED.fullmatch(str(kind)):
-        known = [each for each in CLIENT_TOOLS["messages"] if each.startswith(family[1].lower())]
+        known = [tool for tool in CLIENT_TOOLS["messages"] if tool.startswith(family[1].lower())]
         return (
             f"only of {', '.join(known)} is known how many tokens they declare. Use one of these in the messages API."
         )
