@@ -1,7 +1,9 @@
 """A whole run. Every public function goes through `run_field`.
 
-trials planned -> dead runs swept -> folder locked -> machine checked -> checks -> plan.json -> proxy -> trials -> proxy stopped
+trials planned -> folder locked -> machine checked -> dead runs swept -> checks -> plan.json -> proxy -> trials -> proxy stopped
 -> lock released
+
+If the folder may be that of an earlier run, the sweep comes first: it ends what that run has left.
 """
 
 from __future__ import annotations
@@ -130,14 +132,14 @@ class _FieldRun:
             for trial in trials:
                 self.progress.put(previous.progress(trial))
             sweep = None
-            if not request.may_have_begun:  # else it came before the folder was opened
-                sweep = self._begin(sweep_for(request, list(self.policies), self.engine), "sweep")
             if due:
                 folder.is_wanted = False
                 report = await check_machine(self.engine, request, due)
                 checking = self._begin(check_all(request, self.stop, report), "checks")
                 if report.problems:
                     await checking  # it raises
+                if not request.may_have_begun:  # else the sweep came before the folder was opened
+                    sweep = self._begin(sweep_for(request, list(self.policies), self.engine), "sweep")
                 work = prepare_sandboxes(self.engine, request, folder.path, folder.short_dir)
                 preparing = self._begin(work, "preparation")
                 await checking

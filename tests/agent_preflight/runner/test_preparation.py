@@ -18,6 +18,7 @@ from agent_preflight.docker.sandbox import OUTPUT_LOST, DockerSandbox
 from agent_preflight.engine.client import Engine, on_engine
 from agent_preflight.engine.failure import DockerError
 from agent_preflight.options.settings import RunSettings, read_settings
+from agent_preflight.runner import field
 from agent_preflight.runner.api import request_of, run_multi
 from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import StopSignal, run_blocking
@@ -66,6 +67,25 @@ def test_a_wrong_request_makes_no_folder(tmp_path: Path, changes: dict[str, Any]
     with pytest.raises(ConfigError):
         asyncio.run(run_field(request(tmp_path, **changes), StopSignal()))
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_problem_of_this_machine_leaves_the_folder_of_the_runs_as_it_was(
+    tmp_path: Path, is_there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing has been swept either: a sweep that the error ends would not have recorded what it deleted."""
+    swept: list[object] = []
+
+    async def sweep(*args: object) -> None:
+        swept.append(args)
+
+    monkeypatch.setattr(field, "sweep_for", sweep)
+    if is_there:
+        (tmp_path / "runs").mkdir()
+    run_request = request(tmp_path, command=["no-such-program"])
+    with pytest.raises(ConfigError, match="There is no program 'no-such-program'"):
+        asyncio.run(run_field(run_request, StopSignal()))
+    assert ((tmp_path / "runs").exists(), swept) == (is_there, [])
 
 
 def test_each_kind_of_run_gets_its_folder(tmp_path: Path) -> None:
