@@ -63,6 +63,7 @@ async def clean_up(trial: RunningTrial) -> RunResult:
         note=end_note(result.error, notes) or trial.output.end_status,
         ok=result.ok,
     )
+    trial.watch.close()  # else its thread waits for ever after a failed step
     await trial.tasks.cancel()
     trial.events.close()
     return result

@@ -1,5 +1,7 @@
 """The clean-up of a trial: its order, what is verified, and what is said if it cannot be."""
 
+import threading
+
 import pytest
 
 import agent_preflight
@@ -7,9 +9,12 @@ from agent_preflight.events import EventLogger
 from agent_preflight.runner import cleanup
 from agent_preflight.runs.result import exit_code
 from agent_preflight.runs.trial_state import TrialState
+from agent_preflight.sandboxes.interface import Step
+from agent_preflight.sandboxes.process import ProcessSandbox
 from agent_preflight.sidecar.control_client import ControlClient, ControlError
 from openrouter_sim import Scenario
 from preflight_proxy.base.control_messages import AccountSpec, Balance
+from preflight_proxy.core.errors import OperatingError
 from tests.support.trial_field import Field
 
 pytestmark = pytest.mark.wire
@@ -116,6 +121,19 @@ def test_a_freeze_with_another_error_does_not_prove_that_there_is_no_account(
     assert (steps["freeze"], steps["settle"], steps["sub_key"]) == ("failed", "failed", "unverified")
     assert "freeze: something else is wrong" in result.preflight["warnings"]
     assert exit_code([result]) == 5
+
+
+def test_the_thread_of_user_code_ends_also_after_a_failed_step(trials: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def close(sandbox: ProcessSandbox) -> dict[str, Step]:
+        raise OperatingError("the engine does not answer")
+
+    monkeypatch.setattr(ProcessSandbox, "close", close)
+    (result,) = trials.run({"alone": "call()"})
+    assert result.preflight["cleanup"]["sandbox"] == "failed"
+    for thread in threading.enumerate():
+        if thread.name == "trial alone":
+            thread.join(10)
+            assert not thread.is_alive()
 
 
 def refuse_to_open(monkeypatch: pytest.MonkeyPatch) -> None:
