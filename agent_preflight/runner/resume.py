@@ -202,6 +202,8 @@ def result_of_summary(summary: Mapping[str, Any]) -> RunResult:
             value = msgspec.convert(summary.get(name), kind)
             if not isinstance(value, float) or number(value) == value:  # too large and infinite ones are invalid
                 setattr(result, name, value)
+    if (error := summary.get("error")) is not None:  # never read as a success
+        result.error = str(error)
     exact = result.preflight.get("posted_usd")
     if result.cost_usd is not None and isinstance(exact, str):
         with contextlib.suppress(ValueError):

@@ -89,6 +89,11 @@ def test_an_invalid_summary_is_an_empty_result(summary: dict[str, Any]) -> None:
     assert isinstance(result_of_summary(summary), RunResult)
 
 
+def test_an_error_that_is_not_text_is_an_error() -> None:
+    assert result_of_summary({"error": {"code": 5}}).error == "{'code': 5}"
+    assert not result_of_summary({"error": 5}).ok
+
+
 @each("ended_by", ["interrupted", "lost", "provisioning"])
 def test_a_trial_that_was_cut_off_begins_again(ended_by: str) -> None:
     assert begins_again(result_of_summary({"preflight": {"ended_by": ended_by}}))
@@ -447,7 +452,7 @@ def test_a_budget_may_not_be_lowered(trials: Field) -> None:
 def test_a_resume_needs_the_id_of_an_existing_run(trials: Field) -> None:
     with pytest.raises(ConfigError, match=r'no run "x" in .* There are no runs there'):
         trials.run({"a": DONE}, run_id="x", resume=True)
-    with pytest.raises(ConfigError, match="needs the run_id"):
+    with pytest.raises(ConfigError, match="needs run_id"):
         trials.run({"a": DONE}, resume=True)
     with pytest.raises(ConfigError, match="needs resume=True"):
         trials.run({"a": DONE}, run_id="x", retry_failed=True)
