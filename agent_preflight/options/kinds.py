@@ -33,8 +33,8 @@ VARIABLE_BYTES_MAX = 128 * 1024 - 1
 
 Text = Annotated[str, msgspec.Meta(pattern=r"\A[^\0\ud800-\udfff]*\Z")]
 """A text that has bytes, and that a file and a program can take."""
-Seconds = Annotated[float, msgspec.Meta(gt=0, le=10**9)]
-Count = Annotated[int, msgspec.Meta(ge=1, le=10**12)]
+SECONDS_MAX, COUNT_MAX = 10**9, 10**12
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=SECONDS_MAX)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,6 @@ def choice(names: Any) -> OptionKind:  # noqa: ANN401 - a Literal type
 
 
 read_text = typed(Text)
-read_texts = typed(tuple[Text, ...])
 
 
 def _items(value: object) -> Iterable[Any]:
@@ -118,6 +117,11 @@ def _items(value: object) -> Iterable[Any]:
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise ValueError
     return value
+
+
+def read_texts(value: object) -> tuple[str, ...]:
+    """Return several texts."""
+    return tuple(map(read_text, _items(value)))
 
 
 def read_path(value: object) -> str:
@@ -145,27 +149,31 @@ def read_inside(value: object) -> str:
 
 def read_seconds(value: object) -> float:
     """Return a time. Scripts may give an infinite one, which sets no limit."""
-    seconds: float = math.inf if value == math.inf else typed(Seconds)(_without_exponent(value))
-    return seconds
+    if isinstance(value, str) and not re.fullmatch(r"\s*(?:\d{1,15}(?:\.\d{0,15})?|\.\d{1,15})\s*", value, re.ASCII):
+        raise ValueError
+    seconds = float(value) if isinstance(value, str) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float | Decimal):
+        raise ValueError
+    if not (0 < seconds <= SECONDS_MAX or seconds == math.inf):
+        raise ValueError
+    return float(seconds)
 
 
 def read_count(value: object) -> int:
     """Return a whole number above 0."""
-    count: int = typed(Count)(_without_exponent(value))
-    return count
-
-
-def _without_exponent(value: object) -> object:
-    """Return a value that is not the text of a number such as `1e3`."""
-    if isinstance(value, str) and not re.fullmatch(r"[0-9.]+", value):
+    if isinstance(value, str) and re.fullmatch(r"\s*\d{1,15}\s*", value, re.ASCII):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= COUNT_MAX:
         raise ValueError
     return value
 
 
 def read_bytes(value: object) -> int:
     """Return a size in bytes."""
-    size = _docker_value(v.SIZE, str(typed(int | Text, strict=True)(value)))
-    if not isinstance(size, int) or size < 1:
+    size = typed(int | Text, strict=True)(value)
+    if isinstance(size, str):
+        size = _docker_value(v.SIZE, size)
+    if not isinstance(size, int) or not 1 <= size < 2**63:
         raise ValueError
     return size
 

@@ -14,21 +14,29 @@ from preflight_proxy.core.secret import Secret
 from tests.support.cases import each
 
 
+class OwnFloat(float):
+    """A number of a library, as those of numpy are."""
+
+
 @each(
     "kind, given, value",
     [
         (kinds.SECONDS, "1.5", 1.5),
         (kinds.SECONDS, 90, 90.0),
+        *((kinds.SECONDS, text, float(text)) for text in (".5", "5.", " 5 ", "05")),
+        (kinds.SECONDS, OwnFloat(0.5), 0.5),
         (kinds.SECONDS, math.inf, math.inf),
         (kinds.SECONDS, Decimal("0.1"), 0.1),
-        (kinds.COUNT, "8", 8),
+        *((kinds.COUNT, text, 8) for text in ("8", "08", " 8 ")),
         (kinds.BYTES, "1g", 2**30),
         (kinds.BYTES, 5, 5),
+        (kinds.BYTES, 2**53 + 1, 2**53 + 1),
         (kinds.MEMORY, "2g", "2g"),
         (kinds.CPUS, 1.5, "1.5"),
         (kinds.DOLLARS, "$2", Decimal(2)),
         (kinds.DOLLARS, {"a": 1, "b": "0.5"}, {"a": Decimal(1), "b": Decimal("0.5")}),
         (kinds.TEXTS, ["a", "b"], ("a", "b")),
+        (kinds.TEXTS, {"a": 1}.keys(), ("a",)),
         (kinds.FILES, "a", ("a",)),
         (kinds.FILES, [Path("a"), "b"], ("a", "b")),
         (kinds.ARGUMENTS, ["--n", 3], ("--n", "3")),
@@ -46,8 +54,11 @@ def test_a_reader_returns_the_value(kind: OptionKind, given: object, value: obje
 @each(
     "kind, given",
     [
-        *((kinds.SECONDS, wrong) for wrong in (0, -1, True, float("nan"), 1e10, 10**400, "1e3", "inf", "soon", None)),
-        *((kinds.COUNT, wrong) for wrong in (0, -1, True, 1.5, "1.5", "8x", "", 10**13, "1e3")),
+        *(
+            (kinds.SECONDS, wrong)
+            for wrong in (0, -1, True, float("nan"), 1e10, 10**400, "9" * 400, "1e3", "inf", "soon", None)
+        ),
+        *((kinds.COUNT, wrong) for wrong in (0, -1, True, 1.5, 8.0, "1.5", "8x", "", 10**13, "1e3", "٣")),
         *((kinds.BYTES, wrong) for wrong in (0, True, "much", "1gg", 2**63, 1.5)),
         *((kinds.MEMORY, wrong) for wrong in ("much", True, None, "2 gig", "9999999p")),
         *((kinds.SWITCH, wrong) for wrong in (1, "true", None)),
