@@ -5,6 +5,7 @@ No default is decided here, because an option of the command line or a variable 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import re
@@ -267,13 +268,19 @@ def _value(key: str, value: Any, folder: Path, label: str) -> Any:  # noqa: ANN4
         value = [_model(model, f"{label}[{number}].budget") for number, model in enumerate(value)]
     if key == "mounts":
         mounts = [f"{m.source}:{m.target}:{m.mode}" if isinstance(m, Mount) else m for m in value]
-        value = [absolute_mount(mount, folder) for mount in mounts]
+        value = [absolute_mount(mount, folder.resolve()) for mount in mounts]
     value = read_option(KEYS[key], value, label)
     if key == "prompt_file":
-        return str(folder / Path(value).expanduser())
+        return _path(value, folder)
     if key == "env_file":
-        return tuple(str(folder / Path(file).expanduser()) for file in value)
+        return tuple(_path(file, folder) for file in value)
     return value
+
+
+def _path(path: str, folder: Path) -> str:
+    with contextlib.suppress(RuntimeError):  # there is no user of that name
+        path = str(Path(path).expanduser())
+    return str(folder / path)
 
 
 def _model(model: str | Model, label: str) -> str | NamedModel:

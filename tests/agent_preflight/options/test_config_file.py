@@ -186,3 +186,20 @@ def test_paths_are_relative_to_the_folder_of_the_file(tmp_path: Path) -> None:
         f"{Path.home()}/x:/x",
         f"{tmp_path}/c:/c:rw",
     )
+
+
+def test_a_mount_above_a_linked_folder_is_above_the_folder_that_the_link_names(tmp_path: Path) -> None:
+    (tmp_path / "real" / "project").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "project")
+    (tmp_path / "link" / "preflight.toml").write_text('mounts = ["../data:/data"]')
+    config, _ = load_config(tmp_path / "link" / "preflight.toml", tmp_path)
+    assert config["mounts"] == (f"{(tmp_path / 'real').resolve()}/data:/data",)
+
+
+def test_a_file_in_the_home_of_a_user_who_does_not_exist_is_an_error_once_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "preflight.toml").write_text(
+        'prompt_file = "~nobody-of-that-name/p"\nenv_file = "~nobody-of-that-name/e"'
+    )
+    config, _ = load_config(None, tmp_path)
+    home = tmp_path / "~nobody-of-that-name"
+    assert config == {"prompt_file": str(home / "p"), "env_file": (str(home / "e"),)}
