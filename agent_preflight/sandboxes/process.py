@@ -147,9 +147,8 @@ class ProcessSandbox:
         """End what may still run and close its streams; the working directory stays, it holds what the agent made."""
         step = await self.kill()
         if self._process is not None:
-            with contextlib.suppress(
-                TimeoutError
-            ):  # `close` takes the exit code from asyncio if that has not read it yet
+            # asyncio's `close` reads the exit code of a process that has ended; whoever waits for the code would not get it.
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(GONE_S_MAX):
                     await self._exited.wait()
             self._process.close()
