@@ -128,8 +128,8 @@ class Engine:
             try:
                 yield engine
             finally:
-                for each in engine._clients:
-                    await each.close()
+                for opened in engine._clients:
+                    await opened.close()
 
     def apart(self) -> Self:
         """Return the same engine by connections of its own, for one trial: a client has 100, and each trial holds three."""
@@ -160,7 +160,7 @@ class Engine:
         return explained(self.url, doing, limit_s)
 
     async def info(self) -> dict[str, Any]:
-        """Return all that the engine says of itself and its host. Raises DockerError, as every call below does."""
+        """Return the engine's description of itself and its host. Raises DockerError, as every call below does."""
         async with self._call("asking Docker what it is", ASK_S_MAX):
             return msgspec.convert(await self._client.system.info(), type=dict[str, Any])
 

@@ -24,7 +24,7 @@ LISTED_MAX = 100
 """Entries that are named in a summary; all are counted."""
 LISTED_CHARS_MAX = 200
 SMALL_BYTES = 2**20
-"""Files up to this size are written even if little room is left, so that an answer is kept where a heap is not."""
+"""Files up to this size are written even if the disk is nearly full: an answer is small."""
 FREE_BYTES_MIN = 128 * 2**20
 """If less of the disk is free, all trials of a run are ended: their ends need a few MiB, and agents write more meanwhile.
 

@@ -97,8 +97,8 @@ class GatePorts:
         traffic: What went through each service, by its name, and through `egress`.
 
     Raises:
-        ValueError: The spec names a port that is not handed over, a port or service twice, a place that is none, or a
-            certificate that cannot be used.
+        ValueError: The spec names a port that is not handed over, a port or service twice, a target that is not HOST:PORT,
+            or a certificate that cannot be used.
     """
 
     def __init__(

@@ -67,8 +67,8 @@ class Namespaces:
         """Record that `account`'s gate lives in the one namespace that `cookies` name.
 
         Raises:
-            HandoverRefusedError: The cookies differ, are ours or another trial's, or changed since the last hand-over; or there
-                is none.
+            HandoverRefusedError: The cookies differ, are ours or another trial's, or changed since the last hand-over; or a
+                listener has no cookie.
         """
         first = cookies[0]
         if first is None or any(cookie != first for cookie in cookies):
