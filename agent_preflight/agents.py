@@ -1,10 +1,10 @@
-"""The output of well-known agents, told in the event types that scripts and policies know.
+"""Derives events of known types from the output of well-known agents, for scripts and policies.
 
-Each of these agents prints events of its own kind. From them follow `tool_execution_start`, `tool_execution_end`,
-`turn_end` and `usage_claim`; the agent's own event stays as it is. Which agent speaks is seen by the form of each
-event, so nobody has to say so, and an unknown event follows into nothing.
+Each of these agents prints events of its own kind. The derived types are `tool_execution_start`, `tool_execution_end`,
+`turn_end` and `usage_claim`. The agent's own event is kept unchanged. The agent is recognised by the form of each event, so
+no option names it. Nothing is derived from unknown events.
 
-What an agent says of its tokens and dollars is its claim. Money is counted elsewhere, on the wire.
+Tokens and dollars in these events are what the agent claims. Costs are counted by the proxy.
 """
 
 import re
@@ -16,27 +16,26 @@ Event = Mapping[str, Any]
 Derived = dict[str, Any]
 
 OPEN_TOOLS_MAX = 1000
-"""How many running tools are remembered: an agent that ends none must not grow us."""
+"""How many running tools and messages are remembered. An agent that never ends a tool must not fill the memory."""
 
 TOOL_ITEMS = ("command_execution", "file_change", "mcp_tool_call", "web_search")
-"""The kinds of codex's items that are tool calls."""
+"""The types of Codex's items that are tool calls."""
 
 MINI_STEP = re.compile(r"mini-swe-agent \(step (\d{1,9}), \$(\d{1,9}\.\d{1,9})\)")
 
 
 class AgentOutput:
-    """Follows one agent's events and tells what follows from each; it remembers which tools run."""
+    """Derives events from those of one agent. It remembers the tools that run, and the messages whose usage it has reported."""
 
     def __init__(self) -> None:
         self._tools: OrderedDict[str, str] = OrderedDict()
-        self._told_messages: OrderedDict[str, None] = OrderedDict()
+        self._reported_messages: OrderedDict[str, None] = OrderedDict()
 
     def derive(self, event: Event) -> list[Derived]:
-        """Return the events that follow from one event, in order; each names its source in ``agent``. Never raises."""
+        """Return the events that are derived from one event, in order. Each names the agent in `agent`. Never raises."""
         for agent, recognise in RECOGNISERS.items():
-            found = list(recognise(self, event))
-            if found:
-                return [{**derived, "agent": agent} for derived in found]
+            if derived := list(recognise(self, event)):
+                return [{**each, "agent": agent} for each in derived]
         return []
 
     def _claude_code(self, event: Event) -> Iterator[Derived]:
@@ -55,10 +54,10 @@ class AgentOutput:
                 yield {"type": "turn_end", "cost_usd_claim": event.get("total_cost_usd")}
 
     def _claude_usage(self, message: Event) -> Iterator[Derived]:
-        """One answer is printed block by block, each with the usage of the whole."""
+        """Report the usage of an answer once: each of its blocks is an event that has the usage of the whole answer."""
         usage, message_id = _mapping(message.get("usage")), str(message.get("id"))
-        if message_id not in self._told_messages and "input_tokens" in usage:
-            _remember(self._told_messages, message_id, None)
+        if message_id not in self._reported_messages and "input_tokens" in usage:
+            _remember(self._reported_messages, message_id, None)
             read, written = (_count(usage.get(f"cache_{kind}_input_tokens")) for kind in ("read", "creation"))
             prompt = _count(usage.get("input_tokens")) + read + written
             yield _claim(prompt, _count(usage.get("output_tokens")), read, written)
@@ -83,7 +82,7 @@ class AgentOutput:
                 yield {"type": "turn_end"}
 
     def _pi(self, event: Event) -> Iterator[Derived]:
-        """Pi's tool events are the known ones already; its usage is nested.
+        """Derive the usage only: pi's tool events have the known types already.
 
         Source: github.com/earendil-works/pi, packages/coding-agent/docs/rpc.md, read 2026-10.
         """
@@ -96,10 +95,10 @@ class AgentOutput:
             yield _claim(prompt + read + written, output, read, written, _mapping(usage.get("cost")).get("total"))
 
     def _mini_swe_agent(self, event: Event) -> Iterator[Derived]:
-        """It prints for people: a line before each step, which tells the calls and the dollars so far."""
+        """Read the line that it prints before each step, with the number of calls and the dollars so far."""
         data = event.get("data")
-        if event.get("type") == "raw" and isinstance(data, str) and (found := MINI_STEP.search(data)):
-            yield {"type": "turn_end", "turn": int(found[1]), "cost_usd_claim": float(found[2])}
+        if event.get("type") == "raw" and isinstance(data, str) and (step := MINI_STEP.search(data)):
+            yield {"type": "turn_end", "turn": int(step[1]), "cost_usd_claim": float(step[2])}
 
     def _start(self, call_id: object, name: object) -> Derived:
         tool = name if isinstance(name, str) and name else "tool"
@@ -117,11 +116,11 @@ RECOGNISERS: dict[str, Callable[[AgentOutput, Event], Iterator[Derived]]] = {
     "pi": AgentOutput._pi,
     "mini-swe-agent": AgentOutput._mini_swe_agent,
 }
-"""Who is asked about an event, in order; their forms exclude each other."""
+"""The readers of events, by agent. No event has the form of two agents."""
 
 
 def _claim(prompt: int, completion: int, cached: int, written: int, cost_usd: object = None) -> Derived:
-    """Tell tokens as OpenRouter does: the prompt includes what was read from and written to a cache."""
+    """Return a claim with tokens as OpenRouter counts them: the prompt includes those read from and written to a cache."""
     details = {"cached_tokens": cached, "cache_write_tokens": written}
     usage = {"prompt_tokens": prompt, "completion_tokens": completion, "prompt_tokens_details": details}
     return {"type": "usage_claim", "usage": usage, **({} if cost_usd is None else {"cost_usd_claim": cost_usd})}

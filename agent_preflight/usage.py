@@ -11,7 +11,7 @@ from agent_preflight.models import CacheStats
 class TokenUsage:
     """The tokens of one request; ``prompt_tokens`` includes those read from a cache.
 
-    ``tells_cache`` is whether the object had any cache field at all, be it zero.
+    ``tells_cache`` is True if the object had a cache field, even with 0.
     """
 
     prompt_tokens: int
@@ -22,17 +22,17 @@ class TokenUsage:
 
 
 def read_usage(usage: object) -> TokenUsage | None:
-    """Read one usage object; None if it is none or tells no prompt tokens.
+    """Read one usage object; None if it is no object or has no prompt tokens.
 
-    Both spellings of the cache fields may be present and then say the same thing twice: the one in
-    ``prompt_tokens_details`` counts, and is not added to the other. Counts that are no whole numbers are nothing.
+    The cache fields have two spellings. If both are present, the one in ``prompt_tokens_details`` counts; they are not added.
+    A value that is no number counts as 0.
 
     Source: openrouter.ai/docs/use-cases/usage-accounting; docs.anthropic.com/en/docs/build-with-claude/prompt-caching.
     """
     if not isinstance(usage, Mapping) or not (prompt_tokens := _count(usage.get("prompt_tokens"))):
         return None
-    found = usage.get("prompt_tokens_details")
-    details: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
+    member = usage.get("prompt_tokens_details")
+    details: Mapping[str, Any] = member if isinstance(member, Mapping) else {}
     reads = details.get("cached_tokens"), usage.get("cache_read_input_tokens")
     writes = details.get("cache_write_tokens"), usage.get("cache_creation_input_tokens")
     return TokenUsage(

@@ -1,4 +1,4 @@
-"""The one place that prints for people: reports and tables on standard output."""
+"""Prints for people. No other module of the host half does."""
 
 import os
 import sys
@@ -6,16 +6,16 @@ from typing import TextIO
 
 
 def say(text: str = "", stream: TextIO | None = None) -> None:
-    """Print a line on standard output, or on a stream; characters that its encoding lacks are replaced, never an error."""
+    """Print a line on standard output, or on a stream. Characters that its encoding lacks are replaced."""
     stream = sys.stdout if stream is None else stream
     encoding = getattr(stream, "encoding", None) or "utf-8"
     write_line(stream, text.encode(encoding, errors="replace").decode(encoding))
 
 
 def write_line(stream: TextIO, line: str) -> None:
-    """Write a line at once. A pipe whose reader is gone, as `head` goes, takes nothing more from then on, and is no error.
+    """Write a line at once. If the reader of a pipe is gone, as `head` after its lines, this and all later lines are dropped.
 
-    Agents spend money all the same: their end must not hang on who reads along.
+    It is no error, because a run must go on and end its agents, whoever reads its output.
     """
     try:
         stream.write(line + "\n")

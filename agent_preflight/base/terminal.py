@@ -1,4 +1,4 @@
-"""Text that others wrote, made fit for a terminal."""
+"""Removes from the texts of others what would control a terminal."""
 
 import re
 
@@ -10,17 +10,17 @@ ESCAPES = re.compile(
     """,
     re.VERBOSE,
 )
-"""ECMA-48 control sequences, those in eight bits and broken-off ones too."""
+"""ECMA-48 control sequences, also in eight bits, and incomplete ones."""
 
 
 def plain(text: str, *, keep_lines: bool = False) -> str:
-    """Return text without control characters, escapes or marks that turn the writing direction.
+    """Return text without control characters, escapes and marks that change the direction of writing.
 
     Whole escape sequences are dropped; any other character that does not print becomes a space.
 
     Args:
-        text: what an agent, a provider or a file said.
-        keep_lines: let newlines and tabs stand.
+        text: From an agent, a provider or a file.
+        keep_lines: Keep newlines and tabs.
     """
     kept = "\n\t" if keep_lines else ""
     return "".join(c if c.isprintable() or c in kept else " " for c in ESCAPES.sub("", text))

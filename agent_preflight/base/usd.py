@@ -1,4 +1,4 @@
-"""Dollars as people write them, to the integers that money is counted in, and back."""
+"""Converts dollars as people write them to whole pico-USD, in which money is counted, and back."""
 
 import re
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -7,9 +7,9 @@ from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.money import LIMIT_USD_MAX, PUSD_PER_USD
 
 Dollars = int | float | Decimal | str
-"""What scripts give: `2`, `0.05`, `Decimal("0.05")`, `"$2"`."""
+"""An amount in a script: `2`, `0.05`, `Decimal("0.05")`, `"$2"`."""
 PUSD_MAX = 2**63 - 1
-"""What the ledger's integers hold; infinite and absurd amounts read as this."""
+"""The largest amount in the ledger. Larger and infinite ones are read as this."""
 FORM = f"dollars above 0 and at most {LIMIT_USD_MAX}, such as 0.25"
 """How an amount is written, for errors."""
 
@@ -17,49 +17,49 @@ _PICO = Decimal(1).scaleb(12)
 _WRITTEN = re.compile(r"\$?([0-9]{1,12}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})", re.ASCII)
 
 
-def read_usd(given: object) -> Decimal:
-    """Return an amount that a person gave: `2`, `"$2"`, `2.00` or `"0.05"`, as a number or a text.
+def read_usd(value: object) -> Decimal:
+    """Return an amount that a person wrote: `2`, `"$2"`, `2.00` or `"0.05"`, as a number or a text.
 
     A float counts as its shortest decimal text, rounded to a pico-dollar: 0.1 is a tenth, exactly.
 
     Raises:
         ValueError: It is no amount, is not above 0, is more than a million, or is a text finer than a pico-dollar.
     """
-    if isinstance(given, bool) or not isinstance(given, str | int | float | Decimal):
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise ValueError(FORM)
-    found = _WRITTEN.fullmatch(given.strip() if isinstance(given, str) else _plain(Decimal(str(given))))
-    if found is None:
+    written = _WRITTEN.fullmatch(value.strip() if isinstance(value, str) else _plain(Decimal(str(value))))
+    if written is None:
         raise ValueError(FORM)
-    amount = Decimal(found[1])
+    amount = Decimal(written[1])
     exact = (amount * PUSD_PER_USD).to_integral_value(ROUND_HALF_EVEN) / PUSD_PER_USD
-    if not 0 < exact <= LIMIT_USD_MAX or (exact != amount and isinstance(given, str)):
+    if not 0 < exact <= LIMIT_USD_MAX or (exact != amount and isinstance(value, str)):
         raise ValueError(FORM)
     return amount if exact == amount else exact
 
 
 def _plain(number: Decimal) -> str:
-    """Return a number without exponent; what is far from any amount reads as none."""
+    """Return a number without exponent; "" if it is far from any amount."""
     return format(number, "f") if number.is_finite() and -30 < number.adjusted() < 12 else ""
 
 
-def float_usd(given: object, name: str) -> float:
-    """Return dollars for what counts in floats: a number as it is, a text or a Decimal as `read_usd` reads it.
+def float_usd(value: object, name: str) -> float:
+    """Return dollars as a float: a number as it is, a text or a Decimal as `read_usd` reads it.
 
     Raises:
         ConfigError: It is no amount.
     """
-    if isinstance(given, int | float) and not isinstance(given, bool):
-        return float(given)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
     try:
-        return float(read_usd(given))
+        return float(read_usd(value))
     except ValueError as exc:
-        raise ConfigError(f"{name} is {exc}, not {str(given)[:40]!r}.") from None
+        raise ConfigError(f"{name} is {exc}, not {str(value)[:40]!r}.") from None
 
 
 def pusd(amount_usd: float | Decimal | str) -> int:
     """Return dollars as whole pico-USD, read as the shortest decimal text of the number: 0.1 is a tenth, exactly.
 
-    Never raises for a number: NaN is nothing, amounts beyond the ledger's range are its end.
+    Never raises for a number: NaN is 0, and an amount beyond the ledger's range is the end of that range.
     """
     amount = Decimal(str(amount_usd))
     if amount.is_nan():

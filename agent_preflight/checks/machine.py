@@ -134,13 +134,13 @@ def check_docker_image(inputs: Inputs, facts: Facts) -> list[CheckLine]:
         return []
     image, name = inputs.docker_image, image_name(inputs.docker_image)
     try:
-        found = on_engine(lambda engine: engine.image(image))
+        local = on_engine(lambda engine: engine.image(image))
     except DockerError as exc:
         return [failed(name, str(exc))]
-    if found is None:
+    if local is None:
         hint = f"docker pull {image}, or build it: docker build -t {image} ."
         return [failed(name, "not found", f"{name} not found", hint)]
-    return [passed(name, f"created {_utc(found.created)}")]
+    return [passed(name, f"created {_utc(local.created)}")]
 
 
 def _utc(created: str) -> str:

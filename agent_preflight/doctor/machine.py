@@ -48,8 +48,8 @@ def package_line(installed: Iterable[Distribution]) -> CheckLine:
     An editable installation of this folder is ours, whatever its name.
     """
     here = Path(__file__).parents[2]
-    names = ((canonicalize_name(found.metadata["Name"] or ""), found) for found in installed)
-    others = sorted({name for name, found in names if _conflicts(name, found) and _editable_folder(found) != here})
+    names = ((canonicalize_name(each.metadata["Name"] or ""), each) for each in installed)
+    others = sorted({name for name, each in names if _conflicts(name, each) and _editable_folder(each) != here})
     if not others:
         return passed("Package", f"{__version__}, {here / IMPORTED}")
     descriptions = [f"{name} ({OTHERS[name]})" if name in OTHERS else name for name in others]
@@ -58,16 +58,16 @@ def package_line(installed: Iterable[Distribution]) -> CheckLine:
     return failed("Package", text, hint=hint)
 
 
-def _conflicts(name: str, found: Distribution) -> bool:
+def _conflicts(name: str, package: Distribution) -> bool:
     """Tell whether another distribution is known to have our import name, or lists a file in it."""
-    files = found.files or ()
+    files = package.files or ()
     return name != NAME and (name in OTHERS or any(file.parts[:1] == (IMPORTED,) for file in files))
 
 
-def _editable_folder(found: Distribution) -> Path | None:
+def _editable_folder(package: Distribution) -> Path | None:
     """Return the folder of an editable installation (PEP 610), None for any other."""
     try:
-        origin = json.loads(found.read_text("direct_url.json") or "{}")
+        origin = json.loads(package.read_text("direct_url.json") or "{}")
         editable = origin.get("dir_info", {}).get("editable")
         return Path(str(origin["url"]).removeprefix("file://")) if editable else None
     except (ValueError, KeyError, AttributeError):

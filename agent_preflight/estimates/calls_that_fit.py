@@ -136,7 +136,7 @@ def estimate(
 
 
 def _call(model: str, expect_tokens: int, max_tokens: int | None) -> Request:
-    """A first call as the proxy reads one: a system message and a user's, which hold the stated text between them."""
+    """Return a first call as the proxy reads one: a system message and a user message, which together have the stated size."""
     messages = [{"role": role, "content": ""} for role in ("system", "user")]
     bound = {} if max_tokens is None else {"max_tokens": max_tokens}
     body = json.dumps({"model": model, "messages": messages, **bound})

@@ -77,11 +77,11 @@ def read_endpoints(model: str, key: Key | None, base_url: str | None = None) -> 
 def _usable(name: str, listed: Mapping[str, object], upstream: str) -> tuple[Endpoint, ...]:
     architecture, endpoints = listed.get("architecture"), listed.get("endpoints")
     tokenizer = architecture.get("tokenizer") if isinstance(architecture, Mapping) else None
-    found = [
+    priced = [
         endpoint_from_json(name, tokenizer if isinstance(tokenizer, str) and tokenizer else OTHER_TOKENIZER, each)
         for each in (endpoints if isinstance(endpoints, list) else ())
         if isinstance(each, Mapping)
     ]
     quarantined = QuarantineFile(user_quarantine_file()).read(quiet=True)
     out_of_use = {(row.model, row.tag) for row in quarantined if row.upstream == upstream}
-    return tuple(each for each in found if each is not None and (each.model, each.tag) not in out_of_use)
+    return tuple(each for each in priced if each is not None and (each.model, each.tag) not in out_of_use)

@@ -119,9 +119,9 @@ def opened(
         httpx.HTTPError: No answer came.
     """
     proxy = None
-    if (found := http_proxy(url, config.child_environment())) is not None:
-        login = found.authorization
-        proxy = httpx.Proxy(found.url, headers={"Proxy-Authorization": login.reveal()} if login is not None else None)
+    if (named := http_proxy(url, config.child_environment())) is not None:
+        login = named.authorization
+        proxy = httpx.Proxy(named.url, headers={"Proxy-Authorization": login.reveal()} if login is not None else None)
     with httpx.stream(
         method, url, headers=headers, json=json_body, timeout=timeout_s, verify=_trust(), proxy=proxy, trust_env=False
     ) as response:
@@ -144,9 +144,7 @@ def get(
             answer = call("GET", path, key, timeout_s=timeout_s, base_url=base_url, exact=exact)
         except (httpx.HTTPError, httpx.InvalidURL):
             continue
-        except (
-            Exception
-        ):  # a key that no header can carry, a missing file of certificates: a second attempt changes nothing
+        except Exception:  # a wrong key or a missing file of certificates: a second attempt changes nothing
             break
         if answer.status < 500:
             break

@@ -242,13 +242,13 @@ def list_keys(admin_key: Key, base_url: str | None = None, *, name: str | None =
     Raises:
         UpstreamError: A page of the list could not be read. The text says why, and what to do.
     """
-    found: dict[str, KeyInfo] = {}
+    keys: dict[str, KeyInfo] = {}
     for _ in range(PAGES_MAX):
-        page = [info for info in _page(admin_key, len(found), base_url) if info.hash not in found]
+        page = [info for info in _page(admin_key, len(keys), base_url) if info.hash not in keys]
         if not page:
             break
-        found |= {info.hash: info for info in page}
-    return [info for info in found.values() if name in (None, info.name)]
+        keys |= {info.hash: info for info in page}
+    return [info for info in keys.values() if name in (None, info.name)]
 
 
 def path_of(key_hash: str) -> str:

@@ -162,25 +162,25 @@ def mount_with_names(mount: str, names: Mapping[str, str]) -> str:
 PolicyGiven = EjectPolicy | Callable[[], EjectPolicy] | None
 
 
-def policy_for_trial(given: PolicyGiven, idle_timeout_s: float) -> EjectPolicy:
+def policy_for_trial(policy: PolicyGiven, idle_timeout_s: float) -> EjectPolicy:
     """Return a new policy for one trial.
 
     Args:
-        given: A policy (any object with `check`), which is copied deeply; a function or class that makes one without arguments;
+        policy: A policy (any object with `check`), which is copied deeply; a function or class that makes one without arguments;
             None for the defaults.
         idle_timeout_s: That of the default policies.
 
     Raises:
         ConfigError: The policy cannot be copied, or it is neither a policy nor a factory.
     """
-    if given is None:
+    if policy is None:
         return default_eject_policies(idle_timeout_s)
-    if isinstance(given, type) or not hasattr(given, "check"):
-        if not callable(given):
-            raise ConfigError(f"eject_policy must be a policy or a function that makes one, not {given!r}.")
-        return given()
+    if isinstance(policy, type) or not hasattr(policy, "check"):
+        if not callable(policy):
+            raise ConfigError(f"eject_policy must be a policy or a function that makes one, not {policy!r}.")
+        return policy()
     try:
-        return cast(EjectPolicy, copy.deepcopy(given))
+        return cast(EjectPolicy, copy.deepcopy(policy))
     except Exception as exc:
         raise ConfigError(
             f"eject_policy cannot be copied for each trial ({type(exc).__name__}: {exc}): "

@@ -1,4 +1,4 @@
-"""What a caller asks of a run, and what comes of it."""
+"""What a caller asks of a run, and the results of a run that is over."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from preflight_proxy.core.secret import Secret
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where a run of the command line was given what plan.json must not hold, so that a resume can read it again.
+    """Where a run of the command line has read what plan.json must not hold. A resume reads it there again.
 
     Attributes:
         directory: Where it was started; paths in options of the engine are relative to it.
@@ -38,17 +38,18 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """A run that is to be done: its settings, and what no option says.
+    """A run that is to be done: its settings, and what is no option.
 
     Attributes:
         settings: The options of the run, checked. They have the management key.
-        origin: Where a run of the command line was given its options; None for a script's.
-        suggested_id: The id of a new run, if it is free; made of the time if not given.
+        origin: Where a run of the command line has read its options; None for a script's.
+        suggested_id: The id of a new run, if no other run has it; by default it is made of the time.
         single: The trial's own folder below `runs_dir` is the run's folder (`run_container`).
-        gate_base: What the gate image is built on; None for `PREFLIGHT_GATE_BASE`, else the usual one.
+        gate_base: The image on which the gate image is built; None for `PREFLIGHT_GATE_BASE`, else the usual one.
         free_bytes_min: If the disk of the run's folder has less room than this, its trials are ended.
         makes_sources: Folders are made for mounts that agents may write to and that are missing; else those are errors.
-        preflight: Called before anything costs money, with `found`, the lines on this machine; raises what ends the run.
+        preflight: The checks. Called before anything costs money, with the findings on this machine as `found`. If it raises,
+            the run ends.
     """
 
     settings: RunSettings
