@@ -104,8 +104,8 @@ async def top_up(plan: PlannedRun, alias: str, more_pusd: int, admin_key: Key | 
     Args:
         plan: The run's.
         alias: The trial.
-        more_pusd: By how much.
-        admin_key: Raises the sub-key's limit. None is an error.
+        more_pusd: The increase.
+        admin_key: The management key, which raises the sub-key's limit. None is an error.
         base_url: OpenRouter's API base, where not the usual one.
 
     Raises:

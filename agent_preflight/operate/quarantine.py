@@ -18,7 +18,7 @@ from preflight_proxy.ledger.quarantine_file import QuarantineFile
 
 @dataclass(frozen=True, slots=True)
 class ClearResult:
-    """What became of a clearing.
+    """The result of `clear`.
 
     Attributes:
         listed: The endpoint was on the user's list.

@@ -93,14 +93,14 @@ TOLERANCE_PUSD = pusd("0.000001")
 """OpenRouter rounds its figure for a key at about this."""
 EXIT_DRIFT, EXIT_OVERRUN = 3, 4
 AMOUNTS = ("posted", "upstream", "drift", "unexplained", "pending", "assumed", "overrun")
-"""Those of an account that machines get."""
+"""The amounts of an account in the JSON output."""
 SUMMED = ("posted_pusd", "entries_pusd", "pending_pusd", "assumed_pusd", "overrun_pusd", "recent_pusd")
-"""Those of an account that the total has."""
+"""The amounts that are summed for the total."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyFigure:
-    """What OpenRouter counted for a key, in all.
+    """OpenRouter's total usage of a key.
 
     Attributes:
         usage_pusd: The figure.

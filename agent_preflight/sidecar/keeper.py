@@ -35,7 +35,7 @@ OUR_KEYS = frozenset({*ADMIN_KEY_VARIABLES, "OPENROUTER_API_KEY"})
 STOP_S_MAX = 35.0
 """After SIGTERM the proxy gives running streams 30 s."""
 RESTARTS_MAX = 5
-"""A proxy that dies more often than this in one run will not get better by trying."""
+"""A proxy that dies more often than this in one run is not started again."""
 ANSWER_S_MAX = 30.0
 """How long a call to the proxy is repeated while it is being started again."""
 AGAIN_S = 0.1
@@ -57,13 +57,13 @@ class Sidecar:
         config: The settings of the proxy. Its control socket and its ready file are added here.
         short_dir: A private directory with a short path, for its sockets.
         on_event: Called for each event of the ledger, on the loop.
-        on_dead: Called once if the proxy cannot be had any more, with the reason.
+        on_dead: Called once, with the reason, if the proxy has died too often.
         log: Takes a line for a person.
 
     Attributes:
         base_url: The API base of its TCP listener; None if it has none, or before the start.
-        served: It became ready at some time; before that there is no account, and no call is let through.
-        not_opened: Accounts whose opening the proxy answered with an error.
+        served: It has become ready once. Before that it has no account and admits no call.
+        not_opened: Accounts that the proxy refused to open.
     """
 
     def __init__(
@@ -100,10 +100,10 @@ class Sidecar:
         """Start the proxy and follow its events; it serves when this returns. Calls that are made meanwhile wait for that.
 
         Args:
-            portal_host: The address on which it lets forwarders of portable gates in; `portal` is the place then.
+            portal_host: The address where forwarders of portable gates connect; `portal` has the port afterwards.
 
         Raises:
-            SidecarError: It did not become ready; says what it last said.
+            SidecarError: It did not become ready. The text has the last line of its log.
         """
         self._client = ControlClient(self._control)
         if portal_host is not None:
@@ -123,7 +123,7 @@ class Sidecar:
         """Open an account, and again after each restart of the proxy.
 
         Raises:
-            OperatingError: The proxy refused, or cannot be had.
+            OperatingError: The proxy refused, or cannot be reached.
         """
         self._accounts[account_id] = spec
         try:
@@ -134,7 +134,7 @@ class Sidecar:
             raise
 
     async def balance(self, account_id: str) -> Balance:
-        """Return an account as it stands. Raises as `open`."""
+        """Return the balance of an account. Raises as `open`."""
         return await self._repeat(lambda client: client.balance(account_id))
 
     async def freeze(self, account_id: str, reason: str) -> Balance:
@@ -249,7 +249,7 @@ async def own_process(module: str, *arguments: str, config: bytes = b"", stderr:
         module: Run as `python -m MODULE`.
         arguments: Its arguments.
         config: Its standard input, complete.
-        stderr: Where its log goes; ours if None.
+        stderr: Where its log is written; our own stderr if None.
     """
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", module, *arguments),

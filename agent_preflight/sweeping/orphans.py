@@ -31,7 +31,7 @@ class OrphanProxy:
     """A proxy whose runner died.
 
     Attributes:
-        name: Its process id; its socket where it does not say that.
+        name: Its process id; its socket if that is not known.
         gone: It has ended; with `dry_run`, it can be ended.
         note: Why it is still there.
     """
@@ -42,11 +42,11 @@ class OrphanProxy:
 
 
 async def end_orphan(socket: Path, settle_s: float, *, dry_run: bool) -> OrphanProxy | None:
-    """End the proxy of a dead run, once it knows what its calls cost. Returns None if none listens.
+    """End the proxy of a dead run, once no cost is pending. Returns None if no proxy listens.
 
     Args:
         socket: Its control socket.
-        settle_s: How long to wait until it knows.
+        settle_s: How long to wait until no cost is pending.
         dry_run: Only look.
     """
     try:

@@ -1,4 +1,4 @@
-"""The proxy by hand, without runner and containers: a base URL, and for each account a token and a limit.
+"""A stand-alone proxy, without runner and containers: a base URL, and for each account a token and a limit.
 
 A start with the same data folder opens its accounts again, with what they have spent and with their tokens.
 """
@@ -45,14 +45,14 @@ def serve(
         limits_usd: Account name to dollars, as text: new accounts, and new limits of those in `data`.
         data: Folder of the ledger, the cost log, the budget files and the tokens. Its other accounts are opened too.
         byok: Calls may run on provider keys of the user's own (M16).
-        ready_file: Where to write that everything is served, or None.
-        upstream_key: The real key; every account's calls leave with it.
+        ready_file: Written once everything is served; None for no such file.
+        upstream_key: The real key, which the calls of all accounts use.
 
     Returns:
         The exit code.
 
     Raises:
-        ConfigError: The upstream, its HTTP proxy, an address, a name or an amount is not what it must be; there is no account.
+        ConfigError: The upstream, its HTTP proxy, an address, a name or an amount is not valid, or there is no account.
             Nothing was made.
         LedgerInUseError: Another proxy serves this folder.
         OperatingError: It cannot start.
@@ -84,10 +84,10 @@ def serve(
             link_control_socket(data, control)
             before_pusd = {account.id: account.limit_pusd for account in proxy.ledger.accounts().values()}
             named = proxy.control.named = StandaloneAccounts(proxy.ledger, proxy.accounts, data, upstream_key)
-            made = await named.open_all(limits)
+            new = await named.open_all(limits)
             if ready_file is not None:
                 write_ready_file(ready_file, _ready(proxy, named, next(iter(limits), None), control))
-            _say(proxy, named, made, before_pusd, data)
+            _say(proxy, named, new, before_pusd, data)
             proxy.foreign_keys.on_limit = _say_limit
             await _compare_with_key(proxy, named.names(), upstream_key)
 
@@ -99,7 +99,7 @@ def serve(
 
 
 def has_accounts(data: Path) -> bool:
-    """Return whether a data folder keeps accounts that a start without any named one opens.
+    """Return whether a data folder has accounts, so that a start need not name one.
 
     Raises:
         LedgerError: Its ledger cannot be read.
@@ -141,7 +141,7 @@ def _check_places(listen: str, unix: str | None, ready_file: Path | None) -> Non
     """Try the addresses and the ready file before anything is made.
 
     Raises:
-        ConfigError: One cannot be had.
+        ConfigError: One cannot be used.
     """
     host, port = host_port(listen)
     with naming(listen):
@@ -170,9 +170,9 @@ def _ready(proxy: RunningProxy, named: StandaloneAccounts, first: str | None, co
 
 
 def _say(
-    proxy: RunningProxy, named: StandaloneAccounts, made: frozenset[str], before_pusd: Mapping[str, int], data: Path
+    proxy: RunningProxy, named: StandaloneAccounts, new: frozenset[str], before_pusd: Mapping[str, int], data: Path
 ) -> None:
-    """Print what a person copies: a token only if it was made in this start."""
+    """Print the base URL and the accounts. Only a new token is shown."""
     print(f"base URL  {proxy.base_url}")  # noqa: T201
     for name in named.names():
         account = proxy.ledger.account(name)
@@ -183,9 +183,9 @@ def _say(
             facts.append(f"${_dollars(account.posted_pusd)} spent")
         if account.frozen is not None:
             facts.append("frozen")
-        token = f"  {named.token(name)}" if name in made else ""
+        token = f"  {named.token(name)}" if name in new else ""
         print(f"account   {name}  {', '.join(facts)}{token}")  # noqa: T201
-    if made != frozenset(named.names()):
+    if new != frozenset(named.names()):
         print(f"Show a token again: agent-preflight proxy account show NAME --data {shlex.quote(str(data))}")  # noqa: T201
     sys.stdout.flush()
 

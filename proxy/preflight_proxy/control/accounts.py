@@ -37,12 +37,12 @@ class Accounts:
     """The accounts of one proxy.
 
     Args:
-        ledger: The ledger's side.
-        upstream: Asked for a key's usage at opening.
+        ledger: Keeps the accounts.
+        upstream: Reads a key's usage when its account is opened.
         listeners: Serve what gates hand over.
         handler: Makes the handler of an account's own listeners.
-        egress_rules: How agents' egress resolves names, and what it may reach; public addresses only if not given.
-        forwarders: Accepts the forwarders of portable gates; one that does not listen if not given.
+        egress_rules: How agents' egress resolves names, and what it may reach; by default public addresses only.
+        forwarders: Accepts the forwarders of portable gates; by default none.
     """
 
     def __init__(

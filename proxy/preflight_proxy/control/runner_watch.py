@@ -1,4 +1,4 @@
-"""Watches the runner's control connection. Without it the accounts freeze, and the proxy ends at last."""
+"""Watches the runner's control connection. If it is gone for too long, the accounts freeze, and later the proxy ends."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class RunnerWatch:
         ledger: Has the accounts.
         accounts: Freezes them.
         run: The run; nothing is watched if None.
-        grace_s: How long nobody may follow it.
-        over: Set when the runner is gone and no pending call can be settled here. The keys in memory end with the process.
+        grace_s: How long the run may have no control connection before its accounts freeze.
+        over: Set when the runner is gone and this process can settle no more calls, so that the proxy ends.
         linger_s: See `LINGER_S`.
     """
 
@@ -75,11 +75,11 @@ class RunnerWatch:
     async def _wait(self, grace_s: float) -> None:
         await asyncio.sleep(grace_s)
         _log.error("runner.lost", run=self._run, grace_s=grace_s)
-        open_ones = [each.id for each in self._ledger.accounts().values() if each.run == self._run and not each.frozen]
-        frozen = (self._accounts.freeze(account_id, "runner lost") for account_id in open_ones)
-        for failed in await asyncio.gather(*frozen, return_exceptions=True):
-            if isinstance(failed, Exception):  # the store failed, so no call is admitted anyway
-                _log.error("freeze.failed", why=str(failed))
+        open_ids = [each.id for each in self._ledger.accounts().values() if each.run == self._run and not each.frozen]
+        freezes = (self._accounts.freeze(account_id, "runner lost") for account_id in open_ids)
+        for result in await asyncio.gather(*freezes, return_exceptions=True):
+            if isinstance(result, Exception):  # the ledger cannot be written, so no call is admitted
+                _log.error("freeze.failed", why=str(result))
         await asyncio.sleep(self._linger_s)
         while self._can_settle():
             await asyncio.sleep(PENDING_LOOK_S)

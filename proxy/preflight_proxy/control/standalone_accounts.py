@@ -58,10 +58,10 @@ class StandaloneAccounts:
     """The accounts of one stand-alone proxy, which has the ledger of this folder.
 
     Args:
-        ledger: The ledger's side.
+        ledger: Keeps the accounts.
         accounts: Opens and freezes them.
         data: The folder.
-        key: The key that all their calls leave with.
+        key: The real key, which all their calls use.
 
     Raises:
         ConfigError: The tokens of the folder cannot be read.
@@ -80,7 +80,7 @@ class StandaloneAccounts:
         return [account.id for account in self._ledger.accounts().values() if is_kept(account)]
 
     def check(self, name: str) -> None:
-        """Find an account.
+        """Check that there is an account of this name.
 
         Raises:
             KeyError: There is none of this name, or it was removed.
@@ -96,10 +96,10 @@ class StandaloneAccounts:
     async def open_all(self, limits_pusd: Mapping[str, int]) -> frozenset[str]:
         """Open the accounts that are named, with these limits, and those that are kept, with the limits that they have.
 
-        What is posted stays, and who is frozen stays frozen. An account that was removed and is named is open again.
+        What is posted stays, and a frozen account stays frozen. A removed account that is named is opened again.
 
         Returns:
-            Those whose token was made in this call.
+            The names of the accounts that got a new token.
 
         Raises:
             ConfigError: The tokens cannot be kept, or one is that of another account.
@@ -108,8 +108,8 @@ class StandaloneAccounts:
         removed = {account.id for account in self._ledger.accounts().values() if account.frozen_reason == CLOSED}
         limits = {name: self._ledger.account(name).limit_pusd for name in self.names()} | dict(limits_pusd)
         tokens = {name: token for name, token in self._tokens.items() if name in limits and name not in removed}
-        made = frozenset(limits.keys() - tokens.keys())
-        self._keep(tokens | {name: new_token() for name in limits if name in made})
+        new = frozenset(limits.keys() - tokens.keys())
+        self._keep(tokens | {name: new_token() for name in limits if name in new})
         for name, limit_pusd in limits.items():
             await self._open(name, limit_pusd)
         for account in list(self._ledger.accounts().values()):
@@ -118,14 +118,14 @@ class StandaloneAccounts:
             if account.run and account.frozen is None:
                 await self._accounts.close(account.id)  # a run's account, which has a key of its own
             elif account.key_hash == hashlib.sha256(self._key.reveal().encode()).hexdigest():
-                self._ledger.account_state(account.id).key = self._key  # what is pending is still asked for
-        return made
+                self._ledger.account_state(account.id).key = self._key  # its pending calls are still settled
+        return new
 
     async def add(self, name: str, limit_pusd: int) -> str:
         """Open a new account, or one that was removed, whose spent amount counts again; returns its token, a new one.
 
         Raises:
-            ValueError: The name or the limit cannot be, or there is such an account.
+            ValueError: The name or the limit is not valid, or there is such an account.
             ConfigError: The token cannot be kept; nothing is opened.
             LedgerError: The ledger cannot be written.
         """
