@@ -61,7 +61,7 @@ def with_test_key(
 ) -> list[CheckLine]:
     """Make a test key, return the findings of its use, and delete the key, also if its use fails.
 
-    If the deletion is not confirmed, the last line is a warning that names the key.
+    If the deletion is not confirmed, the last line is a warning that names the key. After a failed use the error names it.
 
     Raises:
         UpstreamError: No key could be made, or a call was refused.
@@ -70,13 +70,20 @@ def with_test_key(
     expires_at = (datetime.now(UTC) + KEY_LIFETIME).strftime("%Y-%m-%dT%H:%M:%SZ")
     label = f"{inputs.site_name}:{purpose}"
     key = provision.create_sub_key(inputs.admin_key, label, limit_usd, expires_at, inputs.base_url, attempts=1)
+
+    def delete() -> str:
+        """Return what is left; empty if the key is gone."""
+        is_gone = provision.delete_sub_key(inputs.admin_key, key.hash, inputs.base_url)
+        return "" if is_gone else f"the test key {label!r} could not be deleted; it expires at {expires_at}"
+
     try:
         lines = list(use(key.key))
-    finally:
-        is_deleted = provision.delete_sub_key(inputs.admin_key, key.hash, inputs.base_url)
-    if not is_deleted:
-        lines.append(warned(name, f"the test key {label!r} could not be deleted; it expires at {expires_at}"))
-    return lines
+    except BaseException as exc:
+        if (leftover := delete()) and isinstance(exc, Exception):
+            raise UpstreamError(f"{exc}; {leftover}") from exc
+        raise
+    leftover = delete()
+    return [*lines, warned(name, leftover)] if leftover else lines
 
 
 def chat(inputs: Inputs, key: Secret, body: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -74,6 +74,17 @@ def test_a_test_key_is_requested_once_because_others_may_have_its_name(serve: Se
 
 
 @pytest.mark.wire
+def test_a_test_key_that_could_not_be_deleted_after_a_failed_call_is_named(serve: Serve) -> None:
+    made = 201, {"key": "sk-made", "data": {"hash": "h"}}
+    server = serve(lambda seen: made if (seen.method, seen.path) == ("POST", "/keys") else (503, {}))
+    inputs = Inputs("admin", "key", (), 1.0, site_name="site")
+    (line,) = check_key_smoke(inputs, Facts(inputs))
+    assert line.failure.startswith("Key provisioning failed: the call was answered with HTTP 503; the test key 'site:")
+    assert "could not be deleted; it expires at 20" in line.failure
+    assert server.asked("DELETE", "/keys/h") > 1
+
+
+@pytest.mark.wire
 @pytest.mark.parametrize("body", [b"", {}, {"choices": None}, [1], {"error": {"message": "late error"}}])
 def test_a_200_that_is_not_a_completion_is_an_error(serve: Serve, body: Any) -> None:
     serve(lambda _: (200, body))
