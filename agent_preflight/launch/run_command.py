@@ -1,4 +1,4 @@
-"""What the command `run` does: options, environment and file become a request, and the run is shown while it goes on."""
+"""The command `run`: makes a request from options, variables and a file, runs it, and shows the run."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ NOTHING_SPENT = "No agent was started, so none has spent money."
 
 
 class ToldInterrupt(KeyboardInterrupt):
-    """Ctrl-C, after agents were started or a person was told how the run stands."""
+    """Ctrl-C after agents were started, or after the state of the run was printed."""
 
 
 def run_command(given: Mapping[str, Any], config: Path | None = None, *, as_json: bool = False) -> int:
     """Run a field of agents, show it, and return the exit code.
 
     Args:
-        given: What the command line says, by the keywords of `run_multi`.
-        config: The file that it names; else one is looked for in the working directory.
-        as_json: Print each result as a line of JSON on standard output, and what is for people on standard error.
+        given: Options of the command line, by the keywords of `run_multi`.
+        config: The configuration file; None looks for one in the working directory.
+        as_json: Print each result as a line of JSON on standard output, and everything else on standard error.
 
     Raises:
-        ConfigError: A key or the models are missing, the file is wrong, or an option cannot be carried out.
+        ConfigError: A key or the models are missing, the file is wrong, or options contradict each other.
         PreflightError: A check failed.
-        KeyboardInterrupt: Ctrl-C; everything has been ended. A ToldInterrupt, unless no agent was started.
+        KeyboardInterrupt: Ctrl-C; every trial has been ended. A ToldInterrupt if agents were started.
     """
-    # JSON has standard output for itself: what is for people, the checks' report too, goes to standard error.
+    # Standard output is for JSON alone. The text for people, with the report of the checks, goes to standard error.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         with _nothing_spent():
             settings, origin = _settings(given, config)
@@ -64,7 +64,7 @@ def run_command(given: Mapping[str, Any], config: Path | None = None, *, as_json
 
 
 def _settings(given: Mapping[str, Any], config: Path | None) -> tuple[RunSettings, Origin]:
-    """Return the settings of the run, and where they come from."""
+    """Return the settings of the run, and their sources."""
     environment = Environment.read()
     if given.get("resume"):
         runs_dir, run_id = runs_dir_of(given, config), str(given["run_id"])
@@ -74,36 +74,36 @@ def _settings(given: Mapping[str, Any], config: Path | None) -> tuple[RunSetting
             return resumed_settings({**given, "runs_dir": str(runs_dir)}, plan, config, environment, variable)
         say(note)
     file, path = load_config(config, Path.cwd())
-    said = for_command(given, environment, with_objects(file))
+    options = for_command(given, environment, with_objects(file))
     variables = read_variables(given, file, read_text)
-    return settings_of(said, variables.values, variable, read_text), origin_of(variables, path)
+    return settings_of(options, variables.values, variable, read_text), origin_of(variables, path)
 
 
 def _run(settings: RunSettings, origin: Origin, view: RunView) -> Finished:
     checks = {
         "log_fn": say,
         **(settings.preflight_kwargs or {}),
-    }  # a live table does not keep the lines that it is given
+    }  # a live table shows no lines, so the checks print theirs
     settings = replace(settings, log_fn=view.say, preflight_kwargs=checks)
     with _nothing_spent():
         request = replace(build_request(settings, run_container, makes_sources=False), origin=origin)
-    ended: list[Finished] = []
+    results: list[Finished] = []
 
     async def work(stop: StopSignal) -> Finished:
-        ended.append(await run_field(request, stop, view.progress))
-        return ended[0]
+        results.append(await run_field(request, stop, view.progress))
+        return results[0]
 
     try:
         with _nothing_spent(view.progress.rows), contextlib.closing(view):
             run_blocking(work)
     except KeyboardInterrupt as exc:
-        if ended:
-            _show(view, request, ended[0])
-        if ended or any(row.started_s is not None for row in view.progress.rows()):
+        if results:
+            _show(view, request, results[0])
+        if results or any(row.started_s is not None for row in view.progress.rows()):
             raise ToldInterrupt from exc
         raise
-    _show(view, request, ended[0])
-    return ended[0]
+    _show(view, request, results[0])
+    return results[0]
 
 
 def _show(view: RunView, request: RunRequest, finished: Finished) -> None:
@@ -115,16 +115,16 @@ def _show(view: RunView, request: RunRequest, finished: Finished) -> None:
     for line in (*where, *answers_lines(finished.results, finished.run_dir)):
         say(line)
     for row in rows:
-        printed = finished.run_dir / row.alias / "stderr.log"
-        if row.state == "failed" and printed.is_file() and printed.stat().st_size:
-            say(f"what {row.alias} said of its failure: {printed}")
+        errors = finished.run_dir / row.alias / "stderr.log"
+        if row.state == "failed" and errors.is_file() and errors.stat().st_size:
+            say(f"what {row.alias} said of its failure: {errors}")
     for line in farewell(request, finished):
         say(line)
 
 
 @contextlib.contextmanager
 def _nothing_spent(rows: Callable[[], Sequence[TrialProgress]] = tuple) -> Iterator[None]:
-    """Add to an error what it means for money, if no agent was started yet."""
+    """Add to an error that no money was spent, if no agent was started."""
     try:
         yield
     except (OperatingError, OSError) as exc:

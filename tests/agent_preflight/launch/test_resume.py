@@ -290,6 +290,12 @@ def test_a_plan_with_wrong_values_is_an_error_that_names_it(plan: dict[str, Any]
         plan_options(plan)
 
 
+@pytest.mark.parametrize("origin", [{"directory": 5}, {"config": []}, {"env_files": "a"}, {"env_from": {"A": 5}}])
+def test_a_damaged_origin_is_an_error_that_says_what_to_do(origin: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"plan\.json: origin: .* The file is damaged: start a new run\."):
+        origin_in({"origin": origin})
+
+
 def test_a_plan_of_an_earlier_version_needs_all_that_was_given() -> None:
     plan = plan_of(FROM_ENVIRONMENT)
     assert earlier_version("r", plan) is None
