@@ -22,7 +22,7 @@ LIST, MODEL, PARAMETERS, ESTIMATE = "Model availability", "Model", "Parameter su
 FREE = ":free"
 SIMILAR_MAX = 3
 SIMILAR_MIN = 0.6
-"""The least similarity of a suggestion, as `difflib` measures it: a slip of the hand, not another model."""
+"""The least similarity of a suggestion, as `difflib` measures it: enough for a typing error, too much for another model."""
 
 ASSUMED = (
     f"; {EXPECT_TOKENS:,} is assumed: if your first prompt is smaller, say --expect-tokens N (Python: expect_tokens=N)"

@@ -128,7 +128,7 @@ def _service(label: str, target: str) -> Service:
         named = read_target(label if re.search(r":[0-9]+$", label) else f"{label}:{place.port}")
     except ValueError:
         raise ConfigError(
-            f"A service's name is a host name, with a port if it shall have another: not {label!r}."
+            f"A service's name must be a host name, or HOST:PORT to give agents another port than the target's, not {label!r}."
         ) from None
     if named.host in OURS or ":" in named.host or re.fullmatch(r"[0-9.]+", named.host):
         raise ConfigError(f"No service can be named {named.host!r}.")

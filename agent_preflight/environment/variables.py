@@ -32,10 +32,10 @@ TRUST_VARIABLES = (
 )
 """What OpenSSL and Go, requests, curl, Node, pip, git, boto and Deno read; C10 (agents with the address built in)."""
 PROXY_VARIABLES = tuple(
-    spelled for name in ("HTTP", "HTTPS", "ALL", "FTP") for spelled in (f"{name}_PROXY", f"{name.lower()}_proxy")
+    spelling for name in ("HTTP", "HTTPS", "ALL", "FTP") for spelling in (f"{name}_PROXY", f"{name.lower()}_proxy")
 )
 NO_PROXY_VARIABLES = ("NO_PROXY", "no_proxy")
-"""Both spellings: curl takes `http_proxy` in lower case only, other clients look at capitals first."""
+"""Both spellings: curl reads `http_proxy` in lower case only, other clients read the capitals first."""
 _WEB = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy")
 _EVERYWHERE = "*"
 
