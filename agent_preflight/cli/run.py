@@ -6,9 +6,10 @@ import contextlib
 import inspect
 import signal
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -163,11 +164,19 @@ def _default_text(name: str) -> str:
 run.__signature__ = _signature()  # type: ignore[attr-defined]  # what `inspect.signature` reads
 
 
+class DemoSandbox(StrEnum):
+    """Where the demo's agents run. It is no `Literal`, which Typer reads only from 0.19 on."""
+
+    AUTO = "auto"
+    DOCKER = "docker"
+    PROCESS = "process"
+
+
 def demo(
     sandbox: Annotated[
-        Literal["auto", "docker", "process"],
+        DemoSandbox,
         typer.Option(help="What agents run in; auto: containers where they work."),
-    ] = "auto",
+    ] = DemoSandbox.AUTO,
     base: Annotated[
         str | None,
         typer.Option(
@@ -188,7 +197,7 @@ def demo(
     from agent_preflight.launch.demo import run_demo
 
     with interruptible():
-        code = run_demo(sandbox, base, runs_dir)
+        code = run_demo(sandbox.value, base, runs_dir)
     raise typer.Exit(code)
 
 

@@ -1,6 +1,7 @@
 """The command line as scripts know it: help, unknown commands, errors in one line, and how little it loads."""
 
 import errno
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,13 @@ def test_a_bad_option_or_one_that_is_missing_exits_with_2(arguments: tuple[str, 
 def test_the_version_is_the_packages() -> None:
     told = invoke("--version")
     assert (told.exit_code, told.stdout) == (0, f"agent-preflight {__version__}\n")
+
+
+def test_every_option_has_a_type_that_the_oldest_typer_reads() -> None:
+    for command in (*app.registered_commands, *proxy_app.registered_commands, *account_app.registered_commands):
+        assert command.callback is not None
+        for option in inspect.signature(command.callback, eval_str=True).parameters.values():
+            assert "Literal" not in str(option.annotation), f"{command.name}: Typer reads a Literal only from 0.19 on"
 
 
 @each("command", [*COMMANDS, *BELOW])
