@@ -129,7 +129,7 @@ class Accounts:
         try:
             await gate.open()
         except BaseException:
-            del self._gates[account_id]
+            self._gates.pop(account_id, None)  # the account may have been closed meanwhile
             raise
         self._ledger.account_state(account_id).traffic = gate_ports.traffic
         self._gate_became(account_id, gate.state)
