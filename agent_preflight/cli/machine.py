@@ -99,7 +99,7 @@ def _sweep_folders(
 
 def _print_sweep(report: SweepReport, *, dry_run: bool) -> None:
     words = {"removed": "would remove" if dry_run else "removed", "left": "LEFT", "live": "live, not touched"}
-    words["unreadable"] = "cannot be told dead, not touched"
+    words["unreadable"] = "not touched, because the folder of its run cannot be opened"
     for name, word in words.items():
         for item in getattr(report, name):
             say(plain(f"{word}: {item.line()}"))
