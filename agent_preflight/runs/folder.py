@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import open_beneath, read_json_object
-from agent_preflight.sidecar.keeper import CONTROL_SOCKET
 from preflight_proxy.base.atomic_file import replace_file
 from preflight_proxy.base.config import state_dir
+from preflight_proxy.base.data_folder import CONTROL_SOCKET
 from preflight_proxy.core.errors import ConfigError
 
 LOCK_NAME = "lock"

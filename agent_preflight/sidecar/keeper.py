@@ -24,6 +24,7 @@ from agent_preflight.sandboxes.interface import Step
 from agent_preflight.sidecar.control_client import ControlClient, ControlError, ControlUnreachableError
 from preflight_proxy.base.config import Config
 from preflight_proxy.base.control_messages import AccountSpec, Balance, LedgerEvent
+from preflight_proxy.base.data_folder import CONTROL_SOCKET
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.core.errors import OperatingError
 
@@ -39,9 +40,6 @@ RESTARTS_MAX = 5
 ANSWER_S_MAX = 30.0
 """How long a call to the proxy is repeated while it is being started again."""
 AGAIN_S = 0.1
-CONTROL_SOCKET = "control.sock"
-"""Its name in the run's short directory."""
-
 T = TypeVar("T")
 OnEvent = Callable[[LedgerEvent], None]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from preflight_proxy.core.errors import ConfigError
 
-CONTROL = "control.sock"
-"""In the data folder: the control socket, or a link to it where this path is too long for a socket."""
+CONTROL_SOCKET = "control.sock"
+"""The control socket's name. In a data folder it is the socket, or a link to it where this path is too long for a socket."""
 SOCKET_PATH_BYTES_MAX = 100
 """The system's limit for a unix socket's path is 107 bytes."""
 _MACOS_SOL_LOCAL, _MACOS_LOCAL_PEERPID = 0, 2
@@ -42,7 +42,7 @@ def make_folders(data: Path) -> None:
 
 def control_socket(data: Path) -> Path:
     """Return where the control socket of a folder's proxy is, whether or not one runs."""
-    path = data.absolute() / CONTROL
+    path = data.absolute() / CONTROL_SOCKET
     return Path(path.readlink()) if path.is_symlink() else path
 
 
@@ -52,12 +52,12 @@ def new_control_socket(data: Path) -> Iterator[Path]:
 
     That folder goes with the context, and so does the link to it.
     """
-    path = data / CONTROL
+    path = data / CONTROL_SOCKET
     if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX:
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="ap-") as directory:
-        elsewhere = Path(directory) / CONTROL
+        elsewhere = Path(directory) / CONTROL_SOCKET
         try:
             yield elsewhere
         finally:
@@ -72,11 +72,11 @@ def link_control_socket(data: Path, control: Path) -> None:
     Raises:
         ConfigError: It cannot be made.
     """
-    path = data / CONTROL
+    path = data / CONTROL_SOCKET
     if control == path:
         return
     try:
-        draft = path.with_name(CONTROL + ".new")
+        draft = path.with_name(CONTROL_SOCKET + ".new")
         draft.unlink(missing_ok=True)
         draft.symlink_to(control)
         draft.replace(path)

@@ -15,10 +15,11 @@ import pytest
 from agent_preflight.provision import create_sub_key
 from agent_preflight.runs.folder import RunFolder, open_new
 from agent_preflight.sidecar.control_client import ControlClient
-from agent_preflight.sidecar.keeper import CONTROL_SOCKET, Sidecar, SidecarError, own_process, until_ready
+from agent_preflight.sidecar.keeper import Sidecar, SidecarError, own_process, until_ready
 from openrouter_sim import Simulator
 from preflight_proxy.base.config import Config
 from preflight_proxy.base.control_messages import AccountSpec, LedgerEvent
+from preflight_proxy.base.data_folder import CONTROL_SOCKET
 from preflight_proxy.core.secret import Secret
 
 pytestmark = pytest.mark.wire
