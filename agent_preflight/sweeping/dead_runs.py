@@ -41,7 +41,7 @@ class Leftover:
     """One thing that a run made outside its folder, or a whole run.
 
     Attributes:
-        kind: `agent`, `gate`, `network`, `volume`, `proxy`, `sub-key`, `sockets`, or `run` for a run as a whole.
+        kind: `agent`, `gate`, `forwarder`, `volume`, `proxy`, `sub-key`, `sockets`, or `run` for a run as a whole.
         name: Its name at the engine, at OpenRouter or in the system.
         run_dir: The run's folder.
         note: More about it, for a person.

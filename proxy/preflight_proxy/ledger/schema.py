@@ -190,7 +190,11 @@ def next_entry_id(connection: sqlite3.Connection) -> int:
 def _row_of(columns: str) -> Callable[[object], tuple[object, ...]]:
     """Return a function that makes the row of a value: enums as their value, sequences as JSON."""
     fields = attrgetter(*columns.split(", "))
-    return lambda value: tuple(map(_cell, fields(value)))
+    return lambda value: tuple([cell if type(cell) in _PLAIN else _cell(cell) for cell in fields(value)])
+
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+"""Types that SQLite takes as they are. Each commit writes about 70 cells, and few of them are of another type."""
 
 
 def _cell(value: object) -> object:
