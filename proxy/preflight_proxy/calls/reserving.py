@@ -6,7 +6,9 @@ import asyncio
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from preflight_proxy.core.admission.admission import Admission, Wait, admit
 from preflight_proxy.core.admission.queue import CALL_WAIT_S_MAX

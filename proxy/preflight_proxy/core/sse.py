@@ -10,19 +10,20 @@ OpenRouter sends them: openrouter.ai/docs/api_reference/streaming, 2026-10.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 SSE_EVENT_BYTES_MAX = 64 * 2**20
 """A larger event is relayed without being read, so that one event cannot fill the memory (M16 (usage in an answer))."""
 
-_END = re.compile(rb"(?>\r\n|\r|\n)(?>\r\n|\r|\n)")  # atomic: the halves of one CRLF are never two line ends
+_END = re.compile(rb"(?:\r\n?+|\n)(?:\r\n?+|\n)")  # possessive: the halves of one CRLF are never two line ends
+_LF_END = re.compile(rb"\n\n")  # the same where there is no CR, and found much faster
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _END_BYTES_MAX = 4
 _BOM = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One block of the stream.
 
     Attributes:
@@ -62,14 +63,24 @@ class Decoder:
 
     def feed(self, chunk: bytes) -> list[Event]:
         """Take the next bytes; return the events that they complete, in order."""
-        self._buffer += chunk
+        data: bytes | bytearray = chunk
+        if self._buffer:  # seldom: most chunks are whole events, and are not copied
+            self._buffer += chunk
+            data = self._buffer
         events: list[Event] = []
         start = 0
-        while (end := self._end(max(start, self._searched))) is not None:
-            events.append(self._event(bytes(self._buffer[start:end])))
+        for match in (_END if b"\r" in data else _LF_END).finditer(data, self._searched):
+            end = match.end()
+            if end == len(data) and data.endswith(b"\r"):
+                break  # an LF may yet belong to it
+            raw = bytes(data[start:end])
+            events.append(Event(raw, skipped=True) if self._skipping else parse(raw))
             self._skipping = False
-            start = self._searched = end
-        del self._buffer[:start]
+            start = end
+        if data is chunk:
+            self._buffer += chunk[start:]
+        else:
+            del self._buffer[:start]
         self._searched = max(0, len(self._buffer) - _END_BYTES_MAX + 1)
         self._give_up_on_large(events)
         return events
@@ -78,20 +89,11 @@ class Decoder:
         """Take the end of the input; return the last event, if the input did not end in a blank line."""
         if not self._buffer:
             return []
-        event = self._event(bytes(self._buffer))
+        raw = bytes(self._buffer)
+        event = Event(raw, skipped=True) if self._skipping else parse(raw)
         self._buffer.clear()
         self._searched, self._skipping = 0, False
         return [event]
-
-    def _end(self, start: int) -> int | None:
-        match = _END.search(self._buffer, start)
-        if match is None:
-            return None
-        undecided = match.end() == len(self._buffer) and self._buffer.endswith(b"\r")  # an LF may yet belong to it
-        return None if undecided else match.end()
-
-    def _event(self, raw: bytes) -> Event:
-        return Event(raw, skipped=True) if self._skipping else parse(raw)
 
     def _give_up_on_large(self, events: list[Event]) -> None:
         if not self._skipping and len(self._buffer) <= self._max_event_bytes:
@@ -110,7 +112,8 @@ def parse(raw: bytes) -> Event:
     if line.startswith(b"data: ") and b"\n" not in line and b"\r" not in line:
         return Event(raw, data=line[6:])
     name, data = b"", []
-    for line in _LINE_END.split(raw.removeprefix(_BOM)):
+    text = raw.removeprefix(_BOM)
+    for line in _LINE_END.split(text) if b"\r" in text else text.split(b"\n"):
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if field == b"data":

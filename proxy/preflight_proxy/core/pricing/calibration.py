@@ -10,8 +10,9 @@ part of every longer prompt, so it has no more tokens than any prompt that begin
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
-from dataclasses import replace
 from itertools import takewhile
+
+from msgspec.structs import replace
 
 from preflight_proxy.core.lru import Lru
 from preflight_proxy.core.money import charge_pusd

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 import msgspec
 
@@ -21,6 +20,8 @@ from preflight_proxy.core.sse import Event
 ANSWER_NAME_CHARS_MAX = 128
 """Names of models, providers and tools are cut to this length, so that an answer cannot fill the memory."""
 ANSWER_TOKENS_MAX = 10**12
+ANSWER_TOKENS_DIGITS = 13
+"""Digits of `ANSWER_TOKENS_MAX`."""
 ANSWER_VALUES_MAX = 1_000_000
 """Commas in an answer. One with more is not read: it is no answer of a model, and would fill the memory."""
 DONE = b"[DONE]"
@@ -28,56 +29,67 @@ _SERVER_ERROR = 500
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _list = msgspec.json.Decoder(list[msgspec.Raw])
-_str = msgspec.json.Decoder(str)
+_text = msgspec.json.Decoder(str | None)
 _MALFORMED = (msgspec.DecodeError, RecursionError)
 _CREATED = re.compile(r"gen-(\d{1,12})-")
 _GENERATION_ID = re.compile(r"gen-[A-Za-z0-9_.:-]{1,120}")
 
 
-class JsonObject(dict[str, bytes]):
-    """The raw values of a JSON object by key."""
+class JsonObject(dict[str, msgspec.Raw]):
+    """The raw values of a JSON object by key. They are decoded when they are asked for, since most never are."""
+
+    def raw(self, name: str) -> bytes:
+        """The text of a value; empty if it is absent."""
+        return bytes(self[name]) if name in self else b""
 
     def text(self, name: str) -> str | None:
         """A string, cut to a name's length; None if it is absent, empty or no string."""
         if name not in self:
             return None
         try:
-            return _str.decode(self[name])[:ANSWER_NAME_CHARS_MAX] or None
+            return (_text.decode(self[name]) or "")[:ANSWER_NAME_CHARS_MAX] or None
         except _MALFORMED:
             return None
 
     def has(self, name: str) -> bool:
         """True if the field is there and not null."""
-        return self.get(name, b"null") != b"null"
+        return name in self and self.raw(name) != b"null"
 
     def count(self, name: str) -> int:
         """A number of tokens; 0 if it is absent or no whole number from 0 on."""
-        tokens = number(self.get(name, b""))
+        if name not in self:
+            return 0
+        raw = self.raw(name)
+        if raw.isdigit() and len(raw) < ANSWER_TOKENS_DIGITS:
+            return int(raw)
+        tokens = number(raw)
         if tokens is None or not 0 <= tokens <= ANSWER_TOKENS_MAX or tokens != tokens.to_integral_value():
             return 0
         return int(tokens)
 
     def child(self, name: str) -> JsonObject:
         """An object inside this one; empty if it is absent or no object."""
-        return read_object(self.get(name, b""))
+        return read_object(self[name]) if name in self else JsonObject()
 
     def children(self, name: str) -> Sequence[JsonObject]:
         """The elements of an array, each as `child` reads it; empty if it is absent or no array."""
-        raw = self.get(name, b"")
+        if name not in self:
+            return ()
+        raw = self.raw(name)
         if raw.count(b",") > ANSWER_VALUES_MAX:
             return ()
         try:
-            return [read_object(bytes(item)) for item in _list.decode(raw)]
+            return [read_object(item) for item in _list.decode(raw)]
         except _MALFORMED:
             return ()
 
 
-def read_object(raw: bytes) -> JsonObject:
+def read_object(raw: bytes | msgspec.Raw) -> JsonObject:
     """Return the values of a JSON object; empty if the text is none, or has more than `ANSWER_VALUES_MAX` commas."""
-    if raw.count(b",") > ANSWER_VALUES_MAX:
+    if len(memoryview(raw)) > ANSWER_VALUES_MAX and bytes(raw).count(b",") > ANSWER_VALUES_MAX:
         return JsonObject()
     try:
-        return JsonObject({key: bytes(item) for key, item in _object.decode(raw).items()})
+        return JsonObject(_object.decode(raw))
     except _MALFORMED:
         return JsonObject()
 
@@ -103,9 +115,9 @@ def read_usage(answer: JsonObject, prompt: str = "prompt", completion: str = "co
     if not answer.has("usage"):
         return None
     usage = answer.child("usage")
-    cost, is_byok = cost_pusd(usage.get("cost", b"")), usage.get("is_byok") == b"true"
+    cost, is_byok = cost_pusd(usage.raw("cost")), usage.raw("is_byok") == b"true"
     if cost is not None and is_byok:
-        bill = cost_pusd(usage.child("cost_details").get("upstream_inference_cost", b""))
+        bill = cost_pusd(usage.child("cost_details").raw("upstream_inference_cost"))
         cost = None if bill is None else cost + bill
     details = usage.child(f"{prompt}_tokens_details")
     return CallUsage(
@@ -147,8 +159,10 @@ def read_chunk(data: bytes, part: str, *, whole: bool = False) -> Reading:
     choices = chunk.children("choices")
     finish = next((reason for choice in choices if (reason := choice.text("finish_reason"))), None)
     calls = [call for choice in choices for call in choice.child(part).children("tool_calls")]
-    return replace(
-        read_identity(chunk),
+    return Reading(
+        generation_id=chunk.text("id"),
+        model=chunk.text("model"),
+        provider=chunk.text("provider"),
         usage=read_usage(chunk),
         finish=finish,
         error=finish == "error" or any(part.has("error") for part in (chunk, *choices)),

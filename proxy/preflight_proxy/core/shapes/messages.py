@@ -6,7 +6,8 @@ Source: openrouter.ai/docs/api_reference and docs.anthropic.com/en/api/messages,
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from preflight_proxy.core.shapes import body as bodies
 from preflight_proxy.core.shapes.answers import DONE, JsonObject, read_identity, read_object, read_usage

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import msgspec
+from msgspec import structs
 
 from preflight_proxy.core.shapes import body as bodies
 from preflight_proxy.core.shapes.answers import DONE, JsonObject, created, read_identity, read_object, read_usage
@@ -70,7 +71,7 @@ class Responses:
     def read_body(self, body: bytes) -> Reading:
         """See `Shape.read_body`."""
         response = read_object(body.strip())
-        return replace(_read(response), terminal=True, tool_names=_tool_names(response.children("output")))
+        return structs.replace(_read(response), terminal=True, tool_names=_tool_names(response.children("output")))
 
     def read_event(self, event: Event) -> Reading:
         """See `Shape.read_event`."""
@@ -84,9 +85,11 @@ class Responses:
             return Reading(error=data.has("error"))
         read = _read(data.child("response"))
         if kind not in _TERMINAL:
-            return replace(read, usage=None, finish=None)
+            return structs.replace(read, usage=None, finish=None)
         finish = read.finish or _TERMINAL[kind]
-        return replace(read, finish=finish, error=read.error or finish == "error" or data.has("error"), terminal=True)
+        return structs.replace(
+            read, finish=finish, error=read.error or finish == "error" or data.has("error"), terminal=True
+        )
 
     def refusal(self, status: int, message: str, error_type: str) -> bytes:
         """See `Shape.refusal`."""
@@ -122,7 +125,7 @@ def _read(response: JsonObject) -> Reading:
     Source: a capture of 2026-09 whose cost adds up only so.
     """
     reason = response.child("incomplete_details").text("reason")
-    return replace(
+    return structs.replace(
         read_identity(response),
         usage=read_usage(response, "input", "output"),
         finish=_FINISH.get(reason or "") or _FINISH.get(response.text("status") or ""),

@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal, Protocol
 
+import msgspec
+
 from preflight_proxy.core.sse import Event
 
 UnknownFields = Literal["drop", "refuse", "pass"]
 """What happens to a top-level field that no table names: it is removed, the call is refused, or it is sent without being read."""
 
 
-@dataclass(frozen=True, slots=True)
-class CallUsage:
+class CallUsage(msgspec.Struct, frozen=True, gc=False):
     """What one generation used, as upstream reported it.
 
     Attributes:
@@ -44,8 +45,7 @@ class CallUsage:
     prompt_tokens_less: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True, gc=False):
     """What one body or one event of a stream says; what it does not say is empty.
 
     Attributes:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from openrouter_sim import Scenario
 from openrouter_sim.base.tokens import Tokenizer
@@ -42,7 +43,7 @@ def bill(prompt_tokens: int, completion_tokens: int = 10, **changes: object) -> 
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
     )
-    return replace(Reading(usage=usage, finish="stop"), **changes)  # type: ignore[arg-type]
+    return structs.replace(Reading(usage=usage, finish="stop"), **changes)
 
 
 def test_a_billed_prefix_and_what_was_added_bound_the_next_call() -> None:

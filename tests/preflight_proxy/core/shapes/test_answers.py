@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import pytest
 
 from preflight_proxy.core.shapes.answers import (
@@ -18,7 +19,11 @@ from tests.support.cases import each
 
 
 def field(raw: bytes | None) -> JsonObject:
-    return JsonObject({} if raw is None else {"x": raw})
+    return JsonObject({} if raw is None else {"x": msgspec.Raw(raw)})
+
+
+def with_usage(raw: bytes) -> JsonObject:
+    return JsonObject(usage=msgspec.Raw(raw))
 
 
 @each("raw", [None, b"", b"[]", b"null", b"\xff", b"{"])
@@ -73,8 +78,8 @@ def test_a_count_that_is_none_is_zero(raw: bytes | None, count: int) -> None:
 
 def test_usage_is_read_with_its_details() -> None:
     usage = read_usage(
-        JsonObject(
-            usage=b'{"prompt_tokens":1000,"completion_tokens":50,"cost":0.00159,"is_byok":false,'
+        with_usage(
+            b'{"prompt_tokens":1000,"completion_tokens":50,"cost":0.00159,"is_byok":false,'
             b'"prompt_tokens_details":{"cached_tokens":800,"cache_write_tokens":7},"completion_tokens_details":{"reasoning_tokens":20}}'
         )
     )
@@ -83,7 +88,7 @@ def test_usage_is_read_with_its_details() -> None:
 
 @each("cost", [b"null", b'"0.5"', b"-1", b"1e900000", b"[]", b"true", b"1" * 5000])
 def test_a_cost_that_cannot_be_read_is_missing_and_not_zero(cost: bytes) -> None:
-    usage = read_usage(JsonObject(usage=b'{"prompt_tokens":3,"cost":' + cost + b"}"))
+    usage = read_usage(with_usage(b'{"prompt_tokens":3,"cost":' + cost + b"}"))
     assert usage is not None
     assert usage.cost_pusd is None
     assert usage.prompt_tokens == 3
@@ -91,7 +96,7 @@ def test_a_cost_that_cannot_be_read_is_missing_and_not_zero(cost: bytes) -> None
 
 def test_usage_that_is_absent_or_null_is_none() -> None:
     assert read_usage(JsonObject()) is None
-    assert read_usage(JsonObject(usage=b"null")) is None
+    assert read_usage(with_usage(b"null")) is None
 
 
 @each(
@@ -103,7 +108,7 @@ def test_usage_that_is_absent_or_null_is_none() -> None:
     ],
 )
 def test_on_a_key_of_ones_own_the_providers_bill_is_added(details: bytes, cost: int | None) -> None:
-    usage = read_usage(JsonObject(usage=b'{"cost":0.1,"is_byok":true' + details + b"}"))
+    usage = read_usage(with_usage(b'{"cost":0.1,"is_byok":true' + details + b"}"))
     assert usage is not None
     assert usage.is_byok
     assert usage.cost_pusd == cost
