@@ -370,23 +370,27 @@ def test_of_two_readings_of_a_usage_the_one_that_agrees_with_its_cost_counts(
 ) -> None:
     """1000 input tokens and 800 cached ones: 1000 in all, or 1800; the larger where the cost does not tell."""
     usage = CallUsage(cost_pusd, 1800, cached_tokens=800, completion_tokens=50, prompt_tokens_less=1000)
-    assert billed_reading(ENDPOINT, usage) == replace(usage, prompt_tokens=prompt_tokens, prompt_tokens_less=None)
+    assert billed_reading(ENDPOINT, usage) == structs.replace(
+        usage, prompt_tokens=prompt_tokens, prompt_tokens_less=None
+    )
 
 
 def test_written_tokens_are_read_in_both_ways_too() -> None:
     usage = CallUsage(200 * P + 800 * WRITE, 1800, cache_write_tokens=800, prompt_tokens_less=1000)
     assert billed_reading(ENDPOINT, usage).prompt_tokens == 1000
-    assert billed_reading(ENDPOINT, replace(usage, cost_pusd=1000 * P + 800 * WRITE)).prompt_tokens == 1800
+    assert billed_reading(ENDPOINT, structs.replace(usage, cost_pusd=1000 * P + 800 * WRITE)).prompt_tokens == 1800
 
 
 def test_where_both_readings_agree_the_closer_counts_and_of_two_as_close_the_larger() -> None:
     usage = CallUsage(10 * P + 10**6 * OUT, 30, cached_tokens=10, completion_tokens=10**6, prompt_tokens_less=20)
-    exact = replace(usage, cost_pusd=10 * P + 10 * READ + 10**6 * OUT)
+    exact = structs.replace(usage, cost_pusd=10 * P + 10 * READ + 10**6 * OUT)
     assert billed_reading(ENDPOINT, exact).prompt_tokens == 20
-    assert billed_reading(ENDPOINT, replace(exact, cost_pusd=20 * P + 10 * READ + 10**6 * OUT)).prompt_tokens == 30
+    assert (
+        billed_reading(ENDPOINT, structs.replace(exact, cost_pusd=20 * P + 10 * READ + 10**6 * OUT)).prompt_tokens == 30
+    )
     prices = ("prompt", "completion", "input_cache_read", "input_cache_write", "input_cache_write_1h")
     free = endpoint(pricing=dict.fromkeys(prices, "0"))
-    assert billed_reading(free, replace(usage, cost_pusd=0)).prompt_tokens == 30
+    assert billed_reading(free, structs.replace(usage, cost_pusd=0)).prompt_tokens == 30
 
 
 def test_a_usage_of_one_reading_stays_as_it_is() -> None:
