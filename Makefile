@@ -12,6 +12,8 @@ FAULTS ?= no-id
 KEY ?= foreign
 SEED ?= 1
 ROUNDS ?= 30
+QUICK ?=
+ROWS ?=
 
 ifneq ($(BASE),)
 export PREFLIGHT_GATE_BASE := $(BASE)
@@ -37,6 +39,7 @@ help: ## list these targets
 	@echo "  DEMO='--sandbox process'   options of the demo"
 	@echo "  TESTS='-m wire -x'  options of pytest"
 	@echo "  CALLS=100000 SEED=7 KILLS=200 PROFILE=lawless   what torture runs"
+	@echo "  QUICK=1 ROWS=cpu,p50   a bench within 3 minutes; only the rows that begin so"
 	@echo "  SECONDS=60 FAULTS=id KEY=own   what a soak runs (FAULTS=no-id KEY=foreign if not given)"
 
 setup: $(DEVELOP) ## make .venv with everything that development needs
@@ -73,8 +76,8 @@ soak: $(DEVELOP) ## 64 callers for ten minutes, with an upstream that fails with
 chaos: $(DEVELOP) ## sealed runs whose runner, proxy, gates and agents are killed at random; nothing may be left; needs Docker
 	$(BIN)/python -m tests.chaos --rounds $(ROUNDS) --seed $(SEED) $(if $(BASE),--image $(BASE))
 
-bench: $(DEVELOP) ## what trials in containers cost above bare `docker run`, as ratios; needs Docker and its program
-	$(BIN)/python -m tests.bench $(if $(BASE),--image $(BASE))
+bench: $(DEVELOP) ## what a call costs, ours against a naive pass-through in the same run; what bounds hold
+	$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(if $(ROWS),--rows $(ROWS)) $(if $(BASE),--image $(BASE))
 
 images: $(RUNTIME) ## build the gate's and the demo agent's image on BASE, which must be present; nothing is pulled
 	@$(BIN)/python -c 'import sys; sys.tracebacklimit = 0; from agent_preflight.docker.images import ensure_image; \

@@ -1,91 +1,79 @@
-"""`python -m tests.bench`: how much longer trials in containers take than bare `docker run`.
+"""`python -m tests.bench [--quick] [--rows cpu,p50] [--json FILE]`: what a call costs, ours against a naive pass-through.
 
-Rounds alternate, the first is discarded, and it prints medians with minimum and maximum, and ratios. It needs Docker, the program
-`docker` for the bare runs, and an image with python3. It is a measurement, not a test.
+Exit code 0: measured, whether or not the bounds hold. 1: the run is void, or a call failed.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import contextlib
+import gc
 import os
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
-from openrouter_sim import Simulator
+import uvloop
 
-MODEL = "openai/gpt-4.1-nano"
-AGENT = ("python3", "-c", "import time; time.sleep(0.5)")
-FIELD = 16
-MUST = {"field": 2.0, "one": 3.5}
-"""What the ratios must stay below on two cores."""
+from tests.bench import machine, report
+from tests.bench.measures import Bench, Row, chosen_rows, measure, why_void
+from tests.bench.subjects import NAIVE, NO_PROXY, OURS, constant_upstream, installed_kinds
 
-
-def bare(image: str, count: int) -> None:
-    """Run the agents by `docker run`, all at once."""
-    command = ["docker", "run", "--rm", image, *AGENT]
-    running = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(count)]
-    if any(process.wait() for process in running):
-        raise RuntimeError("docker run failed")
+ROUNDS, QUICK_ROUNDS = 7, 3
+SECONDS, QUICK_SECONDS = 2.0, 1.0
 
 
-def trials(image: str, count: int, simulator: Simulator, folder: Path, *more: str) -> None:
-    """Run the agents as trials, all at once, by the whole command `agent-preflight run`."""
-    models = [part for number in range(count) for part in ("--model", f"{MODEL}=a{number}")]
-    command = [sys.executable, "-m", "agent_preflight", "run", "--image", image, *models, "--max-workers", str(count)]
-    command += ["--budget", "0.01", "--runs-dir", str(folder), *more, "--", *AGENT]
-    keys = {"OPENROUTER_BASE_URL": simulator.base_url, "OR_ADMIN_KEY": simulator.admin_key}
-    environment = {**os.environ, **keys, "OPENROUTER_API_KEY": simulator.inference_key, "PREFLIGHT_GATE_BASE": image}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"the run failed: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+def run(rows: list[Row], *, rounds: int, seconds: float, all_subjects: bool = True) -> report.Result:
+    """Measure rows.
+
+    Args:
+        rows: What to measure.
+        rounds: How often; the first, thrown away, is not counted.
+        seconds: How long one load on one subject runs.
+        all_subjects: nginx and LiteLLM take part where installed.
+    """
+    facts = machine.describe()
+    kinds = installed_kinds() if all_subjects else [NO_PROXY, NAIVE, OURS]
+    before = os.sched_getaffinity(0) if machine.cores() else None
+    machine.pin_load()
+    try:
+        with contextlib.ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ap-bench-")))
+            upstream = stack.enter_context(constant_upstream())
+            subjects = [
+                stack.enter_context(kind.serving(folder / kind.name.replace(" ", "-"), upstream)) for kind in kinds
+            ]
+            gc.freeze()
+            samples = uvloop.run(measure(Bench(upstream, seconds), subjects, rows, rounds))
+    finally:
+        if before:
+            os.sched_setaffinity(0, before)
+    return report.Result(facts, datetime.now(UTC).date().isoformat(), rows, samples, why_void(samples))
 
 
-def seconds(work: Callable[[], None]) -> float:
-    """Return how long some work takes."""
-    began_s = time.perf_counter()
-    work()
-    return time.perf_counter() - began_s
-
-
-async def measure(image: str, rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each kind of work, by round."""
-    found: dict[str, list[float]] = {}
-    async with Simulator() as simulator:
-        with tempfile.TemporaryDirectory(prefix="ap-bench-") as name:
-            folder = Path(name)
-            works: dict[str, Callable[[], None]] = {
-                "1 docker run": lambda: bare(image, 1),
-                "1 trial": lambda: trials(image, 1, simulator, folder, "--skip-preflight"),
-                "1 trial, with checks": lambda: trials(image, 1, simulator, folder),
-                f"{FIELD} docker run": lambda: bare(image, FIELD),
-                f"{FIELD} trials": lambda: trials(image, FIELD, simulator, folder, "--skip-preflight"),
-            }
-            for number in range(rounds + 1):
-                for kind, work in works.items():
-                    took_s = await asyncio.to_thread(seconds, work)
-                    if number:
-                        found.setdefault(kind, []).append(took_s)
-    return found
-
-
-def main() -> None:
-    """Measure and print."""
+def main() -> int:
+    """Measure as asked and print."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    parser.add_argument("--image", default="python:3.12-slim")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="fewer rows and rounds: within 3 minutes")
+    parser.add_argument("--rows", default="", help="beginnings of the rows to measure, separated by commas")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--seconds", type=float, help="how long one load on one subject runs")
+    parser.add_argument("--image", help="an image with python3 for the rows of trials")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure of every round")
     given = parser.parse_args()
-    found = asyncio.run(measure(given.image, given.rounds))
-    for kind, times in found.items():
-        base = found[f"{kind.split()[0]} docker run"]
-        ratio = statistics.median(times) / statistics.median(base)
-        print(f"{kind:22} {statistics.median(times):6.2f} s ({min(times):.2f}-{max(times):.2f})  {ratio:.2f}x")
+    try:
+        rows = chosen_rows([name for name in given.rows.split(",") if name], quick=given.quick)
+    except ValueError as exc:
+        parser.error(str(exc))
+    rounds = given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS)
+    seconds = given.seconds or (QUICK_SECONDS if given.quick else SECONDS)
+    result = run(rows, rounds=rounds, seconds=seconds)
+    print(report.table(result))
+    if given.json:
+        given.json.write_text(report.as_json(result), "utf-8")
+    return 1 if result.void else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

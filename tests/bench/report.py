@@ -1,0 +1,89 @@
+"""The result as a table for people and as JSON."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tests.bench.measures import Row, Samples, Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All of a run."""
+
+    machine: Mapping[str, str]
+    date: str
+    rows: Sequence[Row]
+    samples: Samples
+    void: str | None
+    """Why the run is worth nothing; None if it is not."""
+
+    def subjects(self) -> list[str]:
+        """Return the subjects that were measured, in their order."""
+        return list(dict.fromkeys(subject for subject, _ in self.samples))
+
+
+def table(result: Result) -> str:
+    """Return the result as text; each cell is a median, each ratio with its smallest and largest round."""
+    subjects = result.subjects()
+    lines = [f"{name}: {value}" for name, value in result.machine.items()]
+    head = f"{'measure':56}" + "".join(f"{name:>11}" for name in subjects) + f"{'must':>9}{'aim':>7}  reached"
+    lines += ["", head]
+    lines += [
+        f"{row.title + ', ' + row.shown_in:56}"
+        + "".join(f"{cell(result.samples.get((name, row.figure), [])):>11}" for name in subjects)
+        + f"{bound(row, row.must):>9}{bound(row, row.aim):>7}  {reached(row, result.samples)}"
+        for row in result.rows
+    ]
+    if result.void:
+        lines += ["", f"VOID: {result.void}"]
+    return "\n".join(lines)
+
+
+def cell(values: Sequence[float]) -> str:
+    """Return a median as text."""
+    return figure(statistics.median(values)) if values else "-"
+
+
+def figure(value: float) -> str:
+    """Return a number with three digits that count."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def bound(row: Row, value: float | None) -> str:
+    """Return `must` or `aim` as text."""
+    if value is None:
+        return "-"
+    return f"{'>' if row.at_least else ''}{value:g}{'' if row.unit is Unit.ITSELF else 'x'}"
+
+
+def reached(row: Row, samples: Samples) -> str:
+    """Return the median of a row's rounds, the smallest, the largest, and whether it holds `must`."""
+    values = row.reached(samples)
+    if not values:
+        return "-"
+    sign = "" if row.unit is Unit.ITSELF else "x"
+    text = f"{figure(statistics.median(values))}{sign} ({figure(min(values))}-{figure(max(values))})"
+    return text if row.must is None else f"{text} {'ok' if row.holds(samples) else 'MISSED'}"
+
+
+def as_json(result: Result) -> str:
+    """Return everything, each round of each subject too."""
+    rows = {
+        row.figure: {
+            "title": row.title,
+            "shown_in": row.shown_in,
+            "unit": row.unit.value,
+            "must": row.must,
+            "aim": row.aim,
+            "reached": row.reached(result.samples),
+            "rounds": {name: result.samples.get((name, row.figure), []) for name in result.subjects()},
+        }
+        for row in result.rows
+    }
+    return json.dumps(
+        {"date": result.date, "void": result.void, "machine": dict(result.machine), "rows": rows}, indent=1
+    )
