@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -18,13 +17,19 @@ from preflight_proxy.core.ledger.rows import Reservation
 from preflight_proxy.core.ledger.transition import refusal
 from preflight_proxy.core.pricing.calibration import Calibration, billed_reading
 from preflight_proxy.core.pricing.endpoint import Endpoint
-from preflight_proxy.core.pricing.quote import Quote, UnquotableError, quote
+from preflight_proxy.core.pricing.quote import Offer, Quote, UnquotableError
+from preflight_proxy.core.recent import Recent
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.core.shapes.model_name import split_model
 from preflight_proxy.core.shapes.shape import Reading, Request, Shape
 from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.upstream.prices import Prices, StalePricesError, UnreachableError
+
+OFFERS_MAX = 256
+"""Offers that are kept: models times different wishes about providers."""
+WISHES_CHARS_MAX = 1000
+"""Characters of the providers that a request names; an offer for longer wishes is not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +70,19 @@ class CallContext:
 
 @dataclass(frozen=True, slots=True)
 class CallQuote:
-    """A quote, and the endpoints that it is for."""
+    """A quote, and the offer that it is made from."""
 
     quote: Quote
-    endpoints: tuple[Endpoint, ...]
+    offer: Offer
 
     @property
-    def by_provider(self) -> dict[str, Endpoint]:
-        """The endpoints by their provider's display name, which is all that an answer tells of who served it.
-
-        A provider with two of them is left out, because an answer does not say which of the two served it.
-        """
-        counts = Counter(endpoint.provider for endpoint in self.endpoints)
-        return {endpoint.provider: endpoint for endpoint in self.endpoints if counts[endpoint.provider] == 1}
+    def by_provider(self) -> Mapping[str, Endpoint]:
+        """See `Offer`."""
+        return self.offer.by_provider
 
     def tags_of(self, provider: str | None) -> list[str]:
         """The tags of all endpoints of a provider, by its display name."""
-        return [endpoint.tag for endpoint in self.endpoints if endpoint.provider == provider]
+        return [endpoint.tag for endpoint in self.offer.endpoints if endpoint.provider == provider]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +114,16 @@ class Quoter:
         self._ledger = ledger
         self._prices = prices
         self._calibration = Calibration()
+        self._offers: Recent[tuple[str, tuple[str, ...] | None, tuple[str, ...], bool], Offer] = Recent(OFFERS_MAX)
 
     async def quote(self, account_id: str, request: Request) -> CallQuote | Refusal:
         """Return the worst case of a request, or why it has none."""
         account = self._ledger.account(account_id)
         model, _suffix = split_model(request.model)
-        allowed = account.models and {name.lower() for name in account.models}
-        if allowed is not None and not {model, request.model.lower()} & set(allowed):
-            return refusal(Code.MODEL_NOT_ALLOWED, account)
+        if account.models is not None:
+            allowed = {name.lower() for name in account.models}
+            if allowed.isdisjoint({model, request.model.lower()}):
+                return refusal(Code.MODEL_NOT_ALLOWED, account)
         try:
             listed = (await self._prices.of(model)).endpoints
         except UnreachableError:
@@ -131,27 +134,41 @@ class Quoter:
         if listed and not usable:
             return refusal(Code.QUARANTINED, account)
         try:
-            worst_case = self._quote(account_id, request, usable)
+            offer = self._offer(model, request, usable)
         except UnquotableError as exc:
             return refusal(exc.code, account)
-        return CallQuote(worst_case, tuple(endpoint for endpoint in usable if endpoint.tag in worst_case.tags))
+        return CallQuote(self._quote(account_id, request, offer), offer)
 
     def again(self, account_id: str, request: Request, first: CallQuote) -> Quote | Refusal:
         """Quote a waiting call once more: bills may have tightened its bound (M4), or put endpoints out of use (M14)."""
-        if not (usable := self._usable(first.endpoints)):
+        usable = self._usable(first.offer.endpoints)
+        if not usable:
             return refusal(Code.QUARANTINED, self._ledger.account(account_id))
-        return self._quote(account_id, request, usable)
+        offer = self._offer(first.quote.model, request, usable)
+        return self._quote(account_id, request, offer)
 
-    def _usable(self, listed: Sequence[Endpoint]) -> list[Endpoint]:
+    def _usable(self, listed: Sequence[Endpoint]) -> Sequence[Endpoint]:
         quarantined = self._ledger.store.state.quarantined
+        if not quarantined:
+            return listed
         return [endpoint for endpoint in listed if (endpoint.model, endpoint.tag) not in quarantined]
 
-    def _quote(self, account_id: str, request: Request, endpoints: Sequence[Endpoint]) -> Quote:
-        worst_case = quote(
-            request,
-            endpoints,
-            prompt_tokens=lambda endpoint: self._calibration.prompt_tokens(account_id, request, endpoint),
-        )
+    def _offer(self, model: str, request: Request, usable: Sequence[Endpoint]) -> Offer:
+        """What these endpoints offer to such a request; it is made anew where the endpoints or their prices have changed.
+
+        Raises:
+            UnquotableError: No endpoint is left.
+        """
+        key = (model, request.only, request.ignore, bool(request.bound_fields))
+        offer = self._offers.get(key)
+        if offer is None or offer.listed != tuple(usable):
+            offer = Offer(usable, request.only, request.ignore, bool(request.bound_fields))
+            if sum(map(len, (*(request.only or ()), *request.ignore))) <= WISHES_CHARS_MAX:
+                self._offers.put(key, offer)
+        return offer
+
+    def _quote(self, account_id: str, request: Request, offer: Offer) -> Quote:
+        worst_case = offer.quote(request, self._calibration.bounds(account_id, request))
         return worst_case.with_byok_fee() if self._ledger.byok else worst_case
 
     def expire(self, request: Request) -> None:
@@ -164,7 +181,9 @@ class Quoter:
         if endpoint is None or reading.usage is None:
             return reading
         context = call.context
-        reading = replace(reading, usage=billed_reading(endpoint, reading.usage, context.request.prompt.image_count))
+        usage = billed_reading(endpoint, reading.usage, context.request.prompt.image_count)
+        if usage is not reading.usage:
+            reading = replace(reading, usage=usage)
         self._calibration.record(context.caller.account_id, context.request, endpoint, reading)
         return reading
 

@@ -8,12 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-HOP_BY_HOP = frozenset(
-    {"connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "trailer"}
-    | {"transfer-encoding", "upgrade", "expect", "host", "content-length", "accept-encoding", "authorization"}
-)
-"""Headers that end at each connection, and those that the proxy sets itself."""
-
 TO_UPSTREAM = frozenset(
     {"accept", "content-type", "user-agent", "http-referer", "referer", "x-title", "x-session-id"}
     | {"x-openrouter-title", "x-openrouter-categories", "x-openrouter-metadata", "x-openrouter-experimental-metadata"}
@@ -54,30 +48,37 @@ def upstream_headers(incoming: Iterable[tuple[str, str]], key: str, shape_name: 
     Returns:
         Allowed headers in their order, then ours. `Accept-Encoding` is `identity`, so that the usage can be read (M16).
     """
-    allowed = TO_UPSTREAM_MESSAGES if shape_name == "messages" else TO_UPSTREAM
-    out = [(name, _free_betas(value) if _is_beta(name) else value) for name, value in _allowed(incoming, allowed)]
-    out = [(name, value) for name, value in out if value or not _is_beta(name)]
-    if not any(name.lower() == "content-type" for name, _ in out):
+    out, has_type = [], False
+    for name, lower, value in _allowed(incoming, TO_UPSTREAM_MESSAGES if shape_name == "messages" else TO_UPSTREAM):
+        has_type = has_type or lower == "content-type"
+        if not lower.endswith("anthropic-beta"):
+            out.append((name, value))
+        elif betas := _free_betas(value):
+            out.append((name, betas))
+    if not has_type:
         out.append(("Content-Type", "application/json"))
-    return [*out, ("Authorization", f"Bearer {key}"), ("Accept-Encoding", "identity")]
+    out += [("Authorization", f"Bearer {key}"), ("Accept-Encoding", "identity")]
+    return out
 
 
 def downstream_headers(upstream: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the headers of the answer to the client: never `Retry-After`, `Set-Cookie`, `Location` or a hop-by-hop header."""
-    return list(_allowed(upstream, TO_DOWNSTREAM))
+    return [(name, value) for name, _lower, value in _allowed(upstream, TO_DOWNSTREAM)]
 
 
-def _allowed(headers: Iterable[tuple[str, str]], names: frozenset[str]) -> Iterable[tuple[str, str]]:
-    headers = list(headers)
-    named = {
-        token.strip().lower() for name, value in headers if name.lower() == "connection" for token in value.split(",")
-    }
-    passing = names - HOP_BY_HOP - named
-    return ((name, value) for name, value in headers if name.lower() in passing and _VALUE.fullmatch(value))
-
-
-def _is_beta(name: str) -> bool:
-    return name.lower().endswith("anthropic-beta")
+def _allowed(headers: Iterable[tuple[str, str]], names: frozenset[str]) -> list[tuple[str, str, str]]:
+    """The headers on a list, each as its name, its name in lower case, and its value; none that `Connection` names."""
+    passing: list[tuple[str, str, str]] = []
+    ended_here: set[str] = set()
+    for name, value in headers:
+        lower = name.lower()
+        if lower == "connection":
+            ended_here.update(token.strip().lower() for token in value.split(","))
+        elif lower in names and ((value.isascii() and value.isprintable()) or _VALUE.fullmatch(value)):
+            passing.append((name, lower, value))
+    if ended_here.isdisjoint(names):
+        return passing
+    return [header for header in passing if header[1] not in ended_here]
 
 
 def _free_betas(value: str) -> str:

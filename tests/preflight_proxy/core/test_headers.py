@@ -1,6 +1,12 @@
 """Only headers on a list pass, and never a key, a hop-by-hop header or a wait."""
 
-from preflight_proxy.core.headers import downstream_headers, upstream_headers
+from preflight_proxy.core.headers import (
+    TO_DOWNSTREAM,
+    TO_UPSTREAM,
+    TO_UPSTREAM_MESSAGES,
+    downstream_headers,
+    upstream_headers,
+)
 from tests.support.cases import each
 
 KEY = "sk-or-v1-real"
@@ -43,6 +49,21 @@ def test_a_body_without_a_type_is_sent_as_json() -> None:
 )
 def test_hop_by_hop_and_unknown_headers_stay_here(name: str) -> None:
     assert name.lower() not in sent((name, "x"))
+
+
+def test_no_list_has_a_header_that_ends_at_each_connection_or_that_the_proxy_sets() -> None:
+    """Source of the names: RFC 9110, section 7.6.1."""
+    ends = {
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailer",
+    }
+    ours = {"transfer-encoding", "upgrade", "expect", "host", "content-length", "accept-encoding", "authorization"}
+    assert not (TO_UPSTREAM_MESSAGES | TO_UPSTREAM | TO_DOWNSTREAM) & (ends | ours)
 
 
 def test_what_connection_names_stays_here_too() -> None:

@@ -12,8 +12,9 @@ A refusal has no effect on later calls.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from preflight_proxy.core.admission.queue import CALL_WAIT_S_MAX
 from preflight_proxy.core.ledger.rows import Account
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
     from preflight_proxy.core.pricing.quote import Quote
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(msgspec.Struct, frozen=True, gc=False):
     """The call fits.
 
     Attributes:
@@ -41,8 +41,7 @@ class Admission:
     tags: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(msgspec.Struct, frozen=True, gc=False):
     """The call fits as soon as this much is available; other calls have reserved it now."""
 
     needed_pusd: int
@@ -70,8 +69,9 @@ def admit(
     """
     if account.frozen is not None:
         return _frozen(account, quote, waited_s)
-    if (whole := quote.within(account.available_pusd, quote.bound)) is not None:
-        return Admission(quote.bound, whole.worst_pusd(quote.bound), clamped=False, tags=whole.tags)
+    if (fitting := quote.within(account.available_pusd, quote.bound)) is not None:
+        tags, reserve_pusd = fitting
+        return Admission(quote.bound, reserve_pusd, clamped=False, tags=tags)
     least_pusd, settled_pusd = quote.least_pusd, account.limit_pusd - account.posted_pusd
     may_wait = (
         waited_s < CALL_WAIT_S_MAX
@@ -101,7 +101,8 @@ def _clamped(available_pusd: int, quote: Quote, *, busy: bool) -> Admission | No
     bound = quote.bound_within(share_pusd)
     if bound is None or (fitting := quote.within(share_pusd, bound)) is None:
         return None
-    return Admission(bound, fitting.worst_pusd(bound), clamped=True, tags=fitting.tags)
+    tags, reserve_pusd = fitting
+    return Admission(bound, reserve_pusd, clamped=True, tags=tags)
 
 
 def _frozen(account: Account, quote: Quote, waited_s: float) -> Wait | Refusal:

@@ -9,19 +9,19 @@ part of every longer prompt, so it has no more tokens than any prompt that begin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator
 from itertools import takewhile
 
 from msgspec.structs import replace
 
-from preflight_proxy.core.lru import Lru
 from preflight_proxy.core.money import charge_pusd
 from preflight_proxy.core.pricing.endpoint import Endpoint, EndpointPrices
 from preflight_proxy.core.pricing.prompt_bound import TEMPLATE_TOKENS, prompt_bound, text_tokens
-from preflight_proxy.core.shapes.shape import CallUsage, Message, Reading, Request
+from preflight_proxy.core.shapes.memo import DIGEST_BYTES
+from preflight_proxy.core.shapes.shape import CallUsage, Prompt, Reading, Request
 
 PREFIXES_MAX = 8192
-"""Prefixes remembered, the least recently used forgotten first; about 200 bytes each. As many preambles."""
+"""Prefixes remembered at most, those not used for long forgotten first; about 200 bytes each. As many preambles."""
 PREAMBLE_MESSAGES_MAX = 8
 """Messages of a preamble that are looked at; agents send one to four before the task."""
 FINISHES = frozenset({"stop", "length", "tool_calls"})
@@ -29,8 +29,13 @@ FINISHES = frozenset({"stop", "length", "tool_calls"})
 COST_TOLERANCE = 100
 """A bill confirms its token counts if it is within one part in this many of tokens times a listed price."""
 
+TRIES_MAX = 64
+"""Known lengths of a prefix that are tried, the longest first: more than conversations that one account has side by side."""
+TRIED_BYTES_MAX = 2**20
+"""Bytes of digests that are read for these tries; more take longer than they save."""
+
 _Fields = tuple[str, str, str, bytes]
-_Key = tuple[str, str, str, bytes, bytes]
+"""Account, model, endpoint, and the digest of all fields but the messages."""
 
 
 class Calibration:
@@ -44,26 +49,31 @@ class Calibration:
         self._prefixes = _Bills(prefixes_max)
         self._preambles = _Bills(prefixes_max)
 
-    def prompt_tokens(self, account: str, request: Request, endpoint: Endpoint) -> int:
-        """Return the most prompt tokens that `endpoint` can count: by bytes (M3), or less by a known prefix and the rest."""
-        bound, count = prompt_bound(request.prompt, endpoint), len(request.prompt.messages)
-        if count == 0:  # bills of messages say nothing about text outside messages
-            return bound
-        prefix = self._known(self._prefixes, range(count, 0, -1), account, request, endpoint)
-        preamble = self._known(self._preambles, range(_preamble_count(request), -1, -1), account, request, endpoint)
-        return min(known for known in (bound, prefix, preamble) if known is not None)
+    def bounds(self, account: str, request: Request) -> Callable[[Endpoint], int]:
+        """Return the function of the most prompt tokens that an endpoint can count.
 
-    def _known(self, bills: _Bills, counts: range, account: str, request: Request, endpoint: Endpoint) -> int | None:
-        """Return what the first known of these numbers of leading messages was billed at, plus the bound of the other messages."""
-        messages, chain = request.prompt.messages, request.prompt.chain
-        known = bills.chains(_key(account, request, endpoint, 0)[:-1])
-        for count in counts if known else ():
-            if (chain[count - 1] if count else b"") in known:
-                billed = bills.recall(_key(account, request, endpoint, count))
-                added = _added_tokens(messages[count:], endpoint)
-                opaque = sum(message.opaque_bytes for message in messages[:count])
-                return None if billed is None or added is None else billed + added + opaque + TEMPLATE_TOKENS
-        return None
+        That is the bound by bytes (M3), or less by a known prefix and the rest.
+        """
+        prompt = request.prompt
+        count = len(prompt.messages)
+        if count == 0:  # bills of messages say nothing about text outside messages
+            return lambda endpoint: prompt_bound(prompt, endpoint)
+        digests: dict[int, bytes] = {}
+        preamble_count = _preamble_count(prompt)
+
+        def tokens_max(endpoint: Endpoint) -> int:
+            fields, least = _fields(account, request, endpoint), prompt_bound(prompt, endpoint)
+            for bills, count_max in ((self._prefixes, count), (self._preambles, preamble_count)):
+                known = bills.longest(fields, prompt, count_max, digests)
+                if known is not None and (tokens := _with_rest(prompt, endpoint, *known)) is not None:
+                    least = min(least, tokens)
+            return least
+
+        return tokens_max
+
+    def prompt_tokens(self, account: str, request: Request, endpoint: Endpoint) -> int:
+        """Return `bounds` for one endpoint."""
+        return self.bounds(account, request)(endpoint)
 
     def record(self, account: str, request: Request, endpoint: Endpoint, reading: Reading) -> None:
         """Remember what a complete answer was billed at, if its bill says how many tokens its prompt has.
@@ -74,39 +84,90 @@ class Calibration:
         usage, prompt = reading.usage, request.prompt
         if usage is None or usage.prompt_tokens <= 0 or reading.error or reading.finish not in FINISHES:
             return
-        if not prompt.chain or prompt.shrinks or prompt.remote_media:
+        if not prompt.messages or prompt.shrinks or prompt.remote_media:
             return
         if not billed_as_listed(endpoint, usage, prompt.image_count):
             return
-        self._prefixes.remember(_key(account, request, endpoint, len(prompt.chain)), usage.prompt_tokens)
-        for count in range(_preamble_count(request) + 1):
-            key = _key(account, request, endpoint, count)
-            self._preambles.remember(key, min(self._preambles.get(key, usage.prompt_tokens), usage.prompt_tokens))
+        fields, count = _fields(account, request, endpoint), len(prompt.messages)
+        self._prefixes.remember(fields, count, prompt.prefix_digest(count), usage.prompt_tokens)
+        for leading in range(_preamble_count(prompt) + 1):
+            digest = prompt.prefix_digest(leading)
+            least = min(self._preambles.tokens(fields, digest) or usage.prompt_tokens, usage.prompt_tokens)
+            self._preambles.remember(fields, leading, digest, least)
 
 
-class _Bills(Lru[_Key, int]):
-    """Billed prompt tokens by what they were billed for."""
+class _Known:
+    """Bills with the same fields: tokens by the digest of the messages, and which numbers of messages there are."""
+
+    __slots__ = ("counts", "tokens")
+
+    def __init__(self) -> None:
+        self.counts: set[int] = set()
+        self.tokens: dict[bytes, int] = {}
+
+
+class _Bills:
+    """Billed prompt tokens, by what they were billed for. Those that were not billed or used for long are forgotten.
+
+    Like `Recent`, in two generations; in each, the bills with the same fields lie together.
+    """
 
     def __init__(self, bills_max: int) -> None:
-        super().__init__(bills_max)
-        self._chains: dict[_Fields, set[bytes]] = {}
+        self._half = bills_max // 2
+        self._young_count = 0
+        self._young: dict[_Fields, _Known] = {}
+        self._old: dict[_Fields, _Known] = {}
 
-    def chains(self, fields: _Fields) -> Set[bytes]:
-        """Return the chains that are known with these other fields: each prefix of a prompt is then looked up in one step."""
-        return self._chains.get(fields, frozenset())
+    def __len__(self) -> int:
+        return sum(len(known.tokens) for known in (*self._young.values(), *self._old.values()))
 
-    def remember(self, key: _Key, value: int) -> None:
-        """Store a bill."""
-        self._chains.setdefault(key[:-1], set()).add(key[-1])
-        super().remember(key, value)
+    def tokens(self, fields: _Fields, digest: bytes) -> int | None:
+        """Return what these messages were billed at; None if that is not known."""
+        return next((tokens for known in self._of(fields) if (tokens := known.tokens.get(digest)) is not None), None)
 
-    def popitem(self, last: bool = True) -> tuple[_Key, int]:
-        """Forget one bill."""
-        key, value = super().popitem(last)
-        self._chains[key[:-1]].discard(key[-1])
-        if not self._chains[key[:-1]]:
-            del self._chains[key[:-1]]
-        return key, value
+    def longest(
+        self, fields: _Fields, prompt: Prompt, count_max: int, digests: dict[int, bytes]
+    ) -> tuple[int, int] | None:
+        """Return the longest known prefix of at most `count_max` messages, as their number and what it was billed at.
+
+        Args:
+            fields: All but the messages.
+            prompt: The messages.
+            count_max: How many messages it has at most.
+            digests: Digests of prefixes of this prompt by their number of messages; those that are computed are added.
+        """
+        generations = self._of(fields)
+        if not generations:
+            return None
+        counts = generations[0].counts if len(generations) == 1 else generations[0].counts | generations[1].counts
+        tries = tried_bytes = 0
+        for count in range(count_max, -1, -1):
+            if count not in counts:
+                continue
+            tries, tried_bytes = tries + 1, tried_bytes + count * DIGEST_BYTES
+            if tries > 1 and (tries > TRIES_MAX or tried_bytes > TRIED_BYTES_MAX):
+                return None
+            if (digest := digests.get(count)) is None:
+                digest = digests[count] = prompt.prefix_digest(count)
+            if (tokens := self.tokens(fields, digest)) is not None:
+                self.remember(fields, count, digest, tokens)  # it counts as used
+                return count, tokens
+        return None
+
+    def remember(self, fields: _Fields, count: int, digest: bytes, tokens: int) -> None:
+        """Store what so many messages were billed at."""
+        known = self._young.get(fields)
+        if known is None or digest not in known.tokens:
+            if self._young_count >= self._half:
+                self._old, self._young, self._young_count = self._young, {}, 0
+            known = self._young.setdefault(fields, _Known())
+            known.counts.add(count)
+            self._young_count += 1
+        known.tokens[digest] = tokens
+
+    def _of(self, fields: _Fields) -> list[_Known]:
+        """The bills with these fields, the younger ones first."""
+        return [known for bills in (self._young, self._old) if (known := bills.get(fields)) is not None]
 
 
 def billed_as_listed(endpoint: Endpoint, usage: CallUsage, image_count: int = 0) -> bool:
@@ -156,21 +217,28 @@ def _own(price: int | None, other: int) -> int:
     return other if price is None else price
 
 
-def _added_tokens(messages: tuple[Message, ...], endpoint: Endpoint) -> int | None:
-    """The most tokens of messages behind a prefix, by their bytes (M3 (prompt bound)); None if one holds media."""
-    if any(message.media for message in messages):
-        return None
-    ascii_bytes, other_bytes = sum(each.ascii_bytes for each in messages), sum(each.other_bytes for each in messages)
-    return text_tokens(ascii_bytes, other_bytes, sum(each.wrap_count for each in messages), endpoint)
+def _with_rest(prompt: Prompt, endpoint: Endpoint, count: int, tokens: int) -> int | None:
+    """The most tokens of a prompt whose first `count` messages were billed at `tokens`; None if a later one holds media.
+
+    Opaque parts of the known messages count again as bytes (M4).
+    """
+    ascii_bytes = other_bytes = wrap_count = 0
+    opaque_bytes = prompt.opaque_bytes
+    for message in prompt.messages[count:]:
+        if message.media:
+            return None
+        ascii_bytes += message.ascii_bytes
+        other_bytes += message.other_bytes
+        wrap_count += message.wrap_count
+        opaque_bytes -= message.opaque_bytes
+    return tokens + text_tokens(ascii_bytes, other_bytes, wrap_count, endpoint) + opaque_bytes + TEMPLATE_TOKENS
 
 
-def _preamble_count(request: Request) -> int:
+def _preamble_count(prompt: Prompt) -> int:
     """How many messages come before the first answer."""
-    leading = takewhile(lambda message: message.is_preamble, request.prompt.messages[:PREAMBLE_MESSAGES_MAX])
+    leading = takewhile(lambda message: message.is_preamble, prompt.messages[:PREAMBLE_MESSAGES_MAX])
     return sum(1 for _ in leading)
 
 
-def _key(account: str, request: Request, endpoint: Endpoint, count: int) -> _Key:
-    """The first `count` messages, below all other fields."""
-    chained = request.prompt.chain[count - 1] if count else b""
-    return (account, endpoint.model, endpoint.tag, request.prompt.fields_digest, chained)
+def _fields(account: str, request: Request, endpoint: Endpoint) -> _Fields:
+    return (account, endpoint.model, endpoint.tag, request.prompt.fields_digest)

@@ -7,6 +7,7 @@ by the factor of its tokenizer.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from preflight_proxy.core.pricing.endpoint import Endpoint
 from preflight_proxy.core.shapes.shape import Prompt
@@ -65,6 +66,11 @@ def constant_tokens(prompt: Prompt) -> int:
 
 def factor(endpoint: Endpoint) -> int:
     """Tokens that one byte outside ASCII can become."""
-    if endpoint.model.lower().lstrip("~").startswith(NFKC_MODELS):
+    return _factor(endpoint.model, endpoint.tokenizer)
+
+
+@lru_cache(1024)
+def _factor(model: str, tokenizer: str) -> int:
+    if model.lower().lstrip("~").startswith(NFKC_MODELS):
         return NFKC_FACTOR
-    return FACTORS.get(endpoint.tokenizer, NFC_FACTOR)
+    return FACTORS.get(tokenizer, NFC_FACTOR)

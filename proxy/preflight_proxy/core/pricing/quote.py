@@ -6,9 +6,11 @@ endpoints.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from decimal import Context, Decimal
+
+import msgspec
 
 from preflight_proxy.core.money import TOKENS_PER_MTOK, charge_pusd
 from preflight_proxy.core.pricing.endpoint import Endpoint, EndpointPrices
@@ -16,7 +18,7 @@ from preflight_proxy.core.pricing.prompt_bound import prompt_bound
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.shapes.model_name import split_model
 from preflight_proxy.core.shapes.provider import serves
-from preflight_proxy.core.shapes.shape import Request
+from preflight_proxy.core.shapes.shape import Prompt, Request
 
 FLOOR_TOKENS = 1024
 """A clamp goes no lower: a shorter answer is useless to an agent (M9)."""
@@ -45,8 +47,7 @@ class UnquotableError(ValueError):
         self.code = code
 
 
-@dataclass(frozen=True, slots=True)
-class WorstCase:
+class WorstCase(msgspec.Struct, frozen=True, gc=False):
     """One endpoint's worst case, as a line in the output tokens.
 
     Attributes:
@@ -75,8 +76,7 @@ class WorstCase:
         return tokens if tokens >= self.tokens_min else -1
 
 
-@dataclass(frozen=True, slots=True)
-class Quote:
+class Quote(msgspec.Struct, frozen=True):
     """What a request can cost.
 
     Attributes:
@@ -103,16 +103,18 @@ class Quote:
         """The most that the call can cost at an output bound."""
         return max(line.pusd(bound) for line in self.worst)
 
-    def within(self, amount_pusd: int, bound: int) -> Quote | None:
-        """The quote of those endpoints alone that cost at most `amount_pusd` at an output bound; None if there is none.
+    def within(self, amount_pusd: int, bound: int) -> tuple[tuple[str, ...], int] | None:
+        """The endpoints that cost at most `amount_pusd` at an output bound, and the most that these cost; None if there is none.
 
         A prompt that is calibrated on one endpoint costs more on the others, so the last dollars can be used only there (M7).
         """
-        fitting = [index for index, line in enumerate(self.worst) if line.pusd(bound) <= amount_pusd]
+        costs = [line.pusd(bound) for line in self.worst]
+        if (most_pusd := max(costs)) <= amount_pusd:
+            return self.tags, most_pusd
+        fitting = [index for index, cost_pusd in enumerate(costs) if cost_pusd <= amount_pusd]
         if not fitting:
             return None
-        tags, worst = tuple(self.tags[index] for index in fitting), tuple(self.worst[index] for index in fitting)
-        return replace(self, tags=tags, worst=worst)
+        return tuple(self.tags[index] for index in fitting), max(costs[index] for index in fitting)
 
     def bound_within(self, amount_pusd: int) -> int | None:
         """The greatest bound from `floor` to `bound` with which one endpoint at least costs at most `amount_pusd`.
@@ -132,10 +134,10 @@ class Quote:
     def with_byok_fee(self) -> Quote:
         """The quote where the provider may bill the list price, and OpenRouter its fee besides (M16)."""
         worst = tuple(
-            replace(line, fixed_pusd=_with_fee(line.fixed_pusd), output_price=_with_fee(line.output_price))
+            WorstCase(_with_fee(line.fixed_pusd), _with_fee(line.output_price), line.tokens_max, line.tokens_min)
             for line in self.worst
         )
-        return replace(self, worst=worst)
+        return msgspec.structs.replace(self, worst=worst)
 
     @property
     def least_pusd(self) -> int:
@@ -146,6 +148,102 @@ class Quote:
     def cheapest_pusd(self) -> int:
         """The least amount with which the call can be admitted at all."""
         return min(line.pusd(self.floor) for line in self.worst)
+
+
+class Rate(msgspec.Struct, frozen=True, gc=False):
+    """What one endpoint charges at most for a kind of request, for prompts of more than so many tokens.
+
+    Attributes:
+        above_tokens: It holds for prompts longer than this.
+        prompt_price: Pico-USD per million prompt tokens.
+        output_price: Pico-USD per million output tokens.
+        request_pusd: Pico-USD per request.
+        image_pusd: Pico-USD per image.
+    """
+
+    above_tokens: int
+    prompt_price: int
+    output_price: int
+    request_pusd: int
+    image_pusd: int
+
+
+class Offer:
+    """The endpoints that may serve requests of one model, with the same wishes, and what they charge.
+
+    Args:
+        endpoints: Those of the model that are in use: priced, not quarantined.
+        only: Providers that the caller allows; None for all.
+        ignore: Providers that it excludes.
+        has_output: True if the API has an output to bound.
+
+    Attributes:
+        listed: The argument `endpoints`.
+        endpoints: Those of them that have the tag of a quoted one: upstream may choose any of these.
+        tags: The tags that are quoted.
+        by_provider: The endpoints by their provider's display name, which is all that an answer tells of who served it. A provider
+            with two of them is left out, because an answer does not say which of the two served it.
+        max_price: The caps to send besides `provider.only`: no quoted endpoint's listed price is above them (M7).
+
+    Raises:
+        UnquotableError: No endpoint is left.
+    """
+
+    def __init__(
+        self, endpoints: Sequence[Endpoint], only: Sequence[str] | None, ignore: Sequence[str], has_output: bool
+    ) -> None:
+        self.listed = tuple(endpoints)
+        self._has_output = has_output
+        self._quoted = _eligible(endpoints, only, ignore, has_output)
+        if not self._quoted:
+            raise UnquotableError(
+                Code.UNPRICED, "No endpoint of this model has a known price and is allowed by the request."
+            )
+        self.tags = tuple(endpoint.tag for endpoint in self._quoted)
+        self.endpoints = tuple(endpoint for endpoint in endpoints if endpoint.tag in self.tags)
+        counts = Counter(endpoint.provider for endpoint in self.endpoints)
+        self.by_provider = {each.provider: each for each in self.endpoints if counts[each.provider] == 1}
+        self.max_price = _max_price(self._quoted)
+        self._default_bound = max(endpoint.default_bound for endpoint in self._quoted)
+        self._rates: dict[tuple[bool, bool, bool], list[list[Rate]]] = {}
+
+    def quote(self, request: Request, prompt_tokens: Callable[[Endpoint], int]) -> Quote:
+        """Quote a request that has the same wishes as this offer.
+
+        Args:
+            request: As read.
+            prompt_tokens: The most prompt tokens on an endpoint.
+        """
+        prompt, asked = request.prompt, request.bound
+        kind = (prompt.cache_control, prompt.cache_1h, prompt.opaque_media)
+        if (all_rates := self._rates.get(kind)) is None:
+            all_rates = self._rates[kind] = [_rates(each, prompt, self._has_output) for each in self._quoted]
+        worst, most_tokens = [], 0
+        for endpoint, rates in zip(self._quoted, all_rates, strict=True):
+            tokens = prompt_tokens(endpoint)
+            most_tokens = max(most_tokens, tokens)
+            rate = rates[0] if len(rates) == 1 else next(rate for rate in rates if tokens > rate.above_tokens)
+            fixed_pusd = charge_pusd(tokens, rate.prompt_price) + rate.request_pusd
+            default = endpoint.default_bound
+            worst.append(
+                WorstCase(
+                    fixed_pusd + prompt.image_count * rate.image_pusd,
+                    rate.output_price,
+                    None if endpoint.honours_bound and asked is not None else default,
+                    0 if endpoint.honours_bound else default,
+                )
+            )
+        bound = 0 if not self._has_output else self._default_bound if asked is None else asked
+        return Quote(
+            model=split_model(request.model)[0],
+            tags=self.tags,
+            bound=bound,
+            asked=asked,
+            floor=min(bound, FLOOR_TOKENS),
+            max_price=self.max_price,
+            prompt_tokens=most_tokens,
+            worst=tuple(worst),
+        )
 
 
 def quote(
@@ -161,24 +259,8 @@ def quote(
     Raises:
         UnquotableError: No endpoint is left.
     """
-    used = _eligible(request, endpoints)
-    if not used:
-        raise UnquotableError(
-            Code.UNPRICED, "No endpoint of this model has a known price and is allowed by the request."
-        )
-    tokens = {endpoint.tag: (prompt_tokens or _m3(request))(endpoint) for endpoint in used}
-    default = max(endpoint.default_bound for endpoint in used)
-    bound = 0 if not request.bound_fields else default if request.bound is None else request.bound
-    return Quote(
-        model=split_model(request.model)[0],
-        tags=tuple(endpoint.tag for endpoint in used),
-        bound=bound,
-        asked=request.bound,
-        floor=min(bound, FLOOR_TOKENS),
-        max_price=_max_price(used),
-        prompt_tokens=max(tokens.values()),
-        worst=tuple(_worst(request, endpoint, tokens[endpoint.tag]) for endpoint in used),
-    )
+    offer = Offer(endpoints, request.only, request.ignore, bool(request.bound_fields))
+    return offer.quote(request, prompt_tokens or (lambda endpoint: prompt_bound(request.prompt, endpoint)))
 
 
 def _with_fee(amount: int) -> int:
@@ -186,38 +268,33 @@ def _with_fee(amount: int) -> int:
     return amount + -(-amount * BYOK_FEE_PERCENT // 100)
 
 
-def _m3(request: Request) -> Callable[[Endpoint], int]:
-    return lambda endpoint: prompt_bound(request.prompt, endpoint)
-
-
-def _eligible(request: Request, endpoints: Sequence[Endpoint]) -> list[Endpoint]:
+def _eligible(
+    endpoints: Sequence[Endpoint], only: Sequence[str] | None, ignore: Sequence[str], has_output: bool
+) -> list[Endpoint]:
     """The endpoints that the caller allows; where some keep the output bound, only those."""
     allowed = [
         endpoint
         for endpoint in endpoints
-        if (request.only is None or serves(request.only, endpoint.tag, endpoint.provider))
-        and not serves(request.ignore, endpoint.tag, endpoint.provider)
+        if (only is None or serves(only, endpoint.tag, endpoint.provider))
+        and not serves(ignore, endpoint.tag, endpoint.provider)
     ]
     bounded = [endpoint for endpoint in allowed if endpoint.honours_bound]
-    return bounded if bounded and request.bound_fields else allowed
+    return bounded if bounded and has_output else allowed
 
 
-def _worst(request: Request, endpoint: Endpoint, prompt_tokens: int) -> WorstCase:
-    prices, prompt = endpoint.prices_within(prompt_tokens), request.prompt
-    fixed_pusd = charge_pusd(prompt_tokens, _prompt_price(request, endpoint, prices)) + prices.request
-    has_output = bool(request.bound_fields)
-    bounded = endpoint.honours_bound
-    return WorstCase(
-        fixed_pusd=fixed_pusd + prompt.image_count * prices.image,
-        output_price=max(prices.completion, prices.reasoning or 0) if has_output else 0,
-        tokens_max=None if bounded and request.bound is not None else endpoint.default_bound,
-        tokens_min=0 if bounded else endpoint.default_bound,
-    )
+def _rates(endpoint: Endpoint, prompt: Prompt, has_output: bool) -> list[Rate]:
+    """The rates of an endpoint for such prompts, those for the longest prompts first."""
+    rates = []
+    for above_tokens in sorted({-1, *endpoint.listed_above}, reverse=True):
+        prices = endpoint.prices_within(above_tokens + 1)
+        output_price = max(prices.completion, prices.reasoning or 0) if has_output else 0
+        prompt_price = _prompt_price(prompt, endpoint, prices)
+        rates.append(Rate(above_tokens, prompt_price, output_price, prices.request, prices.image))
+    return rates
 
 
-def _prompt_price(request: Request, endpoint: Endpoint, prices: EndpointPrices) -> int:
+def _prompt_price(prompt: Prompt, endpoint: Endpoint, prices: EndpointPrices) -> int:
     """The highest price of a prompt token: plain, read, written for five minutes or an hour, of an image or of audio."""
-    prompt = request.prompt
     on_request = endpoint.model.startswith(WRITES_ON_REQUEST)
     possible = [prices.prompt, prices.cache_read]
     if prompt.cache_control or not on_request:
@@ -230,7 +307,7 @@ def _prompt_price(request: Request, endpoint: Endpoint, prices: EndpointPrices) 
 
 
 def _max_price(endpoints: Sequence[Endpoint]) -> dict[str, Decimal]:
-    """The caps to send besides `provider.only`: no quoted endpoint's listed price is above them (M7)."""
+    """The caps of `Offer.max_price`."""
     return {
         "prompt": _usd(max(endpoint.prices.prompt for endpoint in endpoints)),
         "completion": _usd(max(endpoint.prices.completion for endpoint in endpoints)),

@@ -79,7 +79,8 @@ def build_prompt(
         cache_1h=text.cache_1h,
         shrinks=shrinks or "transforms" in parsed.raw,
         messages=tuple(messages),
-        chain=_chain(messages),
+        digests=b"".join([message.digest for message in messages]),
+        opaque_bytes=sum([message.opaque_bytes for message in messages]),
         fields_digest=_fields_digest(parsed.raw),
     )
 
@@ -91,13 +92,3 @@ def _fields_digest(raw: Mapping[str, bytes]) -> bytes:
         digest.update(b"%d:%d:%b" % (len(name), len(raw[name]), name.encode("utf-8")))
         digest.update(raw[name])
     return digest.digest()
-
-
-def _chain(messages: Sequence[Message]) -> tuple[bytes, ...]:
-    """For each message, a digest of it and all messages before it."""
-    running = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    links = []
-    for message in messages:
-        running.update(message.digest)
-        links.append(running.digest())
-    return tuple(links)

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from preflight_proxy.core.shapes.memo import DIGEST_BYTES, digest16
 from preflight_proxy.core.sse import Event
 
 UnknownFields = Literal["drop", "refuse", "pass"]
@@ -130,7 +131,8 @@ class Prompt:
         cache_1h: True if it asks for one that lives an hour.
         shrinks: True if upstream may shorten the prompt, so that its bill says nothing about a prefix (M4).
         messages: The messages in order.
-        chain: For each message, a digest of it and all messages before it.
+        digests: The digests of the messages, joined.
+        opaque_bytes: The sum of those of the messages.
         fields_digest: 16 bytes over all other fields that can change the prompt.
     """
 
@@ -147,8 +149,13 @@ class Prompt:
     cache_1h: bool = False
     shrinks: bool = False
     messages: tuple[Message, ...] = ()
-    chain: tuple[bytes, ...] = ()
+    digests: bytes = b""
+    opaque_bytes: int = 0
     fields_digest: bytes = b""
+
+    def prefix_digest(self, count: int) -> bytes:
+        """Return a digest of the first `count` messages; of none it is empty."""
+        return digest16(self.digests[: count * DIGEST_BYTES]) if count else b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from preflight_proxy.core.admission.admission import Admission, Wait, admit, unread_refusal
@@ -16,7 +17,9 @@ WORST, CHEAPEST = PROMPT + ASKED, PROMPT + FLOOR
 LINE = WorstCase(fixed_pusd=PROMPT, output_price=10**6, tokens_max=None, tokens_min=0)
 TAGS = ("t",)
 QUOTE = Quote("m/x", TAGS, ASKED, ASKED, FLOOR, {}, 1, (LINE,))
-FREE = Quote("m/x:free", TAGS, ASKED, ASKED, FLOOR, {}, 1, (replace(LINE, fixed_pusd=0, output_price=0),))
+FREE = Quote(
+    "m/x:free", TAGS, ASKED, ASKED, FLOOR, {}, 1, (msgspec.structs.replace(LINE, fixed_pusd=0, output_price=0),)
+)
 
 
 def look(
@@ -134,8 +137,8 @@ def test_an_account_that_waits_for_its_keys_usage_lets_calls_wait() -> None:
     assert refused.code is Code.FROZEN
 
 
-DEARER = replace(LINE, fixed_pusd=8 * PROMPT)
-TWO = replace(QUOTE, tags=("dearer", "t"), worst=(DEARER, LINE))
+DEARER = msgspec.structs.replace(LINE, fixed_pusd=8 * PROMPT)
+TWO = msgspec.structs.replace(QUOTE, tags=("dearer", "t"), worst=(DEARER, LINE))
 
 
 def test_a_call_leaves_for_every_endpoint_that_there_is_enough_for() -> None:

@@ -206,7 +206,7 @@ def test_a_prefix_that_was_forgotten_leaves_nothing_behind() -> None:
     for number, is_known in enumerate((False, False, False, True, True)):
         asked = conversation(f"{number} {LONG}", "more", reasoning={"max_tokens": 2000 + number})
         assert (known.prompt_tokens("a", asked, ENDPOINT) < prompt_bound(asked.prompt, ENDPOINT)) is is_known
-    assert len(known._prefixes._chains) == 2
+    assert len(known._prefixes) == len(known._prefixes._young) + len(known._prefixes._old) == 2
 
 
 def test_the_least_recently_used_prefix_is_forgotten() -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from decimal import Decimal
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -180,7 +181,9 @@ def test_the_clamp_is_the_greatest_bound_that_fits(
         assert floor <= found <= bound
         serving = made.within(amount, found)
         assert serving is not None
-        assert serving.worst_pusd(found) <= amount
+        tags, most_pusd = serving
+        assert most_pusd == max(lines[int(tag)].pusd(found) for tag in tags) <= amount
+        assert tags == tuple(str(place) for place, line in enumerate(lines) if line.pusd(found) <= amount)
         assert found == bound or made.within(amount, found + 1) is None
     assert made.worst_pusd(floor) <= made.worst_pusd(bound)
 
@@ -193,10 +196,9 @@ def test_what_is_known_of_one_endpoint_leaves_it_alone_where_the_others_do_not_f
         prompt_tokens=lambda each: 1000 if each is known else 9000,
     )
     alone = made.within(made.least_pusd, 100)
-    assert alone is not None
-    assert alone.tags == ("known",)
-    assert alone.worst_pusd(100) == made.least_pusd < made.worst_pusd(100)
-    assert made.within(made.worst_pusd(100), 100) == made
+    assert alone == (("known",), made.least_pusd)
+    assert made.least_pusd < made.worst_pusd(100)
+    assert made.within(made.worst_pusd(100), 100) == (made.tags, made.worst_pusd(100))
     assert made.within(made.least_pusd - 1, 100) is None
 
 
@@ -213,7 +215,8 @@ def test_prices_for_prompts_longer_than_this_one_can_be_do_not_count() -> None:
 
 @given(st.integers(1, 10**12), st.integers(0, 10**9), st.integers(0, 10**6))
 def test_on_a_provider_key_of_the_users_own_the_fee_comes_on_top(fixed_pusd: int, price: int, bound: int) -> None:
-    plain = replace(quote(chat(max_tokens=bound or 1), [endpoint()]), worst=(WorstCase(fixed_pusd, price, None, 0),))
+    made = quote(chat(max_tokens=bound or 1), [endpoint()])
+    plain = msgspec.structs.replace(made, worst=(WorstCase(fixed_pusd, price, None, 0),))
     assert plain.with_byok_fee().worst_pusd(bound) >= plain.worst_pusd(bound) * 21 // 20
     # Three roundings, and that of the price in each token.
     assert plain.with_byok_fee().worst_pusd(bound) <= plain.worst_pusd(bound) * 21 // 20 + 3 + bound // 10**6

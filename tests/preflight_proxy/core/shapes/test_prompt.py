@@ -16,14 +16,15 @@ def test_system_prompts_and_instructions_are_text() -> None:
     assert read(RESPONSES, {"model": "a/b", "input": "x", "instructions": "abc"}).prompt.ascii_bytes == 4
 
 
-def test_the_chain_grows_with_the_messages_and_depends_on_their_order() -> None:
-    def links(*contents: str) -> tuple[bytes, ...]:
+def test_the_digest_of_a_prefix_depends_on_its_messages_and_on_their_order_alone() -> None:
+    def prefix(count: int, *contents: str) -> bytes:
         messages = [{"role": "user", "content": content} for content in contents]
-        return read(CHAT, {"model": "a/b", "messages": messages}).prompt.chain
+        return read(CHAT, {"model": "a/b", "messages": messages}).prompt.prefix_digest(count)
 
-    assert links("a", "b") == links("a", "b", "c")[:2]
-    assert links("a", "b")[1] != links("b", "a")[1]
-    assert len(set(links("a", "a"))) == 2
+    for count in (0, 1, 2):
+        assert prefix(count, "a", "b") == prefix(count, "a", "b", "c")
+    assert prefix(2, "a", "b") != prefix(2, "b", "a")
+    assert len({prefix(count, "a", "a") for count in (0, 1, 2)}) == 3
 
 
 def test_only_fields_that_can_change_the_prompt_are_in_the_digest() -> None:
