@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from preflight_proxy.core.lru import Lru
+from preflight_proxy.core.recent import Recent
 
 REPEAT_S = 600.0
 """The same body within this time is a repetition. The longest pause between retries that was seen in a client is well below."""
@@ -22,7 +22,7 @@ REFUSED_TOKENS_MAX = 4096
 @dataclass(slots=True)
 class _TokenRefusals:
     first_s: float
-    last_s: Lru[str, float] = field(default_factory=lambda: Lru(DIGESTS_MAX))
+    last_s: Recent[str, float] = field(default_factory=lambda: Recent(DIGESTS_MAX))
     """By the body's digest."""
 
 
@@ -30,7 +30,7 @@ class Escalation:
     """Which tokens were refused for budget, when, and for which bodies. Moments are monotonic seconds."""
 
     def __init__(self) -> None:
-        self._tokens: Lru[str, _TokenRefusals] = Lru(REFUSED_TOKENS_MAX)
+        self._tokens: Recent[str, _TokenRefusals] = Recent(REFUSED_TOKENS_MAX)
 
     def seen(self, token_hash: str, digest: str, account_spent_or_frozen: bool, now_s: float) -> bool:
         """Note one refusal for budget; return True if it must be escalated.
@@ -42,12 +42,12 @@ class Escalation:
             now_s: now.
         """
         refusals = self._tokens.get(token_hash) or _TokenRefusals(now_s)
-        self._tokens.remember(token_hash, refusals)
+        self._tokens.put(token_hash, refusals)
         last_s = refusals.last_s.get(digest)
-        refusals.last_s.remember(digest, now_s)
+        refusals.last_s.put(digest, now_s)
         is_repeated = last_s is not None and now_s - last_s <= REPEAT_S
         return is_repeated or (account_spent_or_frozen and now_s - refusals.first_s >= ESCALATION_GRACE_S)
 
     def clear(self, token_hash: str) -> None:
         """Forget a token's refusals: a call was admitted, the limit changed, or the account was unfrozen."""
-        self._tokens.pop(token_hash, None)
+        self._tokens.forget(token_hash)

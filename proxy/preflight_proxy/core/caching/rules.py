@@ -8,6 +8,7 @@ of 2026-10.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from preflight_proxy.core.money import charge_pusd
 from preflight_proxy.core.pricing.endpoint import EndpointPrices
@@ -60,6 +61,7 @@ _RULES = {**_FAMILIES, "anthropic/": CacheRule(1024, marked=True), **_ANTHROPIC}
 _LONGEST_FIRST = sorted(_RULES, key=len, reverse=True)
 
 
+@lru_cache(1024)
 def cache_rule(model: str) -> CacheRule:
     """Return how a model caches: the rule of the longest known beginning of its id."""
     return _RULES[next(known for known in _LONGEST_FIRST if model.startswith(known))]

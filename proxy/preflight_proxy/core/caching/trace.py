@@ -6,16 +6,19 @@ earlier call of its conversation that shares most with it: the first difference 
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import takewhile
 
+import msgspec
+
 from preflight_proxy.core.caching.rules import CacheRule, cache_rule, lifetime_s
-from preflight_proxy.core.lru import Lru
 from preflight_proxy.core.pricing.endpoint import Endpoint
-from preflight_proxy.core.shapes.memo import digest16
+from preflight_proxy.core.recent import Recent
+from preflight_proxy.core.shapes.memo import DIGEST_BYTES, digest16
 from preflight_proxy.core.shapes.prompt import NOT_PROMPT
 from preflight_proxy.core.shapes.shape import CallUsage, Message, Request
 
@@ -59,11 +62,9 @@ class CacheNote:
     miss: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _TracedCall:
-    """What is stored of a call: digests, no text."""
+class _TracedCall(msgspec.Struct, gc=False):
+    """What is stored of a call: digests, no text. `messages` has the first eight bytes of each message's digest."""
 
-    conversation: str
     model: str
     fields: bytes
     parts: Mapping[str, bytes]
@@ -76,13 +77,14 @@ class _TracedCall:
     lifetime_s: float = 0.0
     started_s: float = 0.0
     ended_s: float = 0.0
+    conversation: str = ""
 
 
 class CacheTrace:
     """The conversations of all accounts: at most `ACCOUNTS_MAX` × `CALLS_MAX` calls."""
 
     def __init__(self) -> None:
-        self._accounts: Lru[str, list[_TracedCall]] = Lru(ACCOUNTS_MAX)
+        self._accounts: Recent[str, list[_TracedCall]] = Recent(ACCOUNTS_MAX)
 
     def note(
         self,
@@ -109,13 +111,16 @@ class CacheTrace:
         """
         if not request.prompt.messages or usage.prompt_tokens <= 0:
             return CacheNote()
-        calls, rule = self._accounts.get(account, []), cache_rule(request.model)
-        self._accounts.remember(account, calls)
+        if (calls := self._accounts.get(account)) is None:
+            calls = []
+            self._accounts.put(account, calls)
+        rule = cache_rule(request.model)
         call = _call(request, usage, endpoint, rule, calls, started_s, ended_s)
-        previous = _closest([earlier for earlier in calls if earlier.ended_s <= started_s], call)
-        related = previous or _closest(calls, call)
-        if related is not None:
-            call = replace(call, conversation=related.conversation)
+        earlier = [other for other in calls if other.ended_s <= started_s]
+        previous = related = _closest(earlier, call)
+        if related is None and len(earlier) < len(calls):
+            related = _closest(calls, call)
+        call.conversation = _name(call) if related is None else related.conversation
         miss = _miss(call, previous, request, usage, endpoint, rule, beside=related is not None)
         _remember(calls, call, previous)
         return CacheNote(call.conversation, miss)
@@ -130,15 +135,16 @@ def _call(
     started_s: float,
     ended_s: float,
 ) -> _TracedCall:
-    system, messages = _split(request.prompt.messages)
+    prompt = request.prompt
+    system_bytes = _system_count(prompt.messages) * DIGEST_BYTES
+    links = array("Q", prompt.digests[system_bytes : system_bytes + MESSAGES_MAX * DIGEST_BYTES])[::2]
     parts = next((call.parts for call in calls if call.fields == request.prompt.fields_digest), None)
     return _TracedCall(
-        conversation=_name(request.model, system, messages),
         model=request.model,
         fields=request.prompt.fields_digest,
         parts=_parts(request) if parts is None else parts,
-        system=system,
-        messages=messages,
+        system=prompt.digests[:system_bytes],
+        messages=links.tobytes(),
         tag=endpoint.tag if endpoint else "",
         marked=request.prompt.cache_control,
         prompt_tokens=usage.prompt_tokens,
@@ -212,37 +218,40 @@ def _message(messages: Sequence[Message], shared: int) -> str:
 def _closest(calls: Sequence[_TracedCall], call: _TracedCall) -> _TracedCall | None:
     """The earlier call of the same conversation that shares most with this one, the latest of equals; None if there is none."""
     candidates = [other for other in calls if other.model == call.model]
-    best = max(
-        candidates,
-        key=lambda other: (_shared(other.messages, call.messages), other.fields == call.fields, other.ended_s),
-        default=None,
-    )
-    if best is not None and _shared(best.messages, call.messages):
+    first, best = call.messages[:_LINK_BYTES], None
+    if first:
+        beginning = [other for other in candidates if other.messages.startswith(first)]
+        best = max(
+            beginning,
+            key=lambda other: (_shared(other.messages, call.messages), other.fields == call.fields, other.ended_s),
+            default=None,
+        )
+    if best is not None or not candidates:
         return best
-    return next((other for other in reversed(candidates) if _overlap(other.messages, call.messages)), None)
+    links = set(_links(call.messages))
+    return next((other for other in reversed(candidates) if _overlaps(links, other.messages)), None)
 
 
 def _shared(some: bytes, other: bytes) -> int:
     """How many leading messages are the same."""
-    lengths = range(_LINK_BYTES, min(len(some), len(other)) + 1, _LINK_BYTES)
+    shorter = min(len(some), len(other))
+    if some[:shorter] == other[:shorter]:
+        return shorter // _LINK_BYTES
+    lengths = range(_LINK_BYTES, shorter + 1, _LINK_BYTES)
     return bisect_left(lengths, True, key=lambda length: some[:length] != other[:length])
 
 
-def _overlap(some: bytes, other: bytes) -> bool:
+def _overlaps(links: set[int], messages: bytes) -> bool:
     """True if half of the shorter prompt is somewhere in the other: its beginning was rewritten, or cut off."""
-    first, second = set(_links(some)), set(_links(other))
-    return 2 * len(first & second) >= max(1, min(len(first), len(second)))
+    others = _links(messages)
+    if links.isdisjoint(others):
+        return False
+    both, other_links = links.intersection(others), set(others)
+    return 2 * len(both) >= max(1, min(len(links), len(other_links)))
 
 
-def _links(messages: bytes) -> list[bytes]:
-    return [messages[start : start + _LINK_BYTES] for start in range(0, len(messages), _LINK_BYTES)]
-
-
-def _split(messages: Sequence[Message]) -> tuple[bytes, bytes]:
-    """The digests of the leading system messages, and of the messages after them."""
-    count = _system_count(messages)
-    system, rest = messages[:count], messages[count : count + MESSAGES_MAX]
-    return b"".join(message.digest for message in system), b"".join(message.digest[:_LINK_BYTES] for message in rest)
+def _links(messages: bytes) -> Sequence[int]:
+    return array("Q", messages)
 
 
 def _system_count(messages: Sequence[Message]) -> int:
@@ -254,9 +263,9 @@ def _parts(request: Request) -> dict[str, bytes]:
     return {name: digest16(raw) for name, raw in request.fields.items() if name not in NOT_PROMPT}
 
 
-def _name(model: str, system: bytes, messages: bytes) -> str:
+def _name(call: _TracedCall) -> str:
     """A conversation's id. It is the same after a restart, and with another system text."""
-    return digest16(model.encode() + b"\0" + (messages[:_LINK_BYTES] or system)).hex()[:12]
+    return digest16(call.model.encode() + b"\0" + (call.messages[:_LINK_BYTES] or call.system)).hex()[:12]
 
 
 def _remember(calls: list[_TracedCall], call: _TracedCall, previous: _TracedCall | None) -> None:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from preflight_proxy.core.lru import Lru
+from preflight_proxy.core.recent import Recent
 
 DIGEST_BYTES = 16
 """128 bits: nobody can find two texts with the same digest."""
@@ -24,18 +24,18 @@ class Memo(Generic[Result]):
 
     Args:
         compute: A pure function; what it raises is not remembered.
-        results_max: How many results are kept; the least recently used is forgotten first.
+        results_max: How many results are kept; those not used for long are forgotten first.
     """
 
     def __init__(self, compute: Callable[[bytes], Result], results_max: int) -> None:
         self._compute = compute
-        self._results: Lru[bytes, Result] = Lru(results_max)
+        self._results: Recent[bytes, Result] = Recent(results_max)
 
     def __call__(self, raw: bytes) -> Result:
         """Return the result for `raw`; it is computed if it is not remembered."""
         key = digest16(raw)
-        result = self._results.recall(key)
+        result = self._results.get(key)
         if result is None:
             result = self._compute(raw)
-            self._results.remember(key, result)
+            self._results.put(key, result)
         return result
