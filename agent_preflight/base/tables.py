@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Generic, TextIO, TypeAlias, TypeVar
 
 from agent_preflight.base.config import variable
 from agent_preflight.base.console import say
-from agent_preflight.base.terminal import plain
 from agent_preflight.base.usd import dollars, usd
+from preflight_proxy.core.terminal import plain
 
 if TYPE_CHECKING:  # rich is loaded when something is laid out: plain data must not wait for it
     from rich.console import Console, Group

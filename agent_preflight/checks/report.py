@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from agent_preflight.base import config
 from agent_preflight.base.console import say
-from agent_preflight.base.terminal import plain
+from preflight_proxy.core.terminal import plain
 
 RULE = "=" * 60
 HEAD = ("", f"  {RULE}", "  PREFLIGHT CHECKS", f"  {RULE}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import errno
 from typing import Annotated
 
 import typer
@@ -13,7 +12,7 @@ from agent_preflight import __version__
 from agent_preflight.base.console import say
 from agent_preflight.cli import before_run, live, machine, proxy, reports, run
 from agent_preflight.cli.shared import complain
-from preflight_proxy.core.errors import OperatingError
+from preflight_proxy.core.errors import OperatingError, error_sentence
 
 __all__ = ["Commands", "app"]
 
@@ -48,27 +47,11 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except (OperatingError, OSError, RuntimeError) as exc:
-            sentence = _sentence(exc)
+            sentence = error_sentence(exc)
             if sentence is None:
                 raise
-            complain("\n".join((sentence, *getattr(exc, "__notes__", ()))))
+            complain(sentence)
             return ctx.exit(1)
-
-
-def _sentence(exc: Exception) -> str | None:
-    """Return what failed, for a person. None for an error that the program did not expect, or whose reader is gone."""
-    match exc:
-        case OperatingError():
-            return str(exc)
-        case OSError() if exc.errno != errno.EPIPE:
-            reason = (exc.strerror or str(exc) or type(exc).__name__).rstrip(".")
-            place = "" if exc.filename is None else f"{exc.filename}: "
-            if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-                return f"{place}{reason}. Free some room there, then run the command again."
-            return f"{place}{reason}. Give another path, or change who may use this one."
-        case RuntimeError() if str(exc).startswith("Symlink loop"):  # how Python before 3.13 reports ELOOP
-            return f"{exc}: give another path."
-    return None
 
 
 app = typer.Typer(

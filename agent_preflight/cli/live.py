@@ -11,7 +11,6 @@ import typer
 from agent_preflight.artifacts import find_run
 from agent_preflight.base.config import Environment
 from agent_preflight.base.console import say
-from agent_preflight.base.terminal import plain
 from agent_preflight.base.usd import dollars
 from agent_preflight.cli.shared import (
     LiveRunId,
@@ -22,6 +21,7 @@ from agent_preflight.cli.shared import (
     emit_json,
     read_amounts,
 )
+from preflight_proxy.core.terminal import plain
 
 if TYPE_CHECKING:
     from agent_preflight.operate.live_changes import PlannedRun, TrialStop

@@ -12,9 +12,9 @@ import typer
 
 from agent_preflight.base.config import Environment
 from agent_preflight.base.console import say
-from agent_preflight.base.terminal import plain
 from agent_preflight.cli.shared import RunsDir, complain, emit_json
 from preflight_proxy.core.errors import ConfigError
+from preflight_proxy.core.terminal import plain
 
 if TYPE_CHECKING:
     from agent_preflight.sweeping import SweepReport

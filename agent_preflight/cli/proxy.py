@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sys
+import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+from msgspec.structs import asdict
 
-from agent_preflight.base.config import Environment
+from agent_preflight.base.config import base_url
 from agent_preflight.base.console import say
 from agent_preflight.base.usd import dollars
 from agent_preflight.cli.shared import emit_json, read_amounts, read_flag
@@ -17,9 +22,11 @@ from preflight_proxy.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from agent_preflight.sidecar.control_client import ControlClient
+    from preflight_proxy.base.config import StandaloneConfig
     from preflight_proxy.base.control_messages import Balance
 
 UPSTREAM = "https://openrouter.ai/api/v1"
+STDIN = 0
 
 app = typer.Typer(name="proxy", rich_markup_mode=None)
 account_app = typer.Typer(
@@ -107,32 +114,43 @@ def proxy(
         if any((unix, upstream, budget, account, byok, ready_file)):
             raise typer.BadParameter(f"before `{ctx.invoked_subcommand}` only --data has a meaning")
         return
-    from preflight_proxy.base import log
-    from preflight_proxy.standalone import serve
-
-    environment, folder = Environment.read(), _data_folder(ctx, data)
-    upstream = upstream or environment.base_url or UPSTREAM
+    folder = _data_folder(ctx, data)
+    upstream = upstream or base_url() or UPSTREAM
     limits_usd = _limits(folder, budget, account or [])
     _check_addresses(upstream, listen)
-    if environment.api_key is None:
-        raise ConfigError("Set OPENROUTER_API_KEY to the key that calls are to leave with. Nothing was started.")
-    log.configure()
-    code = serve(
-        listen=listen,
-        unix=unix,
-        upstream=upstream,
-        limits_usd=limits_usd,
-        data=folder,
-        byok=byok,
-        ready_file=ready_file,
-        upstream_key=environment.api_key,
+    from preflight_proxy.base.config import StandaloneConfig, environment_key
+
+    environment_key()  # the proxy reads it
+
+    _become_proxy(
+        StandaloneConfig(
+            data=str(folder),
+            upstream=upstream,
+            listen=listen,
+            unix=unix,
+            limits_usd=limits_usd,
+            byok=byok,
+            ready_file=None if ready_file is None else str(ready_file),
+        )
     )
-    raise typer.Exit(code)
+
+
+def _become_proxy(settings: StandaloneConfig) -> NoReturn:
+    """Replace this process by the proxy. That one loads neither the command line nor what draws on a terminal.
+
+    It has the same process id, environment (with the key) and output; its standard input has the settings.
+    """
+    with tempfile.TemporaryFile() as document:  # a pipe may be too small for all accounts
+        document.write(json.dumps(asdict(settings)).encode())
+        document.seek(0)
+        os.dup2(document.fileno(), STDIN)
+        os.set_inheritable(STDIN, True)
+        os.execv(sys.executable, [sys.executable, "-m", "preflight_proxy", "standalone"])  # noqa: S606 - no shell
 
 
 def _limits(folder: Path, budget: str | None, accounts: list[str]) -> dict[str, str]:
     """Return the limits that `--budget` and `--account` set, in dollars by account."""
-    from preflight_proxy.standalone import has_accounts
+    from preflight_proxy.ledger.reader import has_accounts
 
     if budget is not None and accounts:
         raise typer.BadParameter("give either --budget or --account, not both: each account has its own limit")

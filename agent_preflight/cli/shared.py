@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent_preflight.artifacts import find_run, run_dirs, trial_dirs
-from agent_preflight.base.terminal import plain
 from agent_preflight.base.usd import pusd, read_usd
 from agent_preflight.options.settings import SettingError, read_value
+from preflight_proxy.core.terminal import plain
 
 if TYPE_CHECKING:
     from agent_preflight.options.kinds import OptionKind

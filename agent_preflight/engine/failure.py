@@ -18,8 +18,8 @@ import aiodocker
 import aiohttp
 import msgspec
 
-from agent_preflight.base.terminal import plain
 from preflight_proxy.core.errors import OperatingError
+from preflight_proxy.core.terminal import plain
 
 _MALFORMED = (ValueError, TypeError, LookupError, AttributeError, AssertionError)
 """What an answer that does not follow the API raises."""

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from agent_preflight.base.console import write_line
 from agent_preflight.base.tables import ComputedColumn, TextTable, duration, exact_money, figures, money, show, table_of
-from agent_preflight.base.terminal import plain
 from agent_preflight.runner.progress import RunProgress, TrialProgress, now_s
+from preflight_proxy.core.terminal import plain
 
 REFRESH_PER_S = 8
 ECHO = "^C"

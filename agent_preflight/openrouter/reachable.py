@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from agent_preflight.base.terminal import plain
 from agent_preflight.openrouter import http
 from agent_preflight.openrouter.http import Answer, Key
 from preflight_proxy.core.errors import ConfigError
+from preflight_proxy.core.terminal import plain
 
 REACHABLE_S_MAX = 10.0
 ANSWER_CHARS_SHOWN = 200

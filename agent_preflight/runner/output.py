@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.agents import AgentOutput
-from agent_preflight.base.terminal import plain
 from agent_preflight.events import LINE_BYTES_MAX, EventLogger, Lines, from_agent, parse_line
 from agent_preflight.models import CacheStats
 from agent_preflight.usage import add_usage, read_usage
+from preflight_proxy.core.terminal import plain
 
 OUTPUT_CHUNK_BYTES = 2**16
 EVENTS_BYTES_MAX = 512 * 2**20

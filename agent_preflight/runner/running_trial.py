@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from agent_preflight.base.terminal import plain
 from agent_preflight.base.usd import dollars, usd
 from agent_preflight.eject import EjectPolicy
 from agent_preflight.environment.authority import Authority
@@ -32,6 +31,7 @@ from agent_preflight.sidecar.keeper import Sidecar
 from preflight_proxy.base.control_messages import Balance, LedgerEvent
 from preflight_proxy.base.log import redact
 from preflight_proxy.base.tasks import Tasks
+from preflight_proxy.core.terminal import plain
 
 AGENT_END_S = 2.0
 """An agent that says it is done has this long to end by itself, or to continue."""

@@ -24,13 +24,13 @@ from agent_preflight.artifacts import (
     trial_dirs,
 )
 from agent_preflight.base.tables import ComputedColumn, TextTable, duration, exact_money, figures, money, table_of
-from agent_preflight.base.terminal import plain
 from agent_preflight.base.usd import exact, pusd
 from agent_preflight.runs.costs import accounts_of
 from agent_preflight.runs.folder import LOCK_NAME, is_live
 from agent_preflight.runs.plan_file import PlannedTrial, planned_trials, trial_folder
 from preflight_proxy.core.errors import ConfigError, OperatingError
 from preflight_proxy.core.ledger.rows import Account
+from preflight_proxy.core.terminal import plain
 
 BUDGET_BYTES_MAX = 4096
 UNFINISHED = ("pending", "running")

@@ -1,28 +1,79 @@
-"""`python -m preflight_proxy`: serve with the settings that come as JSON on standard input, until SIGTERM."""
+"""Serves until SIGTERM or SIGINT, with settings that come as JSON on standard input.
+
+`python -m preflight_proxy` is a run's proxy; its runner brings the keys later. `python -m preflight_proxy standalone` opens its own
+accounts, on the key in OPENROUTER_API_KEY.
+
+All other modules are loaded inside `main`, because the process decides first how they are loaded.
+"""
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
 
-import msgspec
-
-from preflight_proxy.base import log
-from preflight_proxy.base.config import read_config, user_quarantine_file
-from preflight_proxy.core.errors import OperatingError
-from preflight_proxy.serve import serve_until_stopped
+NOT_LOADED = ("better_exceptions", "colorama", "rich")
+"""What structlog loads, if it is there, to draw on a terminal. We write JSON lines: rich alone takes 130 ms and 19 MB."""
 
 
 def main() -> int:
-    """Read the settings, serve; the exit code."""
+    """Read the settings, serve; the exit code. What failed is a sentence on standard error."""
+    gc.disable()  # what is loaded stays; `serve` turns it on again
+    try:
+        _load_structlog()
+        return _serve(is_standalone=sys.argv[1:] == ["standalone"])
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # nobody reads what a stand-alone proxy prints
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _load_structlog() -> None:
+    """Load structlog without `NOT_LOADED`: an entry of None makes their import raise ImportError, which it expects."""
+    loaded: dict[str, object] = sys.modules  # type: ignore[assignment]  # None is allowed
+    absent = [name for name in NOT_LOADED if name not in loaded]
+    loaded.update(dict.fromkeys(absent))
+    try:
+        import structlog  # noqa: F401
+    finally:
+        for name in absent:
+            del loaded[name]
+
+
+def _serve(*, is_standalone: bool) -> int:
+    from preflight_proxy.base import log
+    from preflight_proxy.core.errors import error_sentence
+    from preflight_proxy.core.terminal import plain
+
     log.configure()
     try:
-        config = read_config(sys.stdin.buffer.read())
-        if config.quarantine_file is None:
-            config = msgspec.structs.replace(config, quarantine_file=str(user_quarantine_file()))
-        return serve_until_stopped(config)
-    except OperatingError as exc:
-        print(f"preflight_proxy: {exc}", file=sys.stderr)  # noqa: T201 - the one line a person reads
+        return _serve_standalone() if is_standalone else _serve_run()
+    except (OSError, RuntimeError) as exc:
+        if (sentence := error_sentence(exc)) is None:
+            raise
+        prefix = "" if is_standalone else "preflight_proxy: "
+        print(prefix + plain(sentence, keep_lines=True), file=sys.stderr)  # noqa: T201 - a person reads it
         return 1
+
+
+def _serve_run() -> int:
+    from msgspec.structs import replace
+
+    from preflight_proxy.base.config import Config, read_config, user_quarantine_file
+    from preflight_proxy.serve import serve_until_stopped
+
+    config = read_config(sys.stdin.buffer.read(), Config)
+    if config.quarantine_file is None:
+        config = replace(config, quarantine_file=str(user_quarantine_file()))
+    return serve_until_stopped(config)
+
+
+def _serve_standalone() -> int:
+    from preflight_proxy.base.config import StandaloneConfig, environment_key, read_config
+    from preflight_proxy.standalone import serve
+
+    return serve(read_config(sys.stdin.buffer.read(), StandaloneConfig), environment_key())
 
 
 if __name__ == "__main__":

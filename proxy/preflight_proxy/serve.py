@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -54,6 +55,8 @@ async def _serve(config: Config, on_ready: Callable[[RunningProxy], Awaitable[No
             if proxy.portal is not None:
                 ready["portal"] = proxy.portal
             write_ready_file(Path(config.ready_file), ready)
+        gc.freeze()  # what is loaded now stays: no later collection looks at it
+        gc.enable()
         _log.info("proxy.ready", base_url=proxy.base_url, control=config.control, upstream=config.upstream)
         await over.wait()
         _log.info("proxy.stopping", calls=len(proxy.tasks))

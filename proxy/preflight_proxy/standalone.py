@@ -13,39 +13,29 @@ from pathlib import Path
 
 from preflight_proxy.app import RunningProxy
 from preflight_proxy.base.atomic_file import write_ready_file
-from preflight_proxy.base.config import Config, check_upstream, host_port, upstream_proxy, user_quarantine_file
+from preflight_proxy.base.config import (
+    Config,
+    StandaloneConfig,
+    check_upstream,
+    host_port,
+    upstream_proxy,
+    user_quarantine_file,
+)
 from preflight_proxy.base.data_folder import link_control_socket, make_folders, new_control_socket, serving_pid
 from preflight_proxy.control.standalone_accounts import StandaloneAccounts, check_account
 from preflight_proxy.core.errors import ConfigError, LedgerInUseError
-from preflight_proxy.core.ledger.account_name import is_kept
 from preflight_proxy.core.money import limit_pusd, usd_text
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.ledger.reader import read_snapshot
+from preflight_proxy.ledger.reader import has_accounts
 from preflight_proxy.serve import serve_until_stopped
 from preflight_proxy.server.listeners import check_free, naming, remove_dead_socket
 
 
-def serve(
-    *,
-    listen: str,
-    unix: str | None,
-    upstream: str,
-    limits_usd: Mapping[str, str],
-    data: Path,
-    byok: bool = False,
-    ready_file: Path | None,
-    upstream_key: Secret,
-) -> int:
+def serve(settings: StandaloneConfig, upstream_key: Secret) -> int:
     """Serve until SIGTERM or SIGINT; prints the base URL, the accounts, and the tokens that are made.
 
     Args:
-        listen: `HOST:PORT`.
-        unix: Path of a unix-socket listener, or None.
-        upstream: OpenRouter's API base.
-        limits_usd: Account name to dollars, as text: new accounts, and new limits of those in `data`.
-        data: Folder of the ledger, the cost log, the budget files and the tokens. Its other accounts are opened too.
-        byok: Calls may run on provider keys of the user's own (M16).
-        ready_file: Written once everything is served; None for no such file.
+        settings: What to serve.
         upstream_key: The real key, which the calls of all accounts use.
 
     Returns:
@@ -57,10 +47,14 @@ def serve(
         LedgerInUseError: Another proxy serves this folder.
         OperatingError: It cannot start.
     """
+    upstream, listen, unix = settings.upstream, settings.listen, settings.unix
     check_upstream(upstream)
     upstream_proxy(upstream)
-    limits = _limits_pusd(limits_usd)
-    data = data.absolute()
+    limits = _limits_pusd(settings.limits_usd)
+    data, ready_file = (
+        Path(settings.data).absolute(),
+        Path(settings.ready_file) if settings.ready_file is not None else None,
+    )
     _refuse_served(data)
     if not limits and not has_accounts(data):
         raise ConfigError(f"There is no account in {data} yet: give one a budget.")
@@ -76,7 +70,7 @@ def serve(
             unix=unix,
             control=str(control),
             durability="power",
-            byok=byok,
+            byok=settings.byok,
             quarantine_file=str(user_quarantine_file()),
         )
 
@@ -96,16 +90,6 @@ def serve(
         except LedgerInUseError:
             _refuse_served(data)
             raise
-
-
-def has_accounts(data: Path) -> bool:
-    """Return whether a data folder has accounts, so that a start need not name one.
-
-    Raises:
-        LedgerError: Its ledger cannot be read.
-    """
-    ledger = data / "ledger.sqlite3"
-    return ledger.is_file() and any(map(is_kept, read_snapshot(ledger).accounts))
 
 
 def _limits_pusd(limits_usd: Mapping[str, str]) -> dict[str, int]:

@@ -11,7 +11,7 @@ import pytest
 
 from openrouter_sim import Simulator
 from preflight_proxy.core.secret import Secret
-from tests.support.proxy_process import Child
+from tests.support.proxy_process import Child, standalone
 from tests.support.proxy_world import chat
 
 pytestmark = pytest.mark.wire
@@ -85,3 +85,29 @@ async def test_a_second_one_on_the_same_ledger_ends_with_one_line(tmp_path: Path
         assert second.errors().startswith("preflight_proxy: ")
         assert first.ready_file.read_text() == before
         assert await first.stop() == 0
+
+
+LISTED = """
+import atexit, runpy, sys
+loaded = lambda: print(*sorted({name.partition(".")[0] for name in sys.modules} - sys.stdlib_module_names), file=sys.stderr)
+atexit.register(loaded)
+sys.argv = ["preflight_proxy", "standalone"]
+runpy.run_module("preflight_proxy", run_name="__main__")
+"""
+
+
+async def test_a_proxy_that_has_served_a_call_has_loaded_nothing_that_it_does_not_need(tmp_path: Path) -> None:
+    """Nothing of the command line, of drawing, of the host's HTTP clients or of cryptography."""
+    async with Simulator() as sim:
+        proxy = standalone(tmp_path, sim.base_url, sim.inference_key)
+        proxy.command = ["-c", LISTED]
+        async with proxy as child, aiohttp.ClientSession() as client:
+            headers = {"Authorization": f"Bearer {child.ready['api_key']}"}
+            url = child.ready["base_url"] + "/chat/completions"
+            async with client.post(url, json=chat(), headers=headers) as response:
+                assert response.status == 200
+            assert await child.stop() == 0
+    loaded = set(child.errors().splitlines()[-1].split())
+    assert loaded.isdisjoint({"typer", "rich", "pygments", "colorama", "pydantic", "httpx", "cryptography", "psutil"})
+    assert "agent_preflight" not in loaded
+    assert loaded >= {"preflight_proxy", "structlog", "msgspec"}

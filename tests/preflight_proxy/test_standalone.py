@@ -14,9 +14,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+from msgspec.structs import replace
 
 from openrouter_sim import FaultRule, Scenario, Simulator
 from preflight_proxy.base.clock import SystemClock
+from preflight_proxy.base.config import StandaloneConfig
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.commands import Freeze
 from preflight_proxy.core.refusals.refusals import Code
@@ -219,8 +221,8 @@ async def test_a_second_process_on_the_same_data_is_refused_and_the_first_goes_o
         second = standalone(tmp_path, sim.base_url, sim.inference_key, name="second")
         await second.start()
         assert await second.ended() == 1
-        assert second.errors().splitlines()[-1].startswith("LedgerInUseError: ")
-        assert "another" in second.errors().lower()
+        assert second.errors().startswith("Another proxy, process ")
+        assert second.errors().count("\n") == 1
         assert not second.ready_file.exists()
         assert (await ask(first))[0] == 200
         assert await first.stop() == 0
@@ -275,8 +277,8 @@ async def test_an_address_that_is_taken_is_named(tmp_path: Path, sim: Simulator)
         child = standalone(tmp_path, sim.base_url, sim.inference_key, listen=address)
         await child.start()
         assert await child.ended() == 1
-    assert "ConfigError: The proxy cannot listen" in child.errors()
-    assert "Traceback" not in child.errors()
+    assert child.errors().startswith("The proxy cannot listen")
+    assert child.errors().count("\n") == 1
 
 
 @wire
@@ -297,23 +299,20 @@ async def test_a_ready_file_that_cannot_be_written_is_named(tmp_path: Path, sim:
     child = standalone(tmp_path, sim.base_url, sim.inference_key, ready_file=nowhere)
     await child.start()
     assert await child.ended() == 1
-    assert f"ConfigError: The file {nowhere}" in child.errors()
-    assert "Traceback" not in child.errors()
+    assert child.errors().startswith(f"The file {nowhere}")
+    assert child.errors().count("\n") == 1
 
 
 def refuse(tmp_path: Path, **more: Any) -> str:
     """Start with settings that are refused before anything is served; what is said."""
-    settings: dict[str, Any] = {
-        "listen": "127.0.0.1:0",
-        "unix": None,
-        "upstream": "http://127.0.0.1:9/api/v1",
-        "limits_usd": {"default": "1"},
-        "data": tmp_path / "data",
-        "ready_file": None,
-        "upstream_key": Secret("sk-or-v1-x"),
-    }
+    settings = StandaloneConfig(
+        data=str(tmp_path / "data"),
+        upstream="http://127.0.0.1:9/api/v1",
+        listen="127.0.0.1:0",
+        limits_usd={"default": "1"},
+    )
     with pytest.raises(ConfigError) as raised:
-        serve(**{**settings, **more})
+        serve(replace(settings, **more), Secret("sk-or-v1-x"))
     return str(raised.value)
 
 
@@ -348,8 +347,8 @@ def test_tokens_that_cannot_be_read_are_not_replaced(tmp_path: Path, text: str) 
 
 def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert "cannot be made: Not a directory" in refuse(tmp_path, data=tmp_path / "file" / "data")
-    assert "cannot be made: a file has that name" in refuse(tmp_path, data=tmp_path / "file")
+    assert "cannot be made: Not a directory" in refuse(tmp_path, data=str(tmp_path / "file" / "data"))
+    assert "cannot be made: a file has that name" in refuse(tmp_path, data=str(tmp_path / "file"))
 
 
 @wire

@@ -1,5 +1,7 @@
-"""Runs commands in this process. The tree of commands is made once, because that takes longest."""
+"""Runs commands, in this process or in one of their own. The tree of commands is made once, because that takes longest."""
 
+import os
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,3 +37,12 @@ def invoke(*arguments: str, env: Mapping[str, str | None] | None = None) -> Comm
         stdout, stderr, output = (stream.getvalue().decode() for stream in streams)
     assert isinstance(code, int)
     return CommandResult(code, stdout, stderr, output)
+
+
+def run_process(*arguments: str, env: Mapping[str, str] | None = None) -> CommandResult:
+    """Run a command as a process until it ends, with these environment variables besides."""
+    command = [sys.executable, "-m", "agent_preflight", *arguments]
+    done = subprocess.run(
+        command, capture_output=True, check=False, text=True, env={**os.environ, **(env or {})}, timeout=60
+    )
+    return CommandResult(done.returncode, done.stdout, done.stderr, done.stdout + done.stderr)

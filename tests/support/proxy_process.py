@@ -15,22 +15,6 @@ from typing import Any, Self
 
 READY_S_MAX = 60.0
 
-STANDALONE = """
-import json, os, sys
-from pathlib import Path
-from preflight_proxy.base import log
-from preflight_proxy.core.secret import Secret
-from preflight_proxy.core.errors import OperatingError
-from preflight_proxy.standalone import serve
-asked = json.load(sys.stdin)
-asked["data"], asked["ready_file"] = Path(asked["data"]), Path(asked["ready_file"])
-log.configure()
-try:
-    sys.exit(serve(**asked, upstream_key=Secret(os.environ["OPENROUTER_API_KEY"])))
-except OperatingError as exc:
-    sys.exit(f"{type(exc).__name__}: {exc}")
-"""
-
 
 @dataclass
 class Child:
@@ -110,4 +94,4 @@ def standalone(folder: Path, upstream: str, key: str, *, name: str = "p", **more
         "ready_file": str(ready_file),
         **more,
     }
-    return Child(["-c", STANDALONE], asked, Path(asked["ready_file"]), place, key)
+    return Child(["-m", "preflight_proxy", "standalone"], asked, Path(asked["ready_file"]), place, key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -12,6 +12,7 @@ import msgspec
 from preflight_proxy.core.environment_proxy import HttpProxy, http_proxy
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.evidence.evidence import CALL_S_MAX, GENERATION_S_MAX, KEY_USAGE_LAG_S
+from preflight_proxy.core.secret import Secret
 
 VERSION = "0.1.0"
 """The version that `/health` names."""
@@ -66,14 +67,39 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return Path(self.data)
 
 
-def read_config(document: bytes) -> Config:
-    """Read the settings that a runner hands over.
+class StandaloneConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The settings of a stand-alone proxy. They hold no secret.
+
+    Attributes:
+        data: Folder of the ledger, the cost log, the budget files and the tokens. Accounts that it has are opened too.
+        upstream: OpenRouter's API base.
+        listen: `HOST:PORT`.
+        unix: Path of a unix-socket listener; None for none.
+        limits_usd: Account name to dollars, as text: new accounts, and new limits of those in `data`.
+        byok: Calls may run on provider keys of the user's own (M16).
+        ready_file: Written once everything is served; None for no such file.
+    """
+
+    data: str
+    upstream: str
+    listen: str
+    unix: str | None = None
+    limits_usd: dict[str, str] = {}
+    byok: bool = False
+    ready_file: str | None = None
+
+
+_Settings = TypeVar("_Settings", Config, StandaloneConfig)
+
+
+def read_config(document: bytes, kind: type[_Settings]) -> _Settings:
+    """Read the settings that a runner or the command line hands over.
 
     Raises:
         ConfigError: They are not what they must be; says where.
     """
     try:
-        config = msgspec.json.decode(document, type=Config)
+        config = msgspec.json.decode(document, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
         raise ConfigError(f"The proxy's settings cannot be read: {exc}") from exc
     check_upstream(config.upstream)
@@ -97,6 +123,17 @@ def upstream_proxy(upstream: str) -> HttpProxy | None:
         ConfigError: It names one that cannot be used.
     """
     return http_proxy(upstream, os.environ)  # noqa: TID251 - read at the edge
+
+
+def environment_key() -> Secret:
+    """The key in OPENROUTER_API_KEY, with which the calls of a stand-alone proxy leave.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if not (key := os.environ.get("OPENROUTER_API_KEY")):  # noqa: TID251 - read at the edge
+        raise ConfigError("Set OPENROUTER_API_KEY to the key that calls are to leave with. Nothing was started.")
+    return Secret(key)
 
 
 def origin(upstream: str) -> str:

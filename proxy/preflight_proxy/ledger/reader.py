@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from preflight_proxy.core.errors import LedgerError
+from preflight_proxy.core.ledger.account_name import is_kept
 from preflight_proxy.core.ledger.rows import Account, Entry, QuarantinedEndpoint, Reservation
 from preflight_proxy.ledger import schema
 
@@ -36,6 +37,16 @@ def read_snapshot(path: Path) -> Snapshot:
     """
     with closing(_reader(path)) as connection:
         return _snapshot(connection, path)
+
+
+def has_accounts(data: Path) -> bool:
+    """Return whether the ledger of a data folder has accounts that are not removed, so that a start need not name one.
+
+    Raises:
+        LedgerError: It cannot be read.
+    """
+    ledger = data / "ledger.sqlite3"
+    return ledger.is_file() and any(map(is_kept, read_snapshot(ledger).accounts))
 
 
 def read_whole(path: Path) -> tuple[Snapshot, list[Entry]]:

@@ -113,7 +113,6 @@ REFUSED = [
     (("init", "P"), ("file", "folder", "loop")),
     (("init", "P/x"), ("file", "gone")),
     (("costs", "--data", "P"), ("file", "gone", "loop", "folder")),
-    (("proxy", "--budget", "1", "--data", "P"), ("file", "loop")),
     (("demo", "--sandbox", "process", "--runs-dir", "P"), ("file", "loop")),
 ]
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from openrouter_sim import Simulator
@@ -27,7 +28,7 @@ from preflight_proxy.core.ledger.commands import Freeze, OpenAccount
 from preflight_proxy.core.ledger.rows import CLOSED
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.ledger.store import Store
-from tests.support.cli_commands import CommandResult, invoke
+from tests.support.cli_commands import CommandResult, invoke, run_process
 from tests.support.served_command import Served, served
 
 BODY = {"model": "openai/gpt-4.1-nano", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 16}
@@ -82,8 +83,9 @@ def test_without_a_key_it_names_the_variable(tmp_path: Path, key: str | None) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def one_line(told: CommandResult) -> str:
-    """What a start says that failed."""
+def refused(data: Path, *arguments: str) -> str:
+    """What a start says, in one line, that fails when the proxy has begun."""
+    told = run_process("proxy", "--data", str(data), *arguments, env={"OPENROUTER_API_KEY": "sk-or-key"})
     assert (told.exit_code, told.stdout, told.stderr.count("\n")) == (1, "", 1)
     return told.stderr
 
@@ -92,7 +94,7 @@ def one_line(told: CommandResult) -> str:
 def test_an_address_that_is_taken_is_named_and_nothing_is_left(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        said = one_line(proxy(tmp_path / "data", "--budget", "1", "--listen", address))
+        said = refused(tmp_path / "data", "--budget", "1", "--listen", address)
     assert said.startswith(f"The proxy cannot listen on {address}: Address already in use. Choose another address")
     assert list(tmp_path.iterdir()) == []
 
@@ -102,12 +104,44 @@ def test_what_else_cannot_be_had_is_named_and_nothing_is_left(tmp_path: Path) ->
     data, free = tmp_path / "data", ("--budget", "1", "--listen", "127.0.0.1:0")
     (tmp_path / "file").write_text("")
     nowhere = str(tmp_path / "no" / "p")
-    assert "name.invalid:1" in one_line(proxy(data, "--budget", "1", "--listen", "name.invalid:1"))
-    assert f"cannot listen on {nowhere}: its folder" in one_line(proxy(data, *free, "--unix", nowhere))
-    assert "is no socket" in one_line(proxy(data, *free, "--unix", str(tmp_path / "file")))
-    assert f"The file {nowhere} cannot be written" in one_line(proxy(data, *free, "--ready-file", nowhere))
-    assert "a file has that name" in one_line(proxy(tmp_path / "file", *free))
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert "name.invalid:1" in refused(data, "--budget", "1", "--listen", "name.invalid:1")
+    assert f"cannot listen on {nowhere}: its folder" in refused(data, *free, "--unix", nowhere)
+    assert "is no socket" in refused(data, *free, "--unix", str(tmp_path / "file"))
+    assert f"The file {nowhere} cannot be written" in refused(data, *free, "--ready-file", nowhere)
+    assert "a file has that name" in refused(tmp_path / "file", *free)
+    (tmp_path / "loop").symlink_to("loop")
+    assert f"The data folder {tmp_path / 'loop'} cannot be made" in refused(tmp_path / "loop", *free)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "loop"]
+
+
+@pytest.mark.wire
+def test_it_becomes_the_proxy_and_shows_no_key_to_who_lists_processes(place: Place) -> None:
+    """The command line's process goes on as the proxy, so that signals and exit codes are the proxy's."""
+    with place.start("--budget", "1.00") as running:
+        words = psutil.Process(running.pid).cmdline()
+        assert words[1:] == ["-m", "preflight_proxy", "standalone"]
+        os.kill(running.pid, signal.SIGINT)
+    assert running.code == 0
+    assert "proxy.stopping" in running.stderr
+
+
+@pytest.mark.wire
+def test_more_accounts_than_a_pipe_holds_are_handed_over(place: Place) -> None:
+    names = [f"{number:064}" for number in range(1000)]
+    with place.start(*(f"--account={name}=1" for name in names)) as running:
+        assert list(running.ready["accounts"]) == names
+
+
+@pytest.mark.wire
+def test_a_start_without_standard_input_is_as_any_other(place: Place) -> None:
+    place.data.mkdir()
+    start = 'exec 0<&-; exec "$@"'
+    command = ["sh", "-c", start, "sh", sys.executable, "-m", "agent_preflight", "proxy", "--data", str(place.data)]
+    arguments = ["--budget", "1", "--listen", "name.invalid:1"]
+    environment = {**os.environ, "OPENROUTER_API_KEY": "k"}
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("The proxy cannot listen on name.invalid:1")
 
 
 @pytest.mark.wire
@@ -278,10 +312,8 @@ def test_a_second_proxy_is_told_the_first_ones_process_and_changes_nothing(place
         tokens = (place.data / "tokens.json").read_text()
         address = running.ready["base_url"].removeprefix("http://").removesuffix("/api/v1")
         for listen in ("127.0.0.1:0", address):
-            arguments = ("--data", str(place.data), "--account", "new=1", "--listen", listen)
-            told = invoke("proxy", *arguments, env={"OPENROUTER_API_KEY": "sk-or-key"})
-            assert (told.exit_code, told.stdout, told.stderr.count("\n")) == (1, "", 1)
-            assert f"process {running.pid}, serves {place.data}" in told.stderr
+            said = refused(place.data, "--account", "new=1", "--listen", listen)
+            assert f"process {running.pid}, serves {place.data}" in said
         assert (place.data / "tokens.json").read_text() == tokens
         assert call(running, running.ready["api_key"])[0] == 200
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_preflight.base.terminal import plain
+from preflight_proxy.core.terminal import plain
 from tests.support.cases import each
 
 
