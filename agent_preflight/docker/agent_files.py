@@ -12,6 +12,7 @@ import tarfile
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -56,21 +57,40 @@ def _link_archive(below: PurePosixPath) -> bytes:
     return out.getvalue()
 
 
-async def place_link(engine: Engine, container: str, ways: Mapping[str, bytes]) -> bool:
+@dataclass(slots=True)
+class LinkPlace:
+    """Where the link was placed in containers that are alike: of one image, with one workspace and no mounts.
+
+    Attributes:
+        directory: One of `link_copies`; None before the first was placed.
+    """
+
+    directory: str | None = None
+
+
+async def place_link(engine: Engine, container: str, ways: Mapping[str, bytes], place: LinkPlace) -> bool:
     """Place the link by the first of the ways that the engine takes; False if the place is read-only or the copy fails.
+
+    Args:
+        engine: Where the container is.
+        container: The container, not yet started.
+        ways: What `link_copies` returns.
+        place: The way that succeeded in a container like this one is tried first: each way that fails costs the engine a mount.
 
     Raises:
         DockerError: The engine did not answer.
     """
-    for directory, archive in ways.items():
+    known = [] if place.directory is None else [place.directory]
+    for directory in (*known, *ways):
         try:
-            await engine.put(container, directory, archive)
+            await engine.put(container, directory, ways[directory])
         except DockerError as exc:
             if exc.failure in (Failure.REFUSED, Failure.FAILED):
                 return False
             if exc.failure is not Failure.GONE:
                 raise
         else:
+            place.directory = directory
             return True
     return False
 

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from agent_preflight.docker.agent_files import keep, link_copies, place_link
+from agent_preflight.docker.agent_files import LinkPlace, keep, link_copies, place_link
 from agent_preflight.docker.container import Container
 from agent_preflight.docker.container_config import (
     GATE_PORTS,
@@ -34,7 +34,7 @@ from agent_preflight.docker.container_config import (
 from agent_preflight.docker.gates import Forwarder
 from agent_preflight.docker.images import agents_image
 from agent_preflight.docker.labels import TrialLabels
-from agent_preflight.docker.mounts import check_mounts
+from agent_preflight.docker.mounts import check_mounts, targets
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import UNKNOWN, DockerError, Failure
 from agent_preflight.engine.streams import AttachedStreams, attach
@@ -81,6 +81,7 @@ class DockerSandbox:
         engine: Where its containers are made.
         gate_image: Id of the gate image.
         ports: What the gate listens on, in the order in which the proxy expects the listeners.
+        link_place: Where trials of the same image and workspace have placed the link to `budget.txt`.
 
     Attributes:
         container_name: The name of the agent's container.
@@ -94,12 +95,15 @@ class DockerSandbox:
         gate_image: str,
         *,
         ports: Sequence[int] = GATE_PORTS,
+        link_place: LinkPlace | None = None,
     ) -> None:
         if (spec.gate_socket is None) is (spec.portal is None):
             raise ConfigError("a container needs a gate, and this spec names no socket for one and no portal, or both")
         self.warnings: list[str] = []
         self._engine = engine = engine.apart()
         self._spec, self._gate_image, self._ports = spec, gate_image, tuple(ports)
+        has_mounts = bool(targets(spec.docker_args.agent))  # each trial's may hold something else
+        self._link_place = LinkPlace() if link_place is None or has_mounts else link_place
         self._labels = TrialLabels(spec.run_id, spec.run_dir, spec.alias)
         self.container_name = self._labels.name("agent")
         self._gate = Container(engine, self._labels.name("gate"), "the trial's gate", owns_network=True)
@@ -131,11 +135,11 @@ class DockerSandbox:
         self._idle.clear()
         try:
             with _with_meaning_for_money():
-                async with self._engine.starts:
+                async with self._engine.starts.turn():
                     await self._open_gate()
                     self._refuse_if_over()
                     await self._create_agent(config(self._gate.id))
-                if not await place_link(self._engine, self._agent.id, links):
+                if not await place_link(self._engine, self._agent.id, links, self._link_place):
                     self.warnings.append(
                         f"budget.txt could not be placed in {spec.workspace_path}; the agent finds it at {CONTAINER_BUDGET_FILE}"
                     )
@@ -165,7 +169,7 @@ class DockerSandbox:
         Raises:
             DockerError: It did not start.
         """
-        async with self._engine.starts:
+        async with self._engine.starts.turn(of_agent=True):
             self._refuse_if_over()
             with _with_meaning_for_money():
                 attached = await attach(self._engine, self._agent.id)

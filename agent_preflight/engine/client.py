@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import os
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -89,6 +90,52 @@ class Image(msgspec.Struct, rename="pascal", frozen=True):
         return {name: value for name, _, value in entries}
 
 
+class StartTurns:
+    """Limits how many containers start at once.
+
+    Args:
+        count: How many.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._agents: deque[asyncio.Future[None]] = deque()
+        self._gates: deque[asyncio.Future[None]] = deque()
+
+    @asynccontextmanager
+    async def turn(self, *, of_agent: bool = False) -> AsyncIterator[None]:
+        """Wait for a turn, and hold it during the context.
+
+        An agent, whose gate runs, goes before gates that wait: so the first trials end while the last ones begin.
+        """
+        await self._take(self._agents if of_agent else self._gates)
+        try:
+            yield
+        finally:
+            self._give()
+
+    async def _take(self, queue: deque[asyncio.Future[None]]) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue.append(waiting)
+        try:
+            await waiting
+        except asyncio.CancelledError:
+            if not waiting.cancelled():  # its turn had come already
+                self._give()
+            raise
+
+    def _give(self) -> None:
+        for queue in (self._agents, self._gates):
+            while queue:
+                if not (waiting := queue.popleft()).done():
+                    waiting.set_result(None)
+                    return
+        self._free += 1
+
+
 class Engine:
     """One engine, as one event loop uses it; made by `Engine.open`.
 
@@ -100,7 +147,7 @@ class Engine:
 
     def __init__(self, address: str | None, client: aiodocker.Docker, version: Version) -> None:
         self.url, self.version = client._connection_info, version
-        self.starts = asyncio.Semaphore(max(4, 2 * (os.cpu_count() or 1)))
+        self.starts = StartTurns(max(4, 2 * (os.cpu_count() or 1)))
         self._networks = asyncio.Lock()
         self._address, self._client, self._clients = address, client, [client]
 

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from agent_preflight.base.config import Environment
+from agent_preflight.docker.agent_files import LinkPlace
 from agent_preflight.docker.gates import GateMode, choose_gate_mode
 from agent_preflight.docker.images import agents_image, ensure_image
 from agent_preflight.docker.sandbox import DockerSandbox
@@ -141,7 +142,8 @@ async def prepare_sandboxes(engine: Engine | None, request: RunRequest, run_dir:
     gate = await choose_gate_mode(engine, settings.gate, gate_image, run_dir, short_dir)
     ports = network_access(settings).ports
     sentences = tuple(filter(None, (_platform_warning(image, engine, settings), gate.sentence)))
-    return SandboxSetup(lambda spec: DockerSandbox(spec, engine, gate_image, ports=ports), gate, sentences, image.env)
+    make = partial(DockerSandbox, engine=engine, gate_image=gate_image, ports=ports, link_place=LinkPlace())
+    return SandboxSetup(make, gate, sentences, image.env)
 
 
 def _platform_warning(image: Image, engine: Engine, settings: RunSettings) -> str:

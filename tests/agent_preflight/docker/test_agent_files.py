@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.docker.agent_files import keep, link_copies, place_link
+from agent_preflight.docker.agent_files import LinkPlace, keep, link_copies, place_link
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.sandboxes.kept_output import RECORD, OutputPolicy
@@ -36,8 +36,10 @@ def identity(scripted: ScriptedEngine) -> str:
     return scripted.state.create("c1", {"Image": "me/agent"}).id
 
 
-async def placed(client: Engine, scripted: ScriptedEngine, identity: str) -> tuple[bool, list[str]]:
-    done = await place_link(client, identity, link_copies("/workspace/a/out"))
+async def placed(
+    client: Engine, scripted: ScriptedEngine, identity: str, known: str | None = None
+) -> tuple[bool, list[str]]:
+    done = await place_link(client, identity, link_copies("/workspace/a/out"), LinkPlace(known))
     return done, [call.partition("path=")[2] for call in scripted.calls]
 
 
@@ -71,6 +73,26 @@ async def test_a_place_that_takes_no_link_is_not_climbed_over(
 ) -> None:
     scripted.script(PUT, answer)
     assert await placed(client, scripted, identity) == (False, ["/workspace/a/out"])
+
+
+@pytest.mark.wire
+async def test_containers_that_are_alike_climb_over_missing_directories_once(
+    client: Engine, scripted: ScriptedEngine, identity: str
+) -> None:
+    place, other = LinkPlace(), scripted.state.create("c2", {"Image": "me/agent"}).id
+    for container in (identity, other):
+        assert await place_link(client, container, link_copies("/workspace/a/out"), place)
+    asked = [call.partition("path=")[2] for call in scripted.calls]
+    assert asked == ["/workspace/a/out", "/workspace/a", "/workspace", "/workspace"]
+    assert scripted.container("c1").archives == scripted.container("c2").archives
+
+
+@pytest.mark.wire
+async def test_a_known_place_that_is_missing_is_looked_for_again(
+    client: Engine, scripted: ScriptedEngine, identity: str
+) -> None:
+    asked = ["/workspace/a", "/workspace/a/out", "/workspace/a", "/workspace"]
+    assert await placed(client, scripted, identity, "/workspace/a") == (True, asked)
 
 
 @pytest.mark.wire

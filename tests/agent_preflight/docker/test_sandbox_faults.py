@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from agent_preflight.docker import sandbox as under_test
+from agent_preflight.docker.agent_files import LinkPlace
 from agent_preflight.docker.sandbox import NOT_STARTED, OUTPUT_LOST, PERHAPS_STARTED, DockerSandbox, check_socket
-from agent_preflight.engine.client import Engine
+from agent_preflight.engine.client import Engine, StartTurns
 from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.sandboxes.interface import Exit, ForwarderTarget, Pipes
 from agent_preflight.sandboxes.kept_output import OutputPolicy
@@ -54,7 +55,10 @@ def make(client: Engine, make_spec: MakeSpec) -> Make:
 
     def sandbox(**fields: object) -> DockerSandbox:
         usual: dict[str, object] = {"image": "me/agent", "env": {"OPENROUTER_API_KEY": SECRET}}
-        return DockerSandbox(make_spec("run-it", **usual | fields), client, gate_image="sha256:gate")
+        place = fields.pop("link_place", None)
+        assert place is None or isinstance(place, LinkPlace)
+        spec = make_spec("run-it", **usual | fields)
+        return DockerSandbox(spec, client, gate_image="sha256:gate", link_place=place)
 
     return sandbox
 
@@ -543,10 +547,39 @@ async def test_a_link_that_cannot_be_placed_is_a_warning(make: Make, scripted: S
     assert await sandbox.close() == BOTH_OK
 
 
+@pytest.mark.parametrize(("mounts", "tries"), [((), 4), (("data:/data",), 6)])
+async def test_only_trials_without_mounts_learn_the_place_of_the_link_from_each_other(
+    make: Make, scripted: ScriptedEngine, mounts: tuple[str, ...], tries: int
+) -> None:
+    place = LinkPlace()
+    for alias in ("one", "two"):
+        await make(alias=alias, workspace_path="/a/b", mounts=mounts, link_place=place).create()
+    assert sum(call.startswith("PUT") for call in scripted.calls) == tries
+
+
+async def test_an_agent_whose_gate_runs_starts_before_gates_that_wait(
+    make: Make, client: Engine, scripted: ScriptedEngine
+) -> None:
+    client.starts = StartTurns(1)
+    first, others = make(), [make(alias=f"a{number}") for number in range(3)]
+    await first.create()
+    scripted.calls.clear()
+    async with client.starts.turn():
+        creating = [asyncio.ensure_future(sandbox.create()) for sandbox in others]
+        await asyncio.sleep(0.01)
+        starting = asyncio.ensure_future(first.start())
+        await asyncio.sleep(0.01)
+        assert not scripted.calls
+    await asyncio.gather(starting, *creating)
+    kinds = [call.partition("?")[0] for call in scripted.calls]
+    assert kinds.index(CREATE) > next(at for at, call in enumerate(kinds) if call.endswith("/start"))
+    assert await asyncio.gather(*(sandbox.close() for sandbox in (first, *others))) == [BOTH_OK] * 4
+
+
 async def test_no_more_containers_start_at_once_than_the_engine_is_good_for(
     make: Make, client: Engine, scripted: ScriptedEngine
 ) -> None:
-    client.starts = asyncio.Semaphore(2)
+    client.starts = StartTurns(2)
     scripted.script(CREATE, HANG)
     sandboxes = [make(alias=f"a{number}") for number in range(4)]
     creating = [asyncio.ensure_future(sandbox.create()) for sandbox in sandboxes]

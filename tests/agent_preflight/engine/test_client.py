@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.engine.client import Engine, Image, on_engine
+from agent_preflight.engine.client import Engine, Image, StartTurns, on_engine
 from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.sandboxes.interface import Exit
 from tests.support.engine_container import NEVER
@@ -228,7 +228,40 @@ async def test_trials_have_connections_of_their_own_so_that_many_waits_block_no_
 
 async def test_connections_apart_share_the_limit_on_starts(client: Engine) -> None:
     assert client.apart().starts is client.apart().apart().starts is client.starts
-    assert not client.starts.locked()
+
+
+async def started(turns: StartTurns, name: str, log: list[str], *, of_agent: bool = False) -> None:
+    async with turns.turn(of_agent=of_agent):
+        log.append(name)
+        await asyncio.sleep(0)
+
+
+async def test_turns_to_start_are_limited_and_agents_come_first() -> None:
+    turns, log = StartTurns(2), list[str]()
+    async with turns.turn(), turns.turn():
+        waiting = [asyncio.ensure_future(started(turns, f"gate {number}", log)) for number in range(2)]
+        waiting += [asyncio.ensure_future(started(turns, f"agent {n}", log, of_agent=True)) for n in range(2)]
+        await asyncio.sleep(0.01)
+        assert not log
+    await asyncio.gather(*waiting)
+    assert log == ["agent 0", "agent 1", "gate 0", "gate 1"]
+
+
+@pytest.mark.parametrize("has_come", [False, True])
+async def test_a_turn_that_is_cancelled_is_the_next_ones(*, has_come: bool) -> None:
+    turns, log = StartTurns(1), list[str]()
+    async with turns.turn():
+        one, two = (asyncio.ensure_future(started(turns, name, log)) for name in ("one", "two"))
+        await asyncio.sleep(0.01)
+        if not has_come:
+            one.cancel()
+            await asyncio.sleep(0)
+    if has_come:  # the turn is its, and it has not yet run
+        one.cancel()
+    await two
+    assert log == ["two"]
+    await started(turns, "three", log)
+    assert log == ["two", "three"]
 
 
 async def test_no_connection_outlives_its_context(scripted: ScriptedEngine) -> None:
