@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import fcntl
 import socket
+import ssl
 import termios
 from collections.abc import Awaitable, Callable
 from typing import Self
@@ -33,8 +34,11 @@ class RawUpstream:
         ended: Set whenever a connection ended.
     """
 
-    def __init__(self, behave: Behave = answer_ok, *, head_only: bool = False) -> None:
+    def __init__(
+        self, behave: Behave = answer_ok, *, head_only: bool = False, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._behave = behave
+        self._tls = tls
         self._head_only = head_only
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.StreamWriter] = set()
@@ -44,7 +48,7 @@ class RawUpstream:
         self.ended = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self._tls)
         return self
 
     async def __aexit__(self, *_exc: object) -> None:

@@ -22,7 +22,8 @@ from preflight_proxy.core.ledger.commands import Post, Reserve, SetGeneration
 from preflight_proxy.core.ledger.state import Change
 from preflight_proxy.ledger.files import BudgetFiles, CostLog
 from preflight_proxy.ledger.store import Store
-from preflight_proxy.upstream.client import GuardedBody, Upstream
+from preflight_proxy.upstream.client import Upstream
+from preflight_proxy.upstream.connection import UpstreamConnection
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def _reserves(change: Change) -> bool:
 SEAMS = {
     "reserve": Seam(Store, "commit", lambda command: isinstance(command, Reserve)),
     "reserve-row": Seam(Store, "_rows", _reserves),
-    "first-byte": Seam(GuardedBody, "write"),
+    "first-byte": Seam(UpstreamConnection, "send", lambda head: head.startswith(b"POST ")),
     "send": Seam(Upstream, "post"),
     "id": Seam(Store, "commit", lambda command: isinstance(command, SetGeneration)),
     "head": Seam(Downstream, "start"),

@@ -11,7 +11,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import aiohttp
 import structlog
 
 from preflight_proxy.calls.backoff import Backoff
@@ -55,6 +54,7 @@ from preflight_proxy.upstream.client import (
     error_body,
     last_header,
 )
+from preflight_proxy.upstream.connection import UpstreamAnswer
 
 UNREACHABLE = "OpenRouter cannot be reached. Nothing was sent, nothing is charged."
 UNCERTAIN = "OpenRouter broke off before it answered. The worst case stays reserved until its cost is known."
@@ -186,7 +186,7 @@ class Call:
             else:
                 await self._fail(502, UNCERTAIN)
         else:
-            async with response:
+            with contextlib.closing(response):
                 return await self._answered(response, may_requote)
         return False
 
@@ -199,8 +199,8 @@ class Call:
         else:
             await self._refuse(Code.FROZEN)
 
-    async def _answered(self, response: aiohttp.ClientResponse, may_requote: bool) -> bool:
-        headers = list(response.headers.items())
+    async def _answered(self, response: UpstreamAnswer, may_requote: bool) -> bool:
+        headers = response.headers
         generation_id = last_header(headers, "x-generation-id")
         if generation_id is not None and not _GENERATION_ID.fullmatch(generation_id):
             generation_id = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-import aiohttp
 import structlog
 
 from preflight_proxy.base.clock import Clock
@@ -19,6 +18,7 @@ from preflight_proxy.core.secret import Redaction
 from preflight_proxy.core.shapes.answers import generation_id
 from preflight_proxy.core.shapes.shape import Reading, Shape
 from preflight_proxy.upstream.client import last_header
+from preflight_proxy.upstream.connection import BrokenAnswerError, UpstreamAnswer
 
 CALL_DRAIN_S_MAX = 5 * 60.0
 """Upstream is read on for this long after the client left or was cut (M17)."""
@@ -71,14 +71,14 @@ class Relay:
         self.events_count = 0
         self.failure = ""
 
-    async def run(self, response: aiohttp.ClientResponse, headers: Headers) -> None:
+    async def run(self, response: UpstreamAnswer, headers: Headers) -> None:
         """Relay to the end; the reservation is posted or marked unknown when this returns.
 
         Args:
             response: A 2xx answer, body unread.
             headers: What the client gets with it.
         """
-        received = list(response.headers.items())
+        received = response.headers
         self._cache_hit = (last_header(received, "x-openrouter-cache-status") or "").upper() == "HIT"
         readable = (last_header(received, "content-encoding") or "identity").strip().lower() == "identity"
         media_type = (last_header(received, "content-type") or "").partition(";")[0]
@@ -93,7 +93,7 @@ class Relay:
                     await self._stream(response, headers)
                 else:
                     await self._document(response, headers)
-        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+        except (BrokenAnswerError, TimeoutError) as exc:
             self._settlement.unknown(self.reading, f"broke off ({type(exc).__name__})", ended=False)
             if self._limit is not None and self._limit.expired():
                 self.failure = OVERDUE
@@ -103,10 +103,10 @@ class Relay:
         finally:
             self._limit = None
 
-    async def _stream(self, response: aiohttp.ClientResponse, headers: Headers) -> None:
+    async def _stream(self, response: UpstreamAnswer, headers: Headers) -> None:
         await self._downstream.start(response.status, headers)
         decoder = sse.Decoder()
-        async for chunk in response.content.iter_any():
+        while chunk := await response.piece():
             await self._events(decoder.feed(chunk))
             self.tighten()
         await self._events(decoder.flush())
@@ -135,10 +135,10 @@ class Relay:
             out += self._redaction.apply(event.raw)
         await self._downstream.write(bytes(out))
 
-    async def _document(self, response: aiohttp.ClientResponse, headers: Headers) -> None:
+    async def _document(self, response: UpstreamAnswer, headers: Headers) -> None:
         """Relay leading white space at once, because it keeps clients waiting; hold the document back until its cost is posted."""
         body = bytearray()
-        async for chunk in response.content.iter_any():
+        while chunk := await response.piece():
             self._data_at_s = self._clock.monotonic_s()
             if not body and not chunk.strip(b" \t\r\n"):
                 await self._downstream.start(response.status, headers)
@@ -154,12 +154,12 @@ class Relay:
             self._settlement.unknown(self.reading, "the answer told no cost", ended=True)
         await self._downstream.answer(response.status, headers, self._redaction.apply(bytes(body)))
 
-    async def _unread(self, response: aiohttp.ClientResponse, headers: Headers, body: bytes = b"") -> None:
+    async def _unread(self, response: UpstreamAnswer, headers: Headers, body: bytes = b"") -> None:
         """Relay an answer that cannot be read, because it is compressed or huge; its cost is unknown."""
         self._settlement.unknown(self.reading, "the answer cannot be read", ended=False)
         await self._downstream.start(response.status, headers)
         await self._downstream.write(body)
-        async for chunk in response.content.iter_any():
+        while chunk := await response.piece():
             self._data_at_s = self._clock.monotonic_s()
             await self._downstream.write(chunk)
             self.tighten()

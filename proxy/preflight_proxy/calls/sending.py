@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from http import HTTPStatus
 
-import aiohttp
 import structlog
 
 from preflight_proxy.base.clock import Clock
@@ -20,6 +19,7 @@ from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.refusals.upstream_refusal import Remedy, UpstreamRefusal
 from preflight_proxy.core.shapes.request_writer import write_request
 from preflight_proxy.upstream.client import Upstream
+from preflight_proxy.upstream.connection import UpstreamAnswer
 
 _log = structlog.get_logger("preflight_proxy.calls.sending")
 
@@ -59,7 +59,7 @@ class Sender:
             return Code.HELD
         return self._backoff.refusal(self._model, self._key_name)
 
-    async def post(self, may_leave: Callable[[], bool]) -> aiohttp.ClientResponse:
+    async def post(self, may_leave: Callable[[], bool]) -> UpstreamAnswer:
         """Send once, to the endpoints that take calls now; see `Upstream.post` for what else is raised.
 
         Raises:

@@ -1,30 +1,31 @@
 """The client to OpenRouter: sends each inference request at most once, and knows whether a byte of it left.
 
-aiohttp buffers the head of a request until the first write of its body, so `GuardedBody` is the place where the first byte
-leaves: the last look at the account and that byte happen with no await between them (M10), and a request that never came
-there is proven not to have been sent (M13 i).
+The last look at the account and the first byte happen with no await between them (M10 order), on a connection that was found
+quiet in the same turn of the loop. A request that never came there is proven not to have been sent (M13 i).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 
-import aiohttp
 import structlog
-from aiohttp.abc import AbstractStreamWriter
-from yarl import URL
 
 from preflight_proxy.core.environment_proxy import HttpProxy
 from preflight_proxy.core.errors import UpstreamError
-from preflight_proxy.upstream.http_pool import Connections, UpstreamConnection
+from preflight_proxy.upstream.connection import (
+    BrokenAnswerError,
+    OverdueAnswerError,
+    UpstreamAnswer,
+    UpstreamConnection,
+)
+from preflight_proxy.upstream.pool import Pool
 
-UPSTREAM_CONNECT_S_MAX = 10.0
-"""A TCP and TLS handshake takes well under a second; after this time OpenRouter counts as unreachable."""
 ANSWER_HEAD_S_MAX = 30 * 60.0
 """From the request to the response's head; a call ends after this time, whatever it does (M17)."""
-IDLE_CONNECTION_S = 15.0
-"""Idle connections older than this are dropped: a server that closes as we write leaves an outcome unknown (M11)."""
+SWEEP_S = 1.0
+"""How often idle and overdue connections are closed."""
 READ_S_MAX = 15.0
 """A small read of ours (prices, key usage, a generation) that takes longer is given up and repeated later."""
 ERROR_BODY_BYTES_MAX = 2**20
@@ -34,7 +35,7 @@ ERROR_BODY_S_MAX = 30.0
 SMALL_BODY_BYTES_MAX = 64 * 2**20
 """The whole model list is about 1 MiB; an answer of ours larger than this is refused rather than held in memory."""
 
-
+_USER_AGENT = ("User-Agent", "agent-preflight")
 _log = structlog.get_logger("preflight_proxy.upstream.client")
 
 
@@ -58,39 +59,6 @@ class OverdueError(UncertainError):
     """As its parent: a limit of ours ended the wait for the head, so it may still be generated and charged in full."""
 
 
-class GuardedBody(aiohttp.Payload):
-    """A request body that asks `guard` in the instant before the first byte leaves.
-
-    Attributes:
-        left: True once a byte may be on the wire.
-        withdrawn: True if the guard refused.
-    """
-
-    def __init__(self, value: bytes, guard: Callable[[], bool]) -> None:
-        super().__init__(value, content_type="application/json")
-        self._size = len(value)
-        self._guard = guard
-        self.left = False
-        self.withdrawn = False
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """The body as text."""
-        return bytes(self._value).decode(encoding, errors)
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        """Write the body, and with it the buffered head, if the connection is open and the guard still agrees."""
-        if self.left:
-            raise RuntimeError("an inference request is sent once")
-        connection = getattr(writer, "protocol", None)
-        if not isinstance(connection, UpstreamConnection) or not connection.is_quiet():
-            raise ConnectionResetError("the connection could not be used, and no byte was written")
-        if not self._guard():
-            self.withdrawn = True
-            raise WithdrawnError("The request was withdrawn before it was sent.")
-        self.left = True
-        await writer.write(self._value)
-
-
 class Upstream:
     """OpenRouter behind one base URL.
 
@@ -104,40 +72,21 @@ class Upstream:
         self.base_url = base_url.rstrip("/")
         self._proxy = proxy
         self._head_s_max = head_s_max
-        self._session: aiohttp.ClientSession | None = None
+        self._pool = Pool(self.base_url, proxy, min(SWEEP_S, head_s_max / 4))
 
     async def __aenter__(self) -> Upstream:
-        """Open the connection pool. It reads no environment variable and no netrc file."""
-        self._session = aiohttp.ClientSession(
-            proxy=self._proxy.url if self._proxy is not None else None,
-            connector=Connections(IDLE_CONNECTION_S),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            timeout=aiohttp.ClientTimeout(total=None, connect=UPSTREAM_CONNECT_S_MAX),
-        )
+        """Begin to keep connections."""
+        self._pool.start()
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
         """Close every connection."""
-        if self._session is not None:
-            await self._session.close()
-
-    def _login(self) -> dict[str, str] | None:
-        """What opens a tunnel through the HTTP proxy."""
-        login = self._proxy.authorization if self._proxy is not None else None
-        return {"Proxy-Authorization": login.reveal()} if login is not None else None
-
-    def _login_of_plain(self) -> list[tuple[str, str]]:
-        """The same as headers of a request to an http upstream, which the HTTP proxy reads itself."""
-        return list((self._login() or {}).items()) if self.base_url.startswith("http://") else []
-
-    def _url(self, path: str) -> URL:
-        return URL(self.base_url + path, encoded=True)
+        await self._pool.close()
 
     async def post(
         self, path: str, body: bytes, headers: Iterable[tuple[str, str]], guard: Callable[[], bool]
-    ) -> aiohttp.ClientResponse:
-        """Send one inference request, once, and return when the response head is there.
+    ) -> UpstreamAnswer:
+        """Send one inference request, once, and return when the answer's head is there.
 
         Args:
             path: Path below the base, query included.
@@ -146,42 +95,40 @@ class Upstream:
             guard: Asked in the instant before the first byte leaves; False withdraws the request.
 
         Returns:
-            The response, body unread. Its body is not decompressed, and redirects are not followed.
+            The answer, body unread. Its body is not decompressed, and redirects are not followed. Its reader closes it.
 
         Raises:
             WithdrawnError: The guard refused; nothing left.
             NotSentError: Upstream could not be reached; nothing left.
-            UncertainError: Something left, and no response head came.
+            UncertainError: Something left, and no answer's head came.
             OverdueError: The same, because our own limit of time was over.
         """
-        assert self._session is not None, "used outside its context"
-        sent = [*headers, *self._login_of_plain()]
-        for _attempt in range(2):
-            payload = GuardedBody(body, guard)
-            try:
-                async with asyncio.timeout(self._head_s_max) as limit:
-                    response = await self._session.post(
-                        self._url(path), data=payload, headers=sent, allow_redirects=False, proxy_headers=self._login()
-                    )
-                if payload.left:
-                    return response
-                response.close()  # it came before the first byte of the request: it answers something else
-                cause = "an answer before the request"
-            except (aiohttp.ClientError, TimeoutError, OSError) as exc:
-                if payload.withdrawn:
-                    raise WithdrawnError("The request was withdrawn before it was sent.") from None
-                if payload.left:
-                    kind = OverdueError if limit.expired() else UncertainError
-                    raise kind(f"OpenRouter broke off before it answered ({type(exc).__name__}).") from exc
-                cause = type(exc).__name__
-                if isinstance(exc, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-                    break
-            # A pooled connection could not be used, and that was found before a byte was written: one more may serve.
-        _log.warning("upstream.unreachable", why=cause, via=self._proxy.url if self._proxy is not None else None)
-        raise NotSentError("OpenRouter cannot be reached. Nothing was sent, nothing is charged.")
+        headers = [*headers, ("Content-Length", str(len(body)))]
+        if not any(name.lower() == "user-agent" for name, _ in headers):
+            headers.append(_USER_AGENT)
+        head = self._head("POST", path, headers)
+        try:
+            connection = self._pool.idle() or await self._pool.connect()
+        except OSError as exc:
+            via = self._proxy.url if self._proxy is not None else None
+            _log.warning("upstream.unreachable", why=type(exc).__name__, via=via)
+            raise NotSentError("OpenRouter cannot be reached. Nothing was sent, nothing is charged.") from exc
+        if not guard():
+            connection.abort()
+            raise WithdrawnError("The request was withdrawn before it was sent.")
+        answer = connection.send(head, body, asyncio.get_running_loop().time() + self._head_s_max)
+        try:
+            await answer.head()
+        except BrokenAnswerError as exc:
+            kind = OverdueError if isinstance(exc, OverdueAnswerError) else UncertainError
+            raise kind(f"OpenRouter broke off before it answered ({exc}).") from exc
+        except BaseException:
+            answer.close()
+            raise
+        return answer
 
     async def get(self, path: str, key: str | None = None) -> tuple[int, bytes]:
-        """Read one small JSON document.
+        """Read one small JSON document. An idle connection that breaks off before it answers is replaced, once.
 
         Args:
             path: Path below the base, query included.
@@ -194,44 +141,69 @@ class Upstream:
             NoAnswerError: No complete answer within `READ_S_MAX` seconds.
             UpstreamError: One above `SMALL_BODY_BYTES_MAX`.
         """
-        assert self._session is not None, "used outside its context"
-        headers = [("Accept", "application/json"), ("Accept-Encoding", "identity"), *self._login_of_plain()]
+        headers = [("Accept", "application/json"), ("Accept-Encoding", "identity"), _USER_AGENT]
         if key is not None:
             headers.append(("Authorization", f"Bearer {key}"))
-        timeout = aiohttp.ClientTimeout(total=READ_S_MAX, connect=UPSTREAM_CONNECT_S_MAX)
+        head = self._head("GET", path, headers)
         try:
-            async with self._session.get(
-                self._url(path), headers=headers, allow_redirects=False, timeout=timeout, proxy_headers=self._login()
-            ) as response:
-                return response.status, await read_capped(response, SMALL_BODY_BYTES_MAX)
-        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
-            raise NoAnswerError(f"OpenRouter did not answer {path.partition('?')[0]} ({type(exc).__name__}).") from exc
+            async with asyncio.timeout(READ_S_MAX):
+                if (connection := self._pool.idle()) is not None:
+                    with contextlib.suppress(BrokenAnswerError):
+                        return await self._read(connection, head)
+                return await self._read(await self._pool.connect(), head)
+        except (BrokenAnswerError, OSError) as exc:
+            cause = exc if isinstance(exc, BrokenAnswerError) else type(exc).__name__
+            raise NoAnswerError(f"OpenRouter did not answer {path.partition('?')[0]} ({cause}).") from exc
+
+    async def _read(self, connection: UpstreamConnection, head: bytes) -> tuple[int, bytes]:
+        answer = connection.send(head, b"", asyncio.get_running_loop().time() + READ_S_MAX)
+        try:
+            await answer.head()
+            return answer.status, await read_capped(answer, SMALL_BODY_BYTES_MAX)
+        finally:
+            answer.close()
+
+    def _head(self, method: str, path: str, headers: Iterable[tuple[str, str]]) -> bytes:
+        """Return the head of a request.
+
+        Raises:
+            ValueError: The path or a header would end its line.
+        """
+        pool = self._pool
+        lines = [f"{method} {pool.target}{path} HTTP/1.1", *pool.header_lines]
+        lines += [f"{name}: {value}" for name, value in headers]
+        lines += ["", ""]
+        head = "\r\n".join(lines)
+        if not head.count("\r") == head.count("\n") == len(lines) - 1 or "\0" in head:
+            raise ValueError("a line break within a header")
+        return head.encode("utf-8", "surrogateescape")
 
 
-async def read_capped(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
+async def read_capped(answer: UpstreamAnswer, bytes_max: int) -> bytes:
     """Read a whole body of at most `bytes_max` bytes.
 
     Raises:
+        BrokenAnswerError: It broke off before its end.
         UpstreamError: The body is larger.
     """
-    chunks: list[bytes] = []
+    pieces: list[bytes] = []
     size_bytes = 0
-    async for chunk in response.content.iter_any():
-        size_bytes += len(chunk)
+    while piece := await answer.piece():
+        size_bytes += len(piece)
         if size_bytes > bytes_max:
             raise UpstreamError(f"OpenRouter sent more than {bytes_max} bytes where a small answer was due.")
-        chunks.append(chunk)
-    return b"".join(chunks)
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
-async def error_body(response: aiohttp.ClientResponse) -> bytes | None:
+async def error_body(answer: UpstreamAnswer) -> bytes | None:
     """The whole body of an answer without a 2xx, as it was written; None where it cannot be had. Raises nothing."""
-    if last_header(list(response.headers.items()), "content-encoding") not in (None, "", "identity"):
+    if last_header(answer.headers, "content-encoding") not in (None, "", "identity"):
         return None
     try:
         async with asyncio.timeout(ERROR_BODY_S_MAX):
-            return await read_capped(response, ERROR_BODY_BYTES_MAX)
-    except (UpstreamError, aiohttp.ClientError, TimeoutError, OSError):
+            return await read_capped(answer, ERROR_BODY_BYTES_MAX)
+    except (UpstreamError, TimeoutError):
         return None
 
 

@@ -19,6 +19,7 @@ from preflight_proxy.core.ledger.commands import Freeze
 from preflight_proxy.core.refusals.outcomes import LEFT, NONE_YET, Outcomes, Source
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.refusals.upstream_refusal import UpstreamRefusal
+from preflight_proxy.upstream.connection import UpstreamAnswer
 from tests.support.proxy_world import DEAR_MODEL, MODEL, World
 
 pytestmark = pytest.mark.wire
@@ -243,7 +244,7 @@ async def test_a_call_whose_client_has_left_is_not_sent(world: World) -> None:
     post = Sender.post
     about_to_send, client_left = asyncio.Event(), asyncio.Event()
 
-    async def post_later(sender: Sender, may_leave: Callable[[], bool]) -> aiohttp.ClientResponse:
+    async def post_later(sender: Sender, may_leave: Callable[[], bool]) -> UpstreamAnswer:
         about_to_send.set()
         await client_left.wait()
         return await post(sender, may_leave)

@@ -20,6 +20,7 @@ from preflight_proxy.upstream.client import (
     Upstream,
     WithdrawnError,
     last_header,
+    read_capped,
 )
 from tests.support.raw_upstream import OK, RawUpstream, answer_ok
 
@@ -54,9 +55,8 @@ class Asked:
 
 async def posted(upstream: Upstream, body: bytes = BODY, guard: Callable[[], bool] = yes) -> tuple[int, bytes]:
     """Send one request and read its answer whole."""
-    response = await upstream.post(PATH, body, HEADERS, guard)
-    async with response:
-        return response.status, await response.read()
+    answer = await upstream.post(PATH, body, HEADERS, guard)
+    return answer.status, await read_capped(answer, 2**20)
 
 
 # Sent once

@@ -13,8 +13,8 @@ import pytest
 import structlog
 import uvloop
 
-from preflight_proxy.upstream.client import UncertainError, Upstream
-from preflight_proxy.upstream.http_pool import UpstreamConnection
+from preflight_proxy.upstream.client import NotSentError, UncertainError, Upstream, read_capped
+from preflight_proxy.upstream.pool import Pool
 from tests.support.raw_upstream import OK, RawUpstream, answer_ok
 
 pytestmark = pytest.mark.wire
@@ -51,9 +51,8 @@ class Server(RawUpstream):
 
 
 async def posted(upstream: Upstream) -> bytes:
-    response = await upstream.post("/x", b"{}", [("Content-Type", "application/json")], lambda: True)
-    async with response:
-        return await response.read()
+    answer = await upstream.post("/x", b"{}", [("Content-Type", "application/json")], lambda: True)
+    return await read_capped(answer, 2**20)
 
 
 def complaints(logs: list[Any]) -> int:
@@ -115,26 +114,6 @@ def test_bytes_that_nobody_has_read_yet_count_as_well(run: Run, stray: bytes) ->
     run(scene())
 
 
-@on_both_loops
-def test_bytes_that_come_between_the_pool_and_the_first_byte_count_as_well(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def scene() -> None:
-        async with Server(OK) as server, Upstream(server.base_url) as upstream:
-            assert await posted(upstream) == b"{}"
-            monkeypatch.setattr(UpstreamConnection, "take", lambda line: take_late(server, line))
-            assert await posted(upstream) == b"{}"
-            assert (len(server.requests), server.connections_count) == (2, 2)
-
-    taken = UpstreamConnection.take
-
-    def take_late(server: Server, line: UpstreamConnection) -> None:
-        taken(line)
-        server.send_at_once(STRAY)
-
-    run(scene())
-
-
 async def test_every_connection_in_the_pool_is_looked_at() -> None:
     """Else a second bad one would be met by the last attempt of a call."""
     together, writers = asyncio.Event(), []
@@ -165,30 +144,36 @@ async def test_a_connection_that_ends_in_the_very_turn_is_not_used_and_that_is_n
         assert (len(server.requests), server.connections_count, complaints(logs)) == (2, 2, 0)
 
 
-async def test_an_upstream_that_speaks_first_is_sent_nothing() -> None:
+@on_both_loops
+def test_an_upstream_that_speaks_first_is_sent_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its greeting arrives before the connection is looked at for the first time."""
+    greeted, over, sent = asyncio.Event(), asyncio.Event(), bytearray()
+
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(STRAY[:1])
+        writer.write(STRAY)
+        greeted.set()
         with contextlib.suppress(ConnectionError):
-            await reader.read()
+            sent.extend(await reader.read())
         writer.close()
         over.set()
 
-    over = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    async with await asyncio.start_server(speak, "127.0.0.1", 0) as server:
-        _, line = await loop.create_connection(lambda: UpstreamConnection(loop), *server.sockets[0].getsockname())
-        assert line.is_quiet()
-        await line_heard(line)
-        assert not line.is_quiet()
-        assert not line.is_connected()
-        await over.wait()
+    async def connected_late(pool: Pool, loop: asyncio.AbstractEventLoop) -> socket.socket:
+        sock = await connected(pool, loop)
+        await greeted.wait()
+        return sock
 
+    async def scene() -> None:
+        async with await asyncio.start_server(speak, "127.0.0.1", 0) as server:
+            host, port = server.sockets[0].getsockname()
+            async with Upstream(f"http://{host}:{port}") as upstream:
+                with structlog.testing.capture_logs() as logs, pytest.raises(NotSentError):
+                    await posted(upstream)
+                await over.wait()
+        assert (bytes(sent), complaints(logs)) == (b"", 1)
 
-async def line_heard(line: UpstreamConnection) -> None:
-    """Return once a byte has come on a connection that no request has used."""
-    async with asyncio.timeout(30):
-        while not line._heard:
-            await asyncio.sleep(0.01)
+    connected = Pool._socket
+    monkeypatch.setattr(Pool, "_socket", connected_late)
+    run(scene())
 
 
 async def test_reads_are_given_no_stray_answer_either() -> None:

@@ -1,0 +1,324 @@
+"""One connection to OpenRouter, and the answer that comes on it. Every byte must belong to an answer that was asked for.
+
+In HTTP/1.1 only the order tells which request an answer belongs to. Bytes that wait on an idle connection would be taken for
+the answer to the next request there, of whichever account, and posted. So a connection with such bytes is closed. A stray
+answer that comes once a request is on its way cannot be told from the right one.
+
+Source: RFC 9112, sections 6.3 (how a body ends) and 9.3.2 (answers come in the order of the requests).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from typing import cast
+
+import structlog
+from httptools import HttpResponseParser
+
+from preflight_proxy.core.errors import UpstreamError
+
+ANSWER_HEAD_BYTES_MAX = 64 * 2**10
+"""OpenRouter's heads are 1 to 2 KiB. The same limit holds for bytes in a row, within a body, that carry none of it."""
+ANSWER_HEADERS_MAX = 128
+"""OpenRouter sends about 20."""
+PIECES_MAX = 256
+"""Reading stops while so many pieces wait for whoever reads the answer; the largest has 256 KiB."""
+
+_log = structlog.get_logger("preflight_proxy.upstream.connection")
+
+
+class BrokenAnswerError(UpstreamError):
+    """The answer is malformed, or the connection was lost before its end."""
+
+
+class OverdueAnswerError(BrokenAnswerError):
+    """A limit of ours ended the wait for the answer's head."""
+
+
+class UpstreamAnswer:
+    """The answer to one request. Its callbacks are called by the parser.
+
+    Attributes:
+        status: The status; 0 before the head is there.
+        headers: Names and values as they came.
+    """
+
+    __slots__ = (
+        *("status", "headers", "on_body", "ended", "keeps_alive", "is_followed"),
+        *("_connection", "_parser", "_fields", "_pieces", "_final_status", "_ends_with_connection"),
+        *("_bodyless_bytes", "_error", "_waiter", "_is_paused"),
+    )
+
+    def __init__(self, connection: UpstreamConnection) -> None:
+        self.status = 0
+        self.headers: list[tuple[str, str]] = []
+        self.ended = False
+        self.keeps_alive = False
+        self.is_followed = False
+        self._connection = connection
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._pieces: list[bytes] = []
+        self._final_status = 0
+        self._ends_with_connection = False
+        self._bodyless_bytes = 0
+        self._error: BrokenAnswerError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._is_paused = False
+        self.on_body = self._pieces.append
+        self._parser: HttpResponseParser | None = HttpResponseParser(self)
+
+    async def head(self) -> None:
+        """Return when status and headers are there.
+
+        Raises:
+            BrokenAnswerError: The answer broke off before, or what came with its head is malformed.
+        """
+        while not self.status:
+            if self._error is not None:
+                raise self._error
+            await self._wait()
+
+    async def piece(self) -> bytes:
+        """Return all of the body that has come since the last call; empty at its end.
+
+        Raises:
+            BrokenAnswerError: It broke off before its end, and all before was returned.
+        """
+        while not (pieces := self._pieces):
+            if self._error is not None:
+                raise self._error
+            if self.ended:
+                return b""
+            if self._is_paused:
+                self._is_paused = False
+                self._connection.resume_reading()
+            await self._wait()
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        return data
+
+    def close(self) -> None:
+        """Close the connection if the answer has not ended. It is in the pool again, or closed, where it has."""
+        if not self.ended:
+            self.fail(BrokenAnswerError("closed by us"))
+            self._connection.abort()
+
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def feed(self, data: bytes) -> None:
+        """Read what came."""
+        assert self._parser is not None, "after its end"
+        try:
+            self._parser.feed_data(data)
+        except Exception as exc:  # also an upgrade
+            self.fail(BrokenAnswerError(f"malformed: {exc.__context__ or exc}"))
+            return
+        self.status = self._final_status
+        if self._pieces or self.ended:
+            self._bodyless_bytes = 0
+        else:
+            self._bodyless_bytes += len(data)
+            if self._bodyless_bytes > ANSWER_HEAD_BYTES_MAX:
+                self.fail(BrokenAnswerError("malformed: no end of a head or of a chunk's"))
+                return
+        if self.ended:
+            self._parser = None
+        elif len(self._pieces) > PIECES_MAX and not self._is_paused:
+            self._is_paused = True
+            self._connection.pause_reading()
+        self._wake()
+
+    def feed_eof(self) -> None:
+        """Upstream ended the connection in order: the end of a body that states no length."""
+        if self._ends_with_connection and self._error is None:
+            self.ended = True
+            self._parser = None
+            self._wake()
+
+    def fail(self, error: BrokenAnswerError) -> None:
+        """It broke off."""
+        if self._error is None:
+            self._error = error
+            self.ended, self.keeps_alive = True, False
+            self._parser = None
+            self._wake()
+
+    # What the parser calls
+
+    def on_message_begin(self) -> None:
+        """An answer begins; after the end of one, more bytes: they are kept apart, and are no part of this one."""
+        if self.ended:
+            self.is_followed = True
+            self._pieces = self._pieces.copy()  # the parser adds to the other list
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a trailer, which is ignored."""
+        if not self._final_status:
+            self._fields.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """The head is there; an interim one (1xx) is ignored."""
+        if self.ended:
+            return
+        parser = self._parser
+        assert parser is not None
+        fields, self._fields = self._fields, []
+        status = parser.get_status_code()
+        if 100 <= status < 200:
+            return
+        size_bytes = sum(len(name) + len(value) for name, value in fields)
+        if size_bytes > ANSWER_HEAD_BYTES_MAX or len(fields) > ANSWER_HEADERS_MAX:
+            raise ValueError("a head above every limit")
+        if status < 100 or parser.get_http_version() not in ("1.1", "1.0"):
+            raise ValueError("no answer of HTTP/1")
+        framed = False
+        for name, value in fields:
+            self.headers.append((name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape")))
+            match name.lower():
+                case b"content-length":
+                    framed = True
+                case b"transfer-encoding":
+                    framed = True
+                    if value.lower() != b"chunked":
+                        raise ValueError("an encoding that nobody asked for")
+        self._final_status = status
+        self._ends_with_connection = not framed
+
+    def on_message_complete(self) -> None:
+        """The answer has ended, unless it was an interim one."""
+        if self._final_status and not self.ended:
+            assert self._parser is not None
+            self.keeps_alive = self._parser.should_keep_alive()
+            self.ended = True
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection, which carries one request at a time. Bytes that come while it is idle close it, and an error is logged.
+
+    Args:
+        sock: Its socket.
+        idle: Where it is put after each answer.
+        connections: Where it is while it is open.
+    """
+
+    def __init__(
+        self, sock: socket.socket, idle: list[UpstreamConnection], connections: set[UpstreamConnection]
+    ) -> None:
+        self._socket = sock
+        self._idle = idle
+        self._connections = connections
+        self._transport: asyncio.Transport
+        self._tls: ssl.SSLObject | None = None
+        self._answer: UpstreamAnswer | None = None
+        self._was_used = False
+        self._due_at_s = 0.0
+        self.idle_since_s = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It is open."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._tls = transport.get_extra_info("ssl_object")
+        self._connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is closed."""
+        self._connections.discard(self)
+        if self._answer is not None:
+            self._answer.fail(BrokenAnswerError(f"connection lost: {exc}" if exc else "connection lost"))
+            self._answer = None
+
+    def data_received(self, data: bytes) -> None:
+        """Read what came."""
+        answer = self._answer
+        if answer is None:
+            self._give_up()
+            return
+        answer.feed(data)
+        if not answer.ended:
+            return
+        self._answer = None
+        if answer.is_followed:
+            self._give_up()
+        elif answer.keeps_alive and not self._transport.is_closing() and not self._transport.get_write_buffer_size():
+            self.idle_since_s = asyncio.get_running_loop().time()
+            self._idle.append(self)
+        else:
+            self._transport.abort()
+
+    def eof_received(self) -> None:
+        """Upstream will send no more: the connection is closed. Under TLS only its own end counts, which nobody else can send."""
+        if self._answer is not None and (self._tls is None or _has_ended(self._tls)):
+            self._answer.feed_eof()
+
+    def send(self, head: bytes, body: bytes, due_at_s: float) -> UpstreamAnswer:
+        """Write a request, in this turn of the loop, and return its answer, which must begin before `due_at_s`."""
+        self._answer = UpstreamAnswer(self)
+        self._was_used, self._due_at_s = True, due_at_s
+        self._transport.writelines((head, body))
+        return self._answer
+
+    def is_quiet(self) -> bool:
+        """True if a request may be written: it is open, and nothing has come that none asked for. Else it is closed.
+
+        What lies unread in the system's buffers counts. Under TLS that may be the end of the handshake, before the first
+        request, or its regular end.
+        """
+        if self._transport.is_closing():
+            return False
+        if self._tls is not None and not self._was_used:
+            return True
+        try:
+            waiting = self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            waiting = b""
+        if waiting and self._tls is None:
+            self._give_up()
+        self._transport.abort()
+        return False
+
+    def is_overdue(self, now_s: float) -> bool:
+        """True if the head of its answer should be there by now."""
+        return self._answer is not None and not self._answer.status and now_s >= self._due_at_s
+
+    def abort(self, error: BrokenAnswerError | None = None) -> None:
+        """Close it at once; its answer has broken off."""
+        if self._answer is not None and error is not None:
+            self._answer.fail(error)
+        self._transport.abort()
+
+    def pause_reading(self) -> None:
+        """Let what comes wait in the system's buffers."""
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        self._transport.resume_reading()
+
+    def _give_up(self) -> None:
+        if not self._transport.is_closing():
+            _log.error(
+                "upstream.unasked_bytes", why="bytes came that no request had asked for; the connection is closed"
+            )
+            self._transport.abort()
+
+
+def _has_ended(tls: ssl.SSLObject) -> bool:
+    """Whether the other side has ended TLS itself (`close_notify`); a bare end of TCP may be anyone's."""
+    try:
+        return tls.read(1) == b""
+    except ssl.SSLError:
+        return False
