@@ -7,49 +7,52 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
-import os
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import uvloop
 
-from tests.bench import machine, report
-from tests.bench.measures import Bench, Row, chosen_rows, measure, why_void
-from tests.bench.subjects import NAIVE, NO_PROXY, OURS, constant_upstream, installed_kinds
+from tests.bench import call_path, lifetime, machine, report, trials
+from tests.bench.rounds import Bench, measure
+from tests.bench.rows import Row, chosen_rows, why_void
+from tests.bench.subjects import Kind, constant_upstream, installed_kinds
 
 ROUNDS, QUICK_ROUNDS = 7, 3
-SECONDS, QUICK_SECONDS = 2.0, 1.0
+SECONDS, QUICK_SECONDS = 2.0, 0.7
+EXPERIMENTS = (*call_path.EXPERIMENTS, *lifetime.EXPERIMENTS, *trials.EXPERIMENTS)
 
 
-def run(rows: list[Row], *, rounds: int, seconds: float, all_subjects: bool = True) -> report.Result:
+def run(
+    rows: Sequence[Row],
+    *,
+    rounds: int,
+    seconds: float,
+    kinds: Sequence[Kind] | None = None,
+    image: str = "",
+    say: Callable[[str], None] = lambda _text: None,
+) -> report.Result:
     """Measure rows.
 
     Args:
         rows: What to measure.
         rounds: How often; the first, thrown away, is not counted.
         seconds: How long one load on one subject runs.
-        all_subjects: nginx and LiteLLM take part where installed.
+        kinds: The subjects; all that are installed unless given.
+        image: An image with python3 for the rows of trials; empty: without them.
+        say: Called with what is being done.
     """
     facts = machine.describe()
-    kinds = installed_kinds() if all_subjects else [NO_PROXY, NAIVE, OURS]
-    before = os.sched_getaffinity(0) if machine.cores() else None
-    machine.pin_load()
-    try:
-        with contextlib.ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ap-bench-")))
-            upstream = stack.enter_context(constant_upstream())
-            subjects = [
-                stack.enter_context(kind.serving(folder / kind.name.replace(" ", "-"), upstream)) for kind in kinds
-            ]
-            gc.freeze()
-            samples = uvloop.run(measure(Bench(upstream, seconds), subjects, rows, rounds))
-    finally:
-        if before:
-            os.sched_setaffinity(0, before)
-    return report.Result(facts, datetime.now(UTC).date().isoformat(), rows, samples, why_void(samples))
+    figures = {figure for row in rows for figure in row.figures()}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(machine.load_core())
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ap-bench-")))
+        bench = Bench(stack.enter_context(constant_upstream()), seconds, folder, stack, image)
+        samples = uvloop.run(measure(bench, kinds or installed_kinds(), EXPERIMENTS, figures, rounds, say))
+        void = why_void(samples) or bench.wrong_bill()
+    return report.Result(facts, datetime.now(UTC).date().isoformat(), rows, samples, void)
 
 
 def main() -> int:
@@ -59,7 +62,7 @@ def main() -> int:
     parser.add_argument("--rows", default="", help="beginnings of the rows to measure, separated by commas")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=float, help="how long one load on one subject runs")
-    parser.add_argument("--image", help="an image with python3 for the rows of trials")
+    parser.add_argument("--image", default="", help="an image with python3 for the rows of trials")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure of every round")
     given = parser.parse_args()
     try:
@@ -68,7 +71,11 @@ def main() -> int:
         parser.error(str(exc))
     rounds = given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS)
     seconds = given.seconds or (QUICK_SECONDS if given.quick else SECONDS)
-    result = run(rows, rounds=rounds, seconds=seconds)
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    result = run(rows, rounds=rounds, seconds=seconds, image=given.image, say=say)
     print(report.table(result))
     if given.json:
         given.json.write_text(report.as_json(result), "utf-8")

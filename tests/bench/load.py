@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import count
 from typing import cast
@@ -22,6 +21,9 @@ WRITTEN_AT = re.compile(rb"at=(\d+)\D")
 TURNS_MAX = 24
 """After so many turns an agent begins a new conversation."""
 MAX_TOKENS = 200
+FILLER = b"Some words to read. "
+MESSAGE_BYTES = 50
+"""Of a message, without its filler."""
 CALL_S_MAX = 60.0
 
 PARAMETERS = {
@@ -50,13 +52,16 @@ class Conversation:
 
     Args:
         stream: Ask for an answer in events.
-        first_bytes: Size of the first message.
-        turns_max: After so many turns a new conversation begins.
+        messages: So many messages come before the first question.
+        message_bytes: Size of each of them, about.
+        turns_max: After so many turns a new conversation begins, which shares no message with the one before.
     """
 
-    def __init__(self, *, stream: bool = False, first_bytes: int = 600, turns_max: int = TURNS_MAX) -> None:
-        self._stream = stream
-        self._first_bytes = first_bytes
+    def __init__(
+        self, *, stream: bool = False, messages: int = 1, message_bytes: int = 600, turns_max: int = TURNS_MAX
+    ) -> None:
+        self._count = messages
+        self._filler = FILLER * (max(message_bytes - MESSAGE_BYTES, 0) // len(FILLER))
         self._turns_max = turns_max
         self._turn = turns_max
         self._messages = b""
@@ -70,17 +75,13 @@ class Conversation:
         number = next(_numbers)
         if self._turn >= self._turns_max:
             self._turn = 0
-            words = f"You are agent {number}. " + "Read what is asked and answer in few words. " * (
-                self._first_bytes // 43
-            )
-            self._messages = b'{"role":"system","content":"%b"}' % words.encode()
+            message = b'{"role":"user","content":"Part %d of %d. %b"}'
+            parts = [message % (part, number, self._filler) for part in range(self._count)]
+            self._messages = b",".join(parts)
         else:
-            self._messages += b',{"role":"assistant","content":"Answer %d. %b"}' % (
-                number,
-                b"Some words of an answer. " * 8,
-            )
+            self._messages += b',{"role":"assistant","content":"Answer %d. %b"}' % (number, FILLER * 8)
         self._turn += 1
-        self._messages += b',{"role":"user","content":"Question %d. %b"}' % (number, b"What is in it, then? " * 6)
+        self._messages += b',{"role":"user","content":"Question %d. %b"}' % (number, FILLER * 6)
         return self._head + self._messages + b"]}"
 
 
@@ -103,18 +104,18 @@ class Target:
 
     port: int
     path: str
-    token: str
-    tls: ssl.SSLContext | None = None
+    tokens: tuple[str, ...]
+    """Agents take turns with them."""
 
-    def request(self, body: bytes) -> bytes:
-        """Return a whole POST."""
-        return self._head(len(body)) + body
+    def request(self, body: bytes, agent: int = 0) -> bytes:
+        """Return a whole POST of an agent."""
+        return self._head(len(body), self.tokens[agent % len(self.tokens)]) + body
 
-    def _head(self, body_bytes: int) -> bytes:
+    def _head(self, body_bytes: int, token: str) -> bytes:
         return (
             f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nAccept: application/json\r\n"
             f"Accept-Encoding: gzip, deflate\r\nConnection: keep-alive\r\nUser-Agent: OpenAI/Python 2.0.0\r\n"
-            f"Authorization: Bearer {self.token}\r\nContent-Type: application/json\r\nX-Title: bench\r\n"
+            f"Authorization: Bearer {token}\r\nContent-Type: application/json\r\nX-Title: bench\r\n"
             f"X-Stainless-Lang: python\r\nX-Stainless-Runtime: CPython\r\nContent-Length: {body_bytes}\r\n\r\n"
         ).encode()
 
@@ -215,51 +216,60 @@ class LoadConnection(asyncio.Protocol):
 async def connect(target: Target) -> LoadConnection:
     """Return a new connection."""
     loop = asyncio.get_running_loop()
-    name = "localhost" if target.tls else None
-    _, connection = await loop.create_connection(
-        LoadConnection, "127.0.0.1", target.port, ssl=target.tls, server_hostname=name
-    )
+    _, connection = await loop.create_connection(LoadConnection, "127.0.0.1", target.port)
     return connection
 
 
 async def run_for(
-    target: Target, seconds: float, *, connections: int = 1, stagger_s: float = 0.0, stream: bool = False
+    target: Target,
+    seconds: float,
+    *,
+    connections: int = 1,
+    stagger_s: float = 0.0,
+    conversation: Callable[[], Conversation] = Conversation,
+    calls_max: int = 10**9,
 ) -> Load:
     """Let agents call without a pause until so many seconds have gone; a call that has begun is awaited.
 
     Args:
         target: Whom they call.
-        seconds: How long.
+        seconds: How long; each agent makes one call at least.
         connections: How many agents, each on its connection.
         stagger_s: The agents begin within so many seconds one after another, so that their streams do not beat as one.
-        stream: They ask for streams.
+        conversation: Makes what an agent says.
+        calls_max: No call begins after so many.
 
     Raises:
         CallError: A call failed.
     """
     load = Load()
     began_s = time.monotonic()
-    until_s = began_s + seconds
+    begun = count(1)
 
     async def agent(number: int) -> None:
-        conversation = Conversation(stream=stream)
+        says = conversation()
         connection = await connect(target)
         await asyncio.sleep(stagger_s * number / connections)
         try:
-            while time.monotonic() < until_s:
+            while next(begun) <= calls_max:
                 async with asyncio.timeout(CALL_S_MAX):
-                    await connection.call(target.request(conversation.next_body()), load)
+                    await connection.call(target.request(says.next_body(), number), load)
+                if time.monotonic() > began_s + seconds:
+                    return
         finally:
             connection.close()
 
-    async with asyncio.TaskGroup() as group:
-        for number in range(connections):
-            group.create_task(agent(number))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for number in range(connections):
+                group.create_task(agent(number))
+    except ExceptionGroup as exc:
+        raise exc.exceptions[0] from None
     load.wall_s = time.monotonic() - began_s
     return load
 
 
-async def run_bodies(target: Target, bodies: Iterator[bytes]) -> Load:
+async def run_bodies(target: Target, bodies: Iterable[bytes]) -> Load:
     """Send given bodies one after another on one connection.
 
     Raises:
@@ -267,12 +277,10 @@ async def run_bodies(target: Target, bodies: Iterator[bytes]) -> Load:
     """
     load = Load()
     connection = await connect(target)
-    began_s = time.monotonic()
     try:
         for body in bodies:
             async with asyncio.timeout(CALL_S_MAX):
                 await connection.call(target.request(body), load)
     finally:
         connection.close()
-    load.wall_s = time.monotonic() - began_s
     return load

@@ -24,21 +24,34 @@ def cores() -> tuple[int, int] | None:
     return (allowed[0], allowed[-1]) if len(allowed) > 1 else None
 
 
-def pin_load() -> None:
-    """Let this process, and those that it starts, run on the load's core."""
-    if chosen := cores():
-        os.sched_setaffinity(0, {chosen[0]})
+@contextmanager
+def load_core() -> Iterator[None]:
+    """Let this thread, and what it starts meanwhile, run on the load's core."""
+    with _on({chosen[0]} if (chosen := cores()) else None):
+        yield
 
 
 @contextmanager
 def subject_core() -> Iterator[None]:
-    """Let processes that are started meanwhile run on the subject's core."""
-    chosen = cores()
-    if chosen is None:
+    """Let this thread, and what it starts meanwhile, run on the subject's core."""
+    with _on({chosen[1]} if (chosen := cores()) else None):
+        yield
+
+
+@contextmanager
+def all_cores() -> Iterator[None]:
+    """Let this thread, and what it starts meanwhile, run on both cores."""
+    with _on(set(chosen) if (chosen := cores()) else None):
+        yield
+
+
+@contextmanager
+def _on(allowed: set[int] | None) -> Iterator[None]:
+    if allowed is None:
         yield
         return
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {chosen[1]})
+    os.sched_setaffinity(0, allowed)
     try:
         yield
     finally:

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tests.bench.measures import Row, Samples, Unit
+from tests.bench.rows import SUBJECTS, Row, Samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,8 @@ class Result:
 
     def subjects(self) -> list[str]:
         """Return the subjects that were measured, in their order."""
-        return list(dict.fromkeys(subject for subject, _ in self.samples))
+        measured = {subject for subject, _ in self.samples}
+        return [name for name in SUBJECTS if name in measured]
 
 
 def table(result: Result) -> str:
@@ -57,7 +58,7 @@ def bound(row: Row, value: float | None) -> str:
     """Return `must` or `aim` as text."""
     if value is None:
         return "-"
-    return f"{'>' if row.at_least else ''}{value:g}{'' if row.unit is Unit.ITSELF else 'x'}"
+    return f"{'>' if row.at_least else ''}{value:g}{row.sign}"
 
 
 def reached(row: Row, samples: Samples) -> str:
@@ -65,8 +66,7 @@ def reached(row: Row, samples: Samples) -> str:
     values = row.reached(samples)
     if not values:
         return "-"
-    sign = "" if row.unit is Unit.ITSELF else "x"
-    text = f"{figure(statistics.median(values))}{sign} ({figure(min(values))}-{figure(max(values))})"
+    text = f"{figure(statistics.median(values))}{row.sign} ({figure(min(values))}-{figure(max(values))})"
     return text if row.must is None else f"{text} {'ok' if row.holds(samples) else 'MISSED'}"
 
 

@@ -15,19 +15,25 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 
 from tests.bench import machine
+from tests.bench.certificate import Certificate
 from tests.bench.load import Target
-from tests.bench.upstream import Behaviour
+from tests.bench.upstream import MODEL, PUSD_PER_USD, Behaviour
 
 START_S_MAX = 60.0
 STOP_S_MAX = 20.0
 KEY = "sk-or-v1-" + "0" * 64
+ACCOUNT = "default"
 BUDGET_USD = "100000"
 CALLS_PATH = "/api/v1/chat/completions"
+PROGRAM = Path(sys.executable).with_name("agent-preflight")
+LITELLM = Path(sys.executable).with_name("litellm")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -50,9 +56,9 @@ class Running:
         """Return the CPU that it and its children have used, in seconds."""
         return sum(sum(each.cpu_times()[:2]) for each in self._processes())
 
-    def rss_bytes(self) -> int:
-        """Return the memory that it and its children hold."""
-        return sum(each.memory_info().rss for each in self._processes())
+    def rss_mib(self) -> float:
+        """Return the memory that it and its children hold, in MiB."""
+        return sum(each.memory_info().rss for each in self._processes()) / 2**20
 
     def _processes(self) -> list[psutil.Process]:
         return [self.process, *self.process.children(recursive=True)] if self.process else []
@@ -87,12 +93,16 @@ class Upstream:
     """The constant upstream as a process."""
 
     port: int
-    certificate: Path | None
+    certificate: Certificate | None
 
     @property
     def origin(self) -> str:
         """Scheme and authority."""
         return f"https://localhost:{self.port}" if self.certificate else f"http://127.0.0.1:{self.port}"
+
+    def trust(self) -> dict[str, str]:
+        """Return the environment of a subject that is to trust it."""
+        return {"SSL_CERT_FILE": str(self.certificate.authority)} if self.certificate else {}
 
     def behave(self, behaviour: Behaviour) -> None:
         """Answer the next calls so."""
@@ -118,11 +128,11 @@ class Upstream:
 
 
 @contextmanager
-def constant_upstream(certificate: Path | None = None) -> Iterator[Upstream]:
+def constant_upstream(certificate: Certificate | None = None) -> Iterator[Upstream]:
     """Serve the constant upstream, on the load's core."""
     command = [sys.executable, "-m", "tests.bench.upstream"]
     if certificate:
-        command += ["--certificate", str(certificate)]
+        command += ["--certificate", str(certificate.chain)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
     with ended(process):
         assert process.stdout is not None
@@ -141,38 +151,54 @@ class Started:
 
 
 def _no_proxy(_folder: Path, upstream: Upstream) -> Started:
-    return Started(None, lambda: Target(upstream.port, CALLS_PATH, KEY))
+    return Started(None, lambda: Target(upstream.port, CALLS_PATH, (KEY,)))
 
 
 def _naive(folder: Path, upstream: Upstream) -> Started:
     port = free_port()
     command = [sys.executable, str(Path(__file__).with_name("naive.py")), str(port), upstream.origin]
-    process = _start(command, folder, _trust(upstream))
-    return Started(process, lambda: _listening(process, folder, Target(port, CALLS_PATH, KEY)))
+    process = _start(command, folder, upstream.trust())
+    return Started(process, lambda: _listening(process, folder, Target(port, CALLS_PATH, (KEY,))))
 
 
 def _ours(folder: Path, upstream: Upstream) -> Started:
     """Start a stand-alone proxy as a user does: default durability, all files on."""
-    return start_ours(folder, upstream, {"default": BUDGET_USD})
+    return start_ours(folder, upstream, {ACCOUNT: BUDGET_USD})
 
 
 def start_ours(folder: Path, upstream: Upstream, accounts: Mapping[str, str]) -> Started:
-    """Start a stand-alone proxy with accounts (name to dollars); calls use the first."""
+    """Start a stand-alone proxy with accounts (name to dollars); agents take turns with them."""
     ready = folder / "ready.json"
     ready.unlink(missing_ok=True)
-    command = [str(Path(sys.executable).with_name("agent-preflight")), "proxy", "--listen", "127.0.0.1:0"]
+    command = [str(PROGRAM), "proxy", "--listen", "127.0.0.1:0"]
     command += ["--data", str(folder / "data"), "--ready-file", str(ready)]
     command += [part for name, usd in accounts.items() for part in ("--account", f"{name}={usd}")]
     keys = {"OPENROUTER_BASE_URL": f"{upstream.origin}/api/v1", "OPENROUTER_API_KEY": KEY}
-    process = _start(command, folder, {**_trust(upstream), **keys, "XDG_STATE_HOME": str(folder / "state")})
+    process = _start(command, folder, {**upstream.trust(), **keys, "XDG_STATE_HOME": str(folder / "state")})
 
     def wait() -> Target:
         _until(process, folder, lambda: ready.is_file() and ready.stat().st_size > 0)
         facts = json.loads(ready.read_text("utf-8"))
-        token = facts["accounts"][next(iter(accounts))]["api_key"]
-        return Target(int(facts["base_url"].split(":")[2].split("/")[0]), CALLS_PATH, token)
+        tokens = tuple(facts["accounts"][name]["api_key"] for name in accounts)
+        return Target(int(facts["base_url"].split(":")[2].split("/")[0]), CALLS_PATH, tokens)
 
     return Started(process, wait)
+
+
+def posted_pusd(ours: Running) -> int:
+    """Return what a proxy of ours has posted, once nothing is reserved any more.
+
+    Raises:
+        SubjectError: A call is not settled.
+    """
+    command = [str(PROGRAM), "proxy", "status", "--data", str(ours.data / "data"), "--json"]
+    until_s = time.monotonic() + STOP_S_MAX
+    while time.monotonic() < until_s:
+        accounts = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["accounts"]
+        if all(Decimal(account["reserved_usd"]) == 0 for account in accounts):
+            return int(sum(Decimal(account["spent_usd"]) for account in accounts) * PUSD_PER_USD)
+        time.sleep(0.1)
+    raise SubjectError(f"a call of ours is not settled after {STOP_S_MAX:.0f} s")
 
 
 NGINX_CONFIG = """
@@ -195,23 +221,45 @@ def _nginx(folder: Path, upstream: Upstream) -> Started:
     config = folder / "nginx.conf"
     config.write_text(NGINX_CONFIG.format(upstream=upstream.port, port=port), "utf-8")
     process = _start([_nginx_program() or "nginx", "-p", str(folder), "-c", str(config)], folder, {})
-    return Started(process, lambda: _listening(process, folder, Target(port, CALLS_PATH, KEY)))
+    return Started(process, lambda: _listening(process, folder, Target(port, CALLS_PATH, (KEY,))))
 
 
 def _nginx_program() -> str | None:
     return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 
 
-NO_PROXY, NAIVE, OURS, NGINX = (
-    *(Kind("no proxy", _no_proxy), Kind("naive", _naive)),
-    *(Kind("ours", _ours), Kind("nginx", _nginx)),
-)
+def _litellm(folder: Path, upstream: Upstream) -> Started:
+    port = free_port()
+    target = {"model": f"openai/{MODEL}", "api_base": f"{upstream.origin}/api/v1", "api_key": KEY}
+    config = folder / "config.json"
+    config.write_text(json.dumps({"model_list": [{"model_name": MODEL, "litellm_params": target}]}), "utf-8")
+    command = [
+        str(LITELLM),
+        "--config",
+        str(config),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--telemetry",
+        "False",
+    ]
+    process = _start(command, folder, {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True"})
+    return Started(process, lambda: _listening(process, folder, Target(port, "/v1/chat/completions", (KEY,))))
+
+
+NO_PROXY, NAIVE, OURS = Kind("no proxy", _no_proxy), Kind("naive", _naive), Kind("ours", _ours)
+NGINX, LITELLM_PROXY = Kind("nginx", _nginx), Kind("litellm", _litellm)
 
 
 def installed_kinds() -> list[Kind]:
     """Return the kinds of subjects that this machine has, in the order in which each round asks them."""
-    others = [NGINX] if _nginx_program() else []
-    return [NO_PROXY, NAIVE, OURS, *others]
+    has_litellm = LITELLM.is_file() and all(map(find_spec, ("fastapi", "uvicorn")))
+    return [
+        *(NO_PROXY, NAIVE, OURS),
+        *([NGINX] if _nginx_program() else []),
+        *([LITELLM_PROXY] if has_litellm else []),
+    ]
 
 
 def free_port() -> int:
@@ -220,10 +268,6 @@ def free_port() -> int:
         port = server.getsockname()[1]
     assert isinstance(port, int)
     return port
-
-
-def _trust(upstream: Upstream) -> dict[str, str]:
-    return {"SSL_CERT_FILE": str(upstream.certificate)} if upstream.certificate else {}
 
 
 def _start(command: list[str], folder: Path, more: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -1,29 +1,27 @@
-"""`python -m tests.bench.trials`: how much longer trials in containers take than bare `docker run`.
+"""Experiments on whole runs: how much longer trials in containers take than bare `docker run`.
 
-Rounds alternate, the first is discarded, and it prints medians with minimum and maximum, and ratios. It needs Docker, the program
-`docker` for the bare runs, and an image with python3. It is a measurement, not a test.
+They need Docker, the program `docker` for the bare runs, and an image with python3. They run on all cores.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from openrouter_sim import Simulator
+from tests.bench import machine
+from tests.bench.rounds import Bench, Experiment, Sample
+from tests.bench.subjects import OURS, Kind
 
 MODEL = "openai/gpt-4.1-nano"
 AGENT = ("python3", "-c", "import time; time.sleep(0.5)")
 FIELD = 16
-MUST = {"field": 2.0, "one": 3.5}
-"""What the ratios must stay below on two cores."""
 
 
 def bare(image: str, count: int) -> None:
@@ -34,11 +32,11 @@ def bare(image: str, count: int) -> None:
         raise RuntimeError("docker run failed")
 
 
-def trials(image: str, count: int, simulator: Simulator, folder: Path, *more: str) -> None:
-    """Run the agents as trials, all at once, by the whole command `agent-preflight run`."""
+def trials(image: str, count: int, simulator: Simulator, folder: Path) -> None:
+    """Run the agents as trials, all at once, by the whole command `agent-preflight run`; without the checks of a key."""
     models = [part for number in range(count) for part in ("--model", f"{MODEL}=a{number}")]
     command = [sys.executable, "-m", "agent_preflight", "run", "--image", image, *models, "--max-workers", str(count)]
-    command += ["--budget", "0.01", "--runs-dir", str(folder), *more, "--", *AGENT]
+    command += ["--budget", "0.01", "--runs-dir", str(folder), "--skip-preflight", "--", *AGENT]
     keys = {"OPENROUTER_BASE_URL": simulator.base_url, "OR_ADMIN_KEY": simulator.admin_key}
     environment = {**os.environ, **keys, "OPENROUTER_API_KEY": simulator.inference_key, "PREFLIGHT_GATE_BASE": image}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -47,45 +45,25 @@ def trials(image: str, count: int, simulator: Simulator, folder: Path, *more: st
 
 
 def seconds(work: Callable[[], None]) -> float:
-    """Return how long some work takes."""
-    began_s = time.perf_counter()
-    work()
-    return time.perf_counter() - began_s
+    """Return how long some work takes on all cores."""
+    with machine.all_cores():
+        began_s = time.perf_counter()
+        work()
+        return time.perf_counter() - began_s
 
 
-async def measure(image: str, rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each kind of work, by round."""
-    found: dict[str, list[float]] = {}
+async def compared(count: int, bench: Bench, _kind: Kind) -> Sample:
+    """The same agents by `docker run` and as trials; nothing where no image was named."""
+    if not bench.image:
+        return {}
     async with Simulator() as simulator:
-        with tempfile.TemporaryDirectory(prefix="ap-bench-") as name:
-            folder = Path(name)
-            works: dict[str, Callable[[], None]] = {
-                "1 docker run": lambda: bare(image, 1),
-                "1 trial": lambda: trials(image, 1, simulator, folder, "--skip-preflight"),
-                "1 trial, with checks": lambda: trials(image, 1, simulator, folder),
-                f"{FIELD} docker run": lambda: bare(image, FIELD),
-                f"{FIELD} trials": lambda: trials(image, FIELD, simulator, folder, "--skip-preflight"),
-            }
-            for number in range(rounds + 1):
-                for kind, work in works.items():
-                    took_s = await asyncio.to_thread(seconds, work)
-                    if number:
-                        found.setdefault(kind, []).append(took_s)
-    return found
+        bare_s = await asyncio.to_thread(seconds, partial(bare, bench.image, count))
+        work = partial(trials, bench.image, count, simulator, bench.new_folder())
+        trials_s = await asyncio.to_thread(seconds, work)
+    return {f"docker_{count}": bare_s, f"trials_{count}": trials_s}
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.trials")
-    parser.add_argument("--image", default="python:3.12-slim")
-    parser.add_argument("--rounds", type=int, default=5)
-    given = parser.parse_args()
-    found = asyncio.run(measure(given.image, given.rounds))
-    for kind, times in found.items():
-        base = found[f"{kind.split()[0]} docker run"]
-        ratio = statistics.median(times) / statistics.median(base)
-        print(f"{kind:22} {statistics.median(times):6.2f} s ({min(times):.2f}-{max(times):.2f})  {ratio:.2f}x")
-
-
-if __name__ == "__main__":
-    main()
+EXPERIMENTS = tuple(
+    Experiment((f"docker_{count}", f"trials_{count}"), (OURS.name,), partial(compared, count), rounds_max=5)
+    for count in (1, FIELD)
+)
