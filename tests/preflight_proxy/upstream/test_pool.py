@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import socket
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -17,6 +19,7 @@ from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.server.certificate import tls_context
 from preflight_proxy.upstream import pool
 from preflight_proxy.upstream.client import NotSentError, Upstream, read_capped
+from preflight_proxy.upstream.connection import BrokenAnswerError
 from preflight_proxy.upstream.pool import Pool
 from tests.support.raw_upstream import RawUpstream
 from tests.support.tls import new_authority
@@ -113,6 +116,42 @@ def test_a_certificate_that_nobody_trusts_is_not_sent_to(
             assert server.bytes_count == 0
 
     assert authority.root
+    run(scene())
+
+
+@on_both_loops
+@pytest.mark.parametrize("in_order", [True, False], ids=["close_notify", "a bare end of TCP"])
+def test_a_body_without_a_length_ends_with_tls_not_with_tcp(
+    run: Run, in_order: bool, authority: Authority, leads_to: Callable[[int], None]
+) -> None:
+    """Anybody on the way can end a TCP connection."""
+
+    def serve(listener: socket.socket) -> None:
+        client, _ = listener.accept()
+        tls = tls_context(authority.certificate, authority.key).wrap_socket(client, server_side=True)
+        received = b""
+        while not received.endswith(b"{}"):
+            received += tls.recv(65536)
+        tls.sendall(b"HTTP/1.1 200 OK\r\n\r\nbody")
+        if in_order:
+            with contextlib.suppress(OSError):
+                tls.unwrap()
+        os.close(tls.detach())
+
+    async def scene() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            serving = asyncio.create_task(asyncio.to_thread(serve, listener))
+            leads_to(listener.getsockname()[1])
+            async with Upstream("https://openrouter.ai/api/v1") as upstream:
+                answer = await upstream.post("/x", b"{}", [], lambda: True)
+                assert await answer.piece() == b"body"
+                if in_order:
+                    assert await answer.piece() == b""
+                else:
+                    with pytest.raises(BrokenAnswerError):
+                        await answer.piece()
+            await serving
+
     run(scene())
 
 
