@@ -24,7 +24,6 @@ from preflight_proxy.core.ledger.transition import refusal as refusal_of
 from preflight_proxy.core.refusals.outcomes import LEFT, not_open
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 from preflight_proxy.core.shapes.body import BadRequest
-from preflight_proxy.core.shapes.parsed_request import unread_digest
 from preflight_proxy.core.shapes.shape import Request, Shape, UnknownFields
 from preflight_proxy.evidence.foreign_keys import ForeignKeys
 from preflight_proxy.ledger.service import Ledger
@@ -143,7 +142,7 @@ class PaidCalls:
         return None if call.requote else await downstream.response()
 
     def _refuse_unread(self, caller: Caller, body: bytes, code: Code) -> web.Response:
-        digest = unread_digest(body)
+        digest = caller.shape.unread_digest(body)
         self._ledger.note_request(caller.account_id, digest)
         refusal = refusal_of(code, self._ledger.account(caller.account_id))
         return _response(refusal_answer(self._ledger, caller, refusal, digest, ""))

@@ -1,22 +1,20 @@
 """Parses request bodies without blocking the event loop.
 
-A body of many values takes up to a second to parse. That happens in a thread, one body at a time, in turns that are fair to
-accounts. Each time that the loop has work it waits for the interpreter's switch interval, so that interval is made short.
+A body is read in steps of a few milliseconds. One that needs more than one step waits for its turn, which is fair to accounts, and
+between two steps the loop goes on. A single value that takes long is decoded in a thread. Each time that the loop has work it
+waits for the interpreter's switch interval, so that interval is made short.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from preflight_proxy.core.fair_queue import FairQueue
 from preflight_proxy.core.shapes.shape import Request, Shape, UnknownFields
 
-SMALL_BYTES_MAX = 256 * 1024
-SMALL_COMMAS_MAX = 300
-"""A body within both limits is parsed at once, in a few milliseconds. Each of its values but the first has a comma."""
 SWITCH_S = 0.001
 """How long the thread may go on while the loop has work. The interpreter's own is five times longer."""
 
@@ -35,25 +33,36 @@ class RequestReader:
         self._thread = ThreadPoolExecutor(1, "parsing")
 
     async def read(self, account_id: str, shape: Shape, body: bytes, headers: Mapping[str, str]) -> Request:
-        """Parse a request. The body is not used after this returns or raises.
+        """Parse a request: at once if one step is enough, else in turns with others. The body is not used after this returns.
 
         Raises:
             BadRequest: See `Shape.read`.
         """
-        if is_small(body):
-            return shape.read(body, headers, self._unknown_fields)
-        await self._turn(account_id, body.count(b",") + len(body) // 1024)
+        steps = shape.read_steps(body, headers, self._unknown_fields)
         try:
-            sys.setswitchinterval(SWITCH_S)
-            loop = asyncio.get_running_loop()
-            reading = loop.run_in_executor(self._thread, shape.read, body, headers, self._unknown_fields)
+            work = next(steps)
+            await self._turn(account_id, len(body))
             try:
-                return await asyncio.shield(reading)
-            except asyncio.CancelledError:
-                await asyncio.wait([reading])  # the client has left; the thread is busy until this ends
-                raise
-        finally:
-            self._next()
+                while True:
+                    work = steps.send(await self._done(work))
+            finally:
+                self._next()
+        except StopIteration as end:
+            request: Request = end.value
+            return request
+
+    async def _done(self, work: Callable[[], object] | None) -> object:
+        """Return what this work returns, from the thread; without any, let others go on."""
+        if work is None:
+            await asyncio.sleep(0)
+            return None
+        sys.setswitchinterval(SWITCH_S)
+        running = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await asyncio.wait([running])  # the client has left; the thread uses the body until this ends
+            raise
 
     async def _turn(self, account_id: str, cost: int) -> None:
         """Return when it is this account's turn."""
@@ -75,8 +84,3 @@ class RequestReader:
                 waiting.set_result(None)
                 break
         self._taken = waiting is not None
-
-
-def is_small(body: bytes) -> bool:
-    """True for a body that is parsed in a few milliseconds, whatever it holds."""
-    return len(body) <= SMALL_BYTES_MAX and body.count(b",") <= SMALL_COMMAS_MAX

@@ -16,10 +16,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from preflight_proxy.calls.parsing import SMALL_BYTES_MAX, SMALL_COMMAS_MAX, RequestReader, is_small
+from preflight_proxy.calls.parsing import RequestReader
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.shapes.shape import Request
+from preflight_proxy.core.shapes.steps import LONG_BYTES
 from tests.support.proxy_process import Child, standalone
 from tests.support.proxy_world import chat
 
@@ -32,20 +33,19 @@ def body(messages_count: int, mark: str = "") -> bytes:
     return json.dumps({"model": "a/b", "messages": messages}).encode()
 
 
+def one_message(parts_count: int) -> bytes:
+    """A request of one message of so many parts, which a thread decodes."""
+    parts = [{"type": "text", "text": str(number)} for number in range(parts_count)]
+    return json.dumps({"model": "a/b", "messages": [{"role": "user", "content": parts}]}).encode()
+
+
 def reading(parsing: RequestReader, account_id: str, raw: bytes) -> asyncio.Task[Request]:
     return asyncio.ensure_future(parsing.read(account_id, CHAT, raw, {}))
 
 
-def test_small_is_what_has_few_values_and_few_bytes() -> None:
-    assert is_small(b"," * SMALL_COMMAS_MAX)
-    assert not is_small(b"," * (SMALL_COMMAS_MAX + 1))
-    assert is_small(b"x" * SMALL_BYTES_MAX)
-    assert not is_small(b"x" * (SMALL_BYTES_MAX + 1))
-
-
 async def test_a_body_is_read_the_same_whatever_its_size() -> None:
     parsing = RequestReader("drop")
-    for raw in (body(3), body(2000), body(3, "x" * SMALL_BYTES_MAX)):
+    for raw in (body(3), body(2000), body(3, "x" * LONG_BYTES), one_message(3000)):
         assert await parsing.read("a", CHAT, raw, {}) == CHAT.read(raw, {}, "drop")
 
 
@@ -55,6 +55,8 @@ async def test_a_large_body_that_is_refused_says_why_and_the_next_one_is_read() 
         await parsing.read("a", CHAT, body(60_000), {})
     with pytest.raises(BadRequest, match="JSON"):
         await parsing.read("a", CHAT, b"[" + b"1," * 2000 + b"1]", {})
+    with pytest.raises(BadRequest, match="without a type"):
+        await parsing.read("a", CHAT, one_message(3000).replace(b'"type": "text", ', b""), {})
     assert (await parsing.read("a", CHAT, body(2000), {})).model == "a/b"
 
 
@@ -95,9 +97,9 @@ async def test_accounts_with_many_large_bodies_do_not_delay_one_with_a_smaller_o
 async def test_a_client_that_leaves_keeps_its_turn_until_its_body_is_used_no_more() -> None:
     """Else it could have any number of bodies wait for the thread, and nobody would count their memory."""
     parsing = RequestReader("drop")
-    left = reading(parsing, "a", body(12_000))
+    left = reading(parsing, "a", one_message(20_000))
     waiting = reading(parsing, "a", body(400))
-    gave_up = reading(parsing, "b", body(400, "b"))
+    gave_up = reading(parsing, "b", body(4000, "b"))
     await asyncio.sleep(0.01)
     left.cancel()
     gave_up.cancel()
@@ -107,6 +109,15 @@ async def test_a_client_that_leaves_keeps_its_turn_until_its_body_is_used_no_mor
     assert left.cancelled()
     assert (await waiting).model == "a/b"
     assert (await parsing.read("c", CHAT, body(400), {})).model == "a/b"
+
+
+async def test_a_client_that_leaves_between_two_steps_gives_its_turn_to_the_next() -> None:
+    parsing = RequestReader("drop")
+    left, waiting = reading(parsing, "a", body(24_000, "left")), reading(parsing, "b", body(4000, "next"))
+    await asyncio.sleep(0)
+    left.cancel()
+    assert (await waiting).model == "a/b"
+    assert left.cancelled()
 
 
 async def test_a_turn_that_comes_as_its_client_leaves_goes_to_the_next() -> None:

@@ -94,7 +94,7 @@ def _lifetime_option(request: Request) -> str:
     """OpenAI's `prompt_cache_retention`, or the `ttl` of its `prompt_cache_options`; empty if neither is there."""
     for name in ("prompt_cache_retention", "prompt_cache_options"):
         if name in request.fields:
-            option = body.value(request.fields[name])
+            option = body.value(bytes(request.fields[name]))
             lifetime = option.get("ttl") if isinstance(option, dict) else option
             return lifetime if isinstance(lifetime, str) else ""
     return ""

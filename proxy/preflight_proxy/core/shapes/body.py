@@ -6,16 +6,21 @@ same key twice is refused: it could mean one thing here and another upstream (M8
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from decimal import Decimal
+from functools import partial
 from json.encoder import encode_basestring_ascii
 from typing import TypeAlias
 
 import msgspec
 
 from preflight_proxy.core.money import number
+from preflight_proxy.core.shapes.steps import LONG_BYTES, LONG_VALUES, STEP_COST, Steps, run_steps
 
+Slice: TypeAlias = "bytes | msgspec.Raw"
+"""The bytes of one value as they came; a `Raw` is a view of the body."""
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | Number | bool | None"
 
 VALUES_MAX = 50_000
@@ -27,6 +32,7 @@ _ERROR_PLACE = re.compile(r"\(byte (\d+)\)")
 _HALF = re.compile(rb"\\u[dD](?:(?P<first>[89abAB])|[c-fC-F])[0-9a-fA-F]{2}")
 _ESCAPE_BYTES = 6
 _WINDOW_BYTES = 128 * 1024
+_UTF8_WINDOW_BYTES = 2**20
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
 BODY_NESTING_MAX = 160
 """Levels of a value; tools and messages have narrower bounds of their own."""
@@ -69,28 +75,48 @@ class Number(str):
 
 
 def top_level(body: bytes, values_max: int = VALUES_MAX) -> dict[str, bytes]:
+    """Do the steps of `cut` at once."""
+    return {name: bytes(raw) for name, raw in run_steps(cut(body, values_max)).items()}
+
+
+def cut(body: bytes, values_max: int = VALUES_MAX) -> Steps[dict[str, msgspec.Raw]]:
     """Return the slices of a JSON object by key, in order; of a key that comes twice the last.
 
     Raises:
         BadRequest: The body is no JSON object in UTF-8, is nested too deeply, has half of a surrogate pair, or has more than
             `values_max` values. Half a pair is not repaired: upstream could read other text than the proxy.
     """
-    if body.count(b",") > values_max:
-        check_count(count_commas(body, values_max), values_max)
+    if len(body) > STEP_COST:
+        yield None
+    if len(body) > values_max and body.count(b",") > values_max:
+        check_count((yield partial(count_commas, body, values_max)), values_max)
+    yield from _check_utf8(body)
     try:
-        body.decode("utf-8")
-        slices = {key: bytes(raw) for key, raw in _top_level.decode(body).items()}
-    except UnicodeDecodeError as exc:
-        is_half = body[exc.start + 1 : exc.start + 2] >= b"\xa0" and body[exc.start] == 0xED
-        raise (
-            _half_pair(exc.start) if is_half else BadRequest(f"The request body is not UTF-8 at byte {exc.start}.")
-        ) from exc
+        return _top_level.decode(body)
     except msgspec.DecodeError as exc:
         place = _place_of_half(body, str(exc))
         raise BadRequest("The request body is not a JSON object.") if place is None else _half_pair(place) from exc
     except RecursionError as exc:
         raise BadRequest("The request body is nested too deeply.") from exc
-    return slices
+
+
+def _check_utf8(body: bytes) -> Steps[None]:
+    """Check that a body is UTF-8, in windows, so that no text of the whole body is made."""
+    if body.isascii():
+        return
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for start in range(0, len(body), _UTF8_WINDOW_BYTES):
+        window = body[start : start + _UTF8_WINDOW_BYTES]
+        try:
+            decoder.decode(window, final=start + len(window) == len(body))
+        except UnicodeDecodeError as exc:
+            place = start + len(window) - len(exc.object) + exc.start
+            is_half = body[place + 1 : place + 2] >= b"\xa0" and body[place] == 0xED
+            raise (
+                _half_pair(place) if is_half else BadRequest(f"The request body is not UTF-8 at byte {place}.")
+            ) from exc
+        if start + len(window) < len(body):
+            yield None
 
 
 def _half_pair(place: int) -> BadRequest:
@@ -156,14 +182,14 @@ def check_count(count: int, values_max: int = VALUES_MAX) -> None:
         raise BadRequest("The request has too many values.", 413, "payload_too_large")
 
 
-def elements(raw: bytes) -> list[bytes]:
+def elements(raw: Slice) -> list[msgspec.Raw]:
     """The slices of a JSON array.
 
     Raises:
         BadRequest: It is no array.
     """
     try:
-        return [bytes(element) for element in _elements.decode(raw)]
+        return _elements.decode(raw)
     except msgspec.DecodeError as exc:
         raise BadRequest("An array is expected where the request has something else.") from exc
 
@@ -175,7 +201,8 @@ def value(raw: bytes) -> Json:
         BadRequest: It is no JSON, is nested too deeply, or holds a key twice.
     """
     try:
-        decoded: Json = _decoder.decode(raw.decode("utf-8"))
+        decoder = _decoder if len(raw) <= LONG_BYTES and raw.count(b",") <= LONG_VALUES else _patient_decoder
+        decoded: Json = decoder.decode(raw.decode("utf-8"))
     except RecursionError as exc:
         raise BadRequest("The request body is nested too deeply.") from exc
     except (json.JSONDecodeError, UnicodeDecodeError) as exc:
@@ -267,9 +294,17 @@ def _every(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     return {f"{index}{key}": item for index, (key, item) in enumerate(pairs)}
 
 
+def _number(text: str) -> Json:
+    return Number(text)
+
+
 def _constant(name: str) -> Json:
     raise BadRequest(f"{name} is not a JSON number.")
 
 
 _decoder = json.JSONDecoder(object_pairs_hook=_object, parse_float=Number, parse_int=Number, parse_constant=_constant)
+_patient_decoder = json.JSONDecoder(
+    object_pairs_hook=_object, parse_float=_number, parse_int=_number, parse_constant=_constant
+)
+"""For long values, which are decoded in a thread: a hook in Python lets other threads go on between two numbers."""
 _lenient = json.JSONDecoder(object_pairs_hook=_every, parse_float=Number, parse_int=Number, parse_constant=Number)

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from preflight_proxy.core.shapes import body as bodies
 from preflight_proxy.core.shapes.answers import ChoicesShape, cut_chunk
-from preflight_proxy.core.shapes.body import BadRequest
-from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS, ParsedRequest, build_request, parse_request
-from preflight_proxy.core.shapes.prompt import build_prompt
-from preflight_proxy.core.shapes.prompt_text import PromptText
+from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS
+from preflight_proxy.core.shapes.reading import Form, read_steps, unread_digest
 from preflight_proxy.core.shapes.shape import Reading, Request, UnknownFields
-from preflight_proxy.core.shapes.tools import Tools, read_tools
+from preflight_proxy.core.shapes.steps import Steps, run_steps
 
 FIELDS = COMMON_FIELDS | frozenset(
     [
@@ -56,6 +53,13 @@ ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function
 """The last one is that of OpenAI's older function calls."""
 FORMAT_FIELDS = ("response_format", "tool_choice", "function_call")
 """Objects beside the tools that a template writes into the prompt."""
+FORM = Form(
+    fields=FIELDS,
+    prompt_field="messages",
+    roles=ROLES,
+    formats=FORMAT_FIELDS,
+    tools={"tools": "chat", "functions": "chat"},
+)
 
 
 class Chat(ChoicesShape):
@@ -66,24 +70,20 @@ class Chat(ChoicesShape):
     event_part = "delta"
     bound_fields = ("max_completion_tokens", "max_tokens")
 
+    def read_steps(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Steps[Request]:
+        """See `Shape.read_steps`."""
+        return read_steps(self, FORM, body, headers, unknown_fields)
+
     def read(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Request:
         """See `Shape.read`."""
-        parsed = parse_request(body, headers, unknown_fields, known=FIELDS)
-        if "messages" not in parsed.raw:
-            raise BadRequest("The field 'messages' is missing.")
-        text = PromptText()
-        messages = tuple(text.message(raw, ROLES) for raw in bodies.elements(parsed.raw["messages"]))
-        tools = _all_tools(parsed, text)
-        prompt = build_prompt(parsed, text, messages=messages, tools=tools, formats=FORMAT_FIELDS)
-        return build_request(parsed, self, prompt)
+        return run_steps(self.read_steps(body, headers, unknown_fields))
+
+    def unread_digest(self, body: bytes) -> str:
+        """See `Shape.unread_digest`."""
+        return unread_digest(FORM, body)
 
     def cut(self, head: Reading, sequence_number: int, message: str, error_type: str = "payment_required") -> bytes:
         """See `Shape.cut`."""
         return cut_chunk(
             head, "chat.completion.chunk", {"delta": {"role": "assistant", "content": ""}}, message, error_type
         )
-
-
-def _all_tools(parsed: ParsedRequest, text: PromptText) -> Tools:
-    tools, functions = (read_tools(parsed.raw.get(name), text, "chat") for name in ("tools", "functions"))
-    return Tools(tools.size_bytes + functions.size_bytes, tools.count + functions.count)

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from preflight_proxy.core.shapes.answers import ChoicesShape, cut_chunk
 from preflight_proxy.core.shapes.body import TOKEN_IDS_MAX, BadRequest, Json, Number, check_count
 from preflight_proxy.core.shapes.fields import absent
-from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS, build_request, parse_request
-from preflight_proxy.core.shapes.prompt import build_prompt
+from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS
 from preflight_proxy.core.shapes.prompt_text import PromptText
+from preflight_proxy.core.shapes.reading import Form, read_steps, unread_digest
 from preflight_proxy.core.shapes.shape import Reading, Request, UnknownFields
+from preflight_proxy.core.shapes.steps import Steps, run_steps
 
 FIELDS = (COMMON_FIELDS - {"tools", "tool_choice"}) | frozenset(
     {
@@ -34,6 +35,22 @@ TEXTS_MAX = 10_000
 RULES = {"tools": absent("tools have no place in this API"), "functions": absent("tools have no place in this API")}
 
 
+def _one_text(prompt: Json, text: PromptText) -> int:
+    if count_texts(prompt, text) != 1:
+        raise BadRequest("Send one prompt a call: each is answered, and the output bound holds for one.")
+    return 1
+
+
+FORM = Form(
+    fields=FIELDS,
+    prompt_field="prompt",
+    rules=RULES,
+    system=lambda parsed, text: text.plain(parsed.decoded("suffix")),
+    texts=_one_text,
+    values_max=TOKEN_IDS_MAX,
+)
+
+
 class Completions(ChoicesShape):
     """OpenAI's text completions as OpenRouter serves them."""
 
@@ -41,16 +58,17 @@ class Completions(ChoicesShape):
     path = "/completions"
     bound_fields = ("max_tokens",)
 
+    def read_steps(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Steps[Request]:
+        """See `Shape.read_steps`."""
+        return read_steps(self, FORM, body, headers, unknown_fields)
+
     def read(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Request:
         """See `Shape.read`."""
-        parsed = parse_request(body, headers, unknown_fields, known=FIELDS, rules=RULES, values_max=TOKEN_IDS_MAX)
-        text = PromptText()
-        prompts = count_texts(parsed.decoded("prompt"), text)
-        if prompts != 1:
-            raise BadRequest("Send one prompt a call: each is answered, and the output bound holds for one.")
-        text.plain(parsed.decoded("suffix"))
-        prompt = build_prompt(parsed, text)
-        return build_request(parsed, self, prompt)
+        return run_steps(self.read_steps(body, headers, unknown_fields))
+
+    def unread_digest(self, body: bytes) -> str:
+        """See `Shape.unread_digest`."""
+        return unread_digest(FORM, body)
 
     def cut(self, head: Reading, sequence_number: int, message: str, error_type: str = "payment_required") -> bytes:
         """See `Shape.cut`."""

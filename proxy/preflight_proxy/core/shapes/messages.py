@@ -9,15 +9,13 @@ from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
-from preflight_proxy.core.shapes import body as bodies
 from preflight_proxy.core.shapes.answers import DONE, JsonObject, read_identity, read_object, read_usage
-from preflight_proxy.core.shapes.body import BadRequest, Json
+from preflight_proxy.core.shapes.body import Json
 from preflight_proxy.core.shapes.error_body import anthropic_body
-from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS, build_request, parse_request
-from preflight_proxy.core.shapes.prompt import build_prompt
-from preflight_proxy.core.shapes.prompt_text import PromptText
+from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS
+from preflight_proxy.core.shapes.reading import Form, read_steps, unread_digest
 from preflight_proxy.core.shapes.shape import CallUsage, Reading, Request, UnknownFields
-from preflight_proxy.core.shapes.tools import read_tools
+from preflight_proxy.core.shapes.steps import Steps, run_steps
 from preflight_proxy.core.sse import Event
 
 FIELDS = COMMON_FIELDS | frozenset(
@@ -35,6 +33,15 @@ _FINISH = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
+FORM = Form(
+    fields=FIELDS,
+    prompt_field="messages",
+    roles=ROLES,
+    formats=FORMAT_FIELDS,
+    tools={"tools": "messages"},
+    system=lambda parsed, text: text.part(parsed.decoded("system")),
+    shrinks=lambda parsed: _shrinks(parsed.decoded("context_management")),
+)
 
 
 class Messages:
@@ -44,18 +51,17 @@ class Messages:
     path = "/messages"
     bound_fields = ("max_tokens",)
 
+    def read_steps(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Steps[Request]:
+        """See `Shape.read_steps`."""
+        return read_steps(self, FORM, body, headers, unknown_fields)
+
     def read(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Request:
         """See `Shape.read`."""
-        parsed = parse_request(body, headers, unknown_fields, known=FIELDS)
-        if "messages" not in parsed.raw:
-            raise BadRequest("The field 'messages' is missing.")
-        text = PromptText()
-        messages = tuple(text.message(raw, ROLES) for raw in bodies.elements(parsed.raw["messages"]))
-        text.part(parsed.decoded("system"))
-        tools = read_tools(parsed.raw.get("tools"), text, "messages")
-        shrinks = _shrinks(parsed.decoded("context_management"))
-        prompt = build_prompt(parsed, text, messages=messages, tools=tools, formats=FORMAT_FIELDS, shrinks=shrinks)
-        return build_request(parsed, self, prompt)
+        return run_steps(self.read_steps(body, headers, unknown_fields))
+
+    def unread_digest(self, body: bytes) -> str:
+        """See `Shape.unread_digest`."""
+        return unread_digest(FORM, body)
 
     def read_body(self, body: bytes) -> Reading:
         """See `Shape.read_body`."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from preflight_proxy.core.shapes import body as bodies
 from preflight_proxy.core.shapes import fields as tables
-from preflight_proxy.core.shapes.body import BadRequest, Json
+from preflight_proxy.core.shapes.body import BadRequest, Json, Slice
 from preflight_proxy.core.shapes.fields import REASONING_BUDGETS, Rule, bounds_output, whole, whole_value
 from preflight_proxy.core.shapes.model_name import bare_model, check_model
 from preflight_proxy.core.shapes.provider import ProviderPreferences, read_provider
@@ -38,7 +37,7 @@ class ParsedRequest:
         model: The model asked for.
         stream: True if a stream is asked for.
         provider: The caller's routing preferences.
-        digest: See `Request.digest`.
+        digested: The fields that `Request.digest` is made of.
     """
 
     raw: dict[str, bytes]
@@ -49,7 +48,7 @@ class ParsedRequest:
     model: str
     stream: bool
     provider: ProviderPreferences
-    digest: str
+    digested: tuple[str, ...]
 
     def decoded(self, name: str) -> Json:
         """The decoded value of a field; None if it is absent."""
@@ -59,22 +58,23 @@ class ParsedRequest:
 
 
 def parse_request(
-    body: bytes,
-    headers: Mapping[str, str],
+    slices: Mapping[str, bytes],
     unknown: UnknownFields,
     *,
     known: frozenset[str],
     rules: Mapping[str, Rule] | None = None,
-    values_max: int = bodies.VALUES_MAX,
 ) -> ParsedRequest:
-    """Cut a body into slices and check its top level by the tables.
+    """Check the top level of a request by the tables.
+
+    Args:
+        slices: Its fields. That of the messages may be empty: it is not read.
+        unknown: What happens to fields that no table names.
+        known: The fields that the API knows.
+        rules: Rules for fields besides those of all APIs.
 
     Raises:
-        BadRequest: It is no JSON object, is encoded, or a field is refused.
+        BadRequest: A field is refused.
     """
-    if headers.get("Content-Encoding", "identity").lower() not in ("identity", ""):
-        raise BadRequest("Send the request body uncompressed.", 415)
-    slices = bodies.top_level(body, values_max)
     model = _model(slices)
     decoded = tables.check(slices, {**dict.fromkeys(_MODEL_LISTS, tables.same_model(model)), **(rules or {})})
     stray = tuple(name for name in slices if name not in known)
@@ -99,7 +99,7 @@ def parse_request(
         model=model,
         stream=_stream(slices),
         provider=wish,
-        digest=_digest({name: raw for name, raw in slices.items() if name in leaving or name in (*bounds, "provider")}),
+        digested=tuple(name for name in slices if name in leaving or name in (*bounds, "provider")),
     )
 
 
@@ -133,7 +133,7 @@ def build_request(parsed: ParsedRequest, shape: Shape, prompt: Prompt) -> Reques
         ignore=preferences.ignore,
         max_price=preferences.max_price,
         require_parameters=preferences.require_parameters,
-        digest=parsed.digest,
+        digest="",
         provider=preferences.rest,
     )
 
@@ -149,23 +149,13 @@ def _reasoning_bound(parsed: ParsedRequest) -> int | None:
     return max((budget for budget in budgets if budget is not None), default=None)
 
 
-def _digest(slices: Mapping[str, bytes]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(slices.keys() - LABELS):
-        digest.update(b"%d:%d:%b%b" % (len(name), len(slices[name]), name.encode("utf-8"), slices[name]))
-    return digest.hexdigest()
-
-
-UNREAD_BYTES_MAX = 2**20
-"""Up to this size the top level of a body is cut within a few milliseconds."""
-
-
-def unread_digest(body: bytes) -> str:
-    """Return a digest that recognises a repetition of a body that is refused unread (M19); labels of a small body are left out."""
-    if len(body) <= UNREAD_BYTES_MAX:
-        with contextlib.suppress(BadRequest):
-            return _digest(bodies.top_level(body))
-    return hashlib.sha256(body).hexdigest()
+def fields_hash(slices: Mapping[str, Slice], prompt_field: str) -> hashlib._Hash:
+    """Return a running SHA-256 over fields in any order, without labels, and without the prompt field."""
+    digest = hashlib.sha256(prompt_field.encode())
+    for name in sorted(slices.keys() - LABELS - {prompt_field}):
+        raw = bytes(slices[name])
+        digest.update(b"%d:%d:%b%b" % (len(name), len(raw), name.encode("utf-8"), raw))
+    return digest
 
 
 def _model(slices: Mapping[str, bytes]) -> str:

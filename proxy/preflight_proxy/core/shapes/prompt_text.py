@@ -5,18 +5,18 @@ Names of fields count too: a template may write out a part that it does not know
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+
+import msgspec
 
 from preflight_proxy.core.shapes import body
 from preflight_proxy.core.shapes.body import BadRequest, Json, indented_bytes
 from preflight_proxy.core.shapes.content_parts import Part, costs_more_than_its_text, part_of
-from preflight_proxy.core.shapes.memo import Memo, digest16
+from preflight_proxy.core.shapes.memo import digest16
 from preflight_proxy.core.shapes.shape import Message
 
 PART_NESTING_MAX = 64
 """Parts within parts; a tool result within a message needs four."""
-MESSAGES_REMEMBERED = 8192
-"""Messages whose counts are remembered from call to call, half a kilobyte each."""
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 """The roles of messages, in all shapes."""
@@ -30,8 +30,7 @@ _ANSWER_KEYS = frozenset({"reasoning", "reasoning_content", "reasoning_details",
 _REMOTE = ("http://", "https://", "gs://", "s3://", "file")
 
 
-@dataclass(slots=True)
-class PromptText:
+class PromptText(msgspec.Struct, gc=False):
     """Running counts over the messages of one request."""
 
     ascii_bytes: int = 0
@@ -45,21 +44,19 @@ class PromptText:
     cache_control: bool = False
     cache_1h: bool = False
 
-    def message(self, raw: bytes, roles: frozenset[str] = ROLES) -> Message:
-        """Count one message, given as its slice.
-
-        Args:
-            raw: The slice.
-            roles: The roles that this API knows. A message without one passes.
+    def add_messages(self, messages: Sequence[Message], roles: frozenset[str]) -> None:
+        """Add the counts of messages.
 
         Raises:
-            BadRequest: It has another role, has a part that is refused, is nested too deeply, or is no JSON.
+            BadRequest: One has a role that is not in `roles`, or they have too many values. A message without a role passes.
         """
-        message, counted = _counted(raw)
-        if message.role and message.role not in roles:
-            raise BadRequest(f"The role {message.role!r} is refused: this API knows {', '.join(sorted(roles))}.")
-        self.add(counted)
-        return message
+        self.ascii_bytes += sum([message.ascii_bytes for message in messages])
+        self.other_bytes += sum([message.other_bytes for message in messages])
+        self.wrap_count += sum([message.wrap_count for message in messages])
+        for more in [message.more for message in messages if message.more is not None]:
+            self.add(more)
+        for role in {message.role for message in messages} - roles - {""}:
+            raise BadRequest(f"The role {role!r} is refused: this API knows {', '.join(sorted(roles))}.")
 
     def add(self, other: PromptText) -> None:
         """Add the counts of a part that was counted separately."""
@@ -214,21 +211,28 @@ class PromptText:
                 self.plain(item, depth + 1)
 
 
-def _count(raw: bytes) -> tuple[Message, PromptText]:
-    counted = PromptText()
+def count_message(raw: bytes) -> Message:
+    """Count one message, given as its slice.
+
+    Raises:
+        BadRequest: It has a role that no API knows, has a part that is refused, is nested too deeply, or is no JSON.
+    """
+    text = PromptText()
     decoded = body.value(raw)
-    counted.part(decoded)
-    message = Message(
+    text.part(decoded)
+    ascii_bytes, other_bytes, wrap_count = text.ascii_bytes, text.other_bytes, text.wrap_count
+    text.ascii_bytes = text.other_bytes = text.wrap_count = 0
+    return Message(
         digest=digest16(body.encode(_canonical(decoded))),
-        ascii_bytes=counted.ascii_bytes,
-        other_bytes=counted.other_bytes,
-        opaque_bytes=counted.opaque_bytes,
-        wrap_count=counted.wrap_count,
-        media=counted.media,
-        is_preamble=_is_preamble(decoded) and not counted.media and not counted.opaque_bytes,
+        ascii_bytes=ascii_bytes,
+        other_bytes=other_bytes,
+        opaque_bytes=text.opaque_bytes,
+        wrap_count=wrap_count,
+        media=text.media,
+        is_preamble=_is_preamble(decoded) and not text.media and not text.opaque_bytes,
         role=_role(decoded),
+        more=None if text == _NOTHING else text,
     )
-    return message, counted
 
 
 def _is_preamble(decoded: Json) -> bool:
@@ -248,7 +252,7 @@ def _role(decoded: Json) -> str:
     return role
 
 
-_counted = Memo(_count, MESSAGES_REMEMBERED)
+_NOTHING = PromptText()
 
 
 def _is_remote(decoded: Json) -> bool:

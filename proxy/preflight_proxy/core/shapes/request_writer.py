@@ -12,11 +12,15 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from preflight_proxy.core.shapes import body
-from preflight_proxy.core.shapes.body import Json, Number
+from preflight_proxy.core.shapes.body import Json, Number, Slice
 from preflight_proxy.core.shapes.fields import REASONING_BUDGETS, whole_value
 from preflight_proxy.core.shapes.provider import provider_bytes
 from preflight_proxy.core.shapes.shape import Request
 
+LAYOUTS_MAX = 4
+"""Layouts of one frame that are kept: it is usually sent with one bound to the same endpoints."""
+COPIED_BYTES_MAX = 256
+"""A field that is not longer is part of the layout; others are named in it."""
 BUDGET_MIN = 1024
 """The least thinking budget that a provider takes, and the room left for the answer beside it."""
 
@@ -32,13 +36,36 @@ def write_request(
         only: The endpoint tags that were quoted.
         max_price: The price caps, USD per million tokens.
     """
-    fields = {**request.fields, **_reasoning(request, bound)}
+    key = (bound, tuple(only), tuple(max_price.items()))
+    layout = request.layouts.get(key)
+    if layout is None:
+        layout = _layout(request, bound, only, max_price)
+        if len(request.layouts) >= LAYOUTS_MAX:
+            request.layouts.clear()
+        request.layouts[key] = layout
+    return b"".join([part if isinstance(part, bytes) else request.fields[part] for part in layout])
+
+
+def _layout(
+    request: Request, bound: int | None, only: Sequence[str], max_price: Mapping[str, Decimal]
+) -> tuple[bytes | str, ...]:
+    """The body in parts: texts, and the names of the fields that stand between them as they came."""
+    fields: dict[str, Slice] = {**request.fields, **_reasoning(request, bound)}
     if bound is not None:
         fields |= dict.fromkeys(request.bound_fields, b"%d" % bound)
     provider = provider_bytes(request, only, max_price)
     if provider != b"{}":
         fields["provider"] = provider
-    return b"{" + b",".join(body.encode(name) + b":" + raw for name, raw in fields.items()) + b"}"
+    parts: list[bytes | str] = []
+    written = b"{"
+    for position, (name, raw) in enumerate(fields.items()):
+        written += (b"," if position else b"") + body.encode(name) + b":"
+        if raw is request.fields.get(name) and memoryview(raw).nbytes > COPIED_BYTES_MAX:
+            parts += [written, name]
+            written = b""
+        else:
+            written += bytes(raw)
+    return (*parts, written + b"}")
 
 
 def _reasoning(request: Request, bound: int | None) -> dict[str, bytes]:
@@ -47,7 +74,7 @@ def _reasoning(request: Request, bound: int | None) -> dict[str, bytes]:
     A budget that is not inside the bound is lowered in any case: upstream could take it for the bound.
     """
     names = (*REASONING_BUDGETS, "context_management")
-    settings = {name: body.value(request.fields[name]) for name in names if name in request.fields}
+    settings = {name: body.value(bytes(request.fields[name])) for name in names if name in request.fields}
     if bound is not None and (
         request.bound is None or bound < request.bound or (request.reasoning_bound or 0) >= bound
     ):

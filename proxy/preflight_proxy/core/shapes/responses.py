@@ -6,21 +6,17 @@ Source: openrouter.ai/docs/api_reference/responses, 2026-10.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 import msgspec
 from msgspec import structs
 
-from preflight_proxy.core.shapes import body as bodies
 from preflight_proxy.core.shapes.answers import DONE, JsonObject, created, read_identity, read_object, read_usage
-from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.shapes.error_body import STATUS_BY_ERROR_TYPE, envelope_body
 from preflight_proxy.core.shapes.fields import absent
-from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS, ParsedRequest, build_request, parse_request
-from preflight_proxy.core.shapes.prompt import build_prompt
-from preflight_proxy.core.shapes.prompt_text import PromptText
-from preflight_proxy.core.shapes.shape import Message, Reading, Request, UnknownFields
-from preflight_proxy.core.shapes.tools import kept_tools, read_tools
+from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS
+from preflight_proxy.core.shapes.reading import Form, read_steps, unread_digest
+from preflight_proxy.core.shapes.shape import Reading, Request, UnknownFields
+from preflight_proxy.core.shapes.steps import Steps, run_steps
 from preflight_proxy.core.sse import Event
 
 FIELDS = COMMON_FIELDS | frozenset(
@@ -45,6 +41,17 @@ _TERMINAL = {
 }
 _CALLS = frozenset({"function_call", "custom_tool_call"})
 _FINISH = {"completed": "stop", "failed": "error", "max_output_tokens": "length", "content_filter": "content_filter"}
+FORM = Form(
+    fields=FIELDS,
+    prompt_field="input",
+    rules=RULES,
+    roles=ROLES,
+    formats=FORMAT_FIELDS,
+    tools={"tools": "responses"},
+    system=lambda parsed, text: text.part(parsed.decoded("instructions")),
+    shrinks=lambda parsed: parsed.decoded("truncation") not in (None, "disabled"),
+    takes_text=True,
+)
 
 
 class Responses:
@@ -54,19 +61,17 @@ class Responses:
     path = "/responses"
     bound_fields = ("max_output_tokens",)
 
+    def read_steps(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Steps[Request]:
+        """See `Shape.read_steps`."""
+        return read_steps(self, FORM, body, headers, unknown_fields)
+
     def read(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Request:
         """See `Shape.read`."""
-        parsed = parse_request(body, headers, unknown_fields, known=FIELDS, rules=RULES)
-        text = PromptText()
-        messages = _items(parsed, text)
-        text.part(parsed.decoded("instructions"))
-        tools = read_tools(parsed.raw.get("tools"), text, "responses")
-        if tools.kept is not None:
-            parsed.raw["tools"] = kept_tools(parsed.raw["tools"], tools.kept)
-        shrinks = parsed.decoded("truncation") not in (None, "disabled")
-        prompt = build_prompt(parsed, text, messages=messages, tools=tools, formats=FORMAT_FIELDS, shrinks=shrinks)
-        request = build_request(parsed, self, prompt)
-        return replace(request, dropped=(*request.dropped, *tools.dropped))
+        return run_steps(self.read_steps(body, headers, unknown_fields))
+
+    def unread_digest(self, body: bytes) -> str:
+        """See `Shape.unread_digest`."""
+        return unread_digest(FORM, body)
 
     def read_body(self, body: bytes) -> Reading:
         """See `Shape.read_body`."""
@@ -108,15 +113,6 @@ class Responses:
             "response": _failed_response(head, message, error_type),
         }
         return b"event: response.failed\ndata: " + msgspec.json.encode(failed) + b"\n\ndata: [DONE]\n\n"
-
-
-def _items(parsed: ParsedRequest, text: PromptText) -> tuple[Message, ...]:
-    raw = parsed.raw.get("input")
-    if raw is None:
-        raise BadRequest("The field 'input' is missing.")
-    if raw.startswith(b"["):
-        return tuple(text.message(item, ROLES) for item in bodies.elements(raw))
-    return (text.message(raw, ROLES),)
 
 
 def _read(response: JsonObject) -> Reading:

@@ -7,14 +7,18 @@ of a stream in its API's own form. It has no state.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 
 from preflight_proxy.core.shapes.memo import DIGEST_BYTES, digest16
+from preflight_proxy.core.shapes.steps import Steps
 from preflight_proxy.core.sse import Event
+
+if TYPE_CHECKING:
+    from preflight_proxy.core.shapes.body import Slice
+    from preflight_proxy.core.shapes.prompt_text import PromptText
 
 UnknownFields = Literal["drop", "refuse", "pass"]
 """What happens to a top-level field that no table names: it is removed, the call is refused, or it is sent without being read."""
@@ -87,8 +91,7 @@ def _later_usage(old: CallUsage | None, new: CallUsage | None) -> CallUsage | No
     return old if lacks_cost and new.is_byok == old.is_byok else new
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True, gc=False):
     """One message or item of the prompt, by what it counts.
 
     Attributes:
@@ -101,6 +104,7 @@ class Message:
         is_preamble: True for text of the system or of the user, which can come before the first answer. No template leaves any of
             it out later.
         role: Its role; empty if it has none.
+        more: What else is counted in it; None for text alone.
     """
 
     digest: bytes
@@ -111,10 +115,10 @@ class Message:
     media: bool = False
     is_preamble: bool = False
     role: str = ""
+    more: PromptText | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(msgspec.Struct, frozen=True):
     """Everything that can become prompt tokens.
 
     Attributes:
@@ -158,15 +162,15 @@ class Prompt:
         return digest16(self.digests[: count * DIGEST_BYTES]) if count else b""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """One request as read: what it asks for, and what of it may be sent.
 
     Attributes:
         shape: Name of its API shape.
         model: The model as asked for, with its suffix.
         stream: True if it asks for a stream.
-        fields: The top-level slices that may be sent, in order, without the provider object.
+        fields: The top-level slices that may be sent, in order, without the provider object. That of the prompt is a view of the
+            body.
         dropped: Fields that are not sent.
         prompt: What can become prompt tokens.
         bound: The output tokens asked for at most; None if it says nothing.
@@ -177,14 +181,16 @@ class Request:
         max_price: The caller's own price caps, USD per million tokens.
         require_parameters: True if only endpoints that know every parameter may serve.
         provider: The rest of the provider object, as it was read.
-        digest: SHA-256, hexadecimal, over the fields that may be sent, in any order; labels of the call are left out, so that a
-            client's next try of the same request is recognised.
+        layouts: How it is written (see `request_writer`), by what is decided for the call. Requests that differ in their messages
+            alone share them.
+        digest: SHA-256, hexadecimal, over the fields that may be sent, in any order, and the messages; labels of the call are left
+            out, so that a client's next try of the same request is recognised.
     """
 
     shape: str
     model: str
     stream: bool
-    fields: Mapping[str, bytes]
+    fields: Mapping[str, Slice]
     dropped: tuple[str, ...]
     prompt: Prompt
     bound: int | None
@@ -195,7 +201,8 @@ class Request:
     max_price: Mapping[str, Decimal]
     require_parameters: bool
     digest: str
-    provider: Mapping[str, bytes] = field(default_factory=dict)
+    provider: Mapping[str, bytes] = {}
+    layouts: dict[tuple[object, ...], tuple[bytes | str, ...]] = {}
 
 
 class Shape(Protocol):
@@ -212,6 +219,12 @@ class Shape(Protocol):
     @property
     def bound_fields(self) -> tuple[str, ...]:
         """The fields that bound the output, all spellings; empty if there is no output."""
+
+    def read_steps(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Steps[Request]:
+        """Read a request as `read` does, in steps that each take at most a few milliseconds."""
+
+    def unread_digest(self, body: bytes) -> str:
+        """Return a digest that recognises a repetition of a body that is refused unread (M19)."""
 
     def read(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Request:
         """Read a request.

@@ -57,6 +57,12 @@ class Tools:
     kept: tuple[int, ...] | None = None
     dropped: tuple[str, ...] = ()
 
+    def joined(self, other: Tools) -> Tools:
+        """Return both together."""
+        return Tools(
+            self.size_bytes + other.size_bytes, self.count + other.count, PromptText(), other.kept, other.dropped
+        )
+
 
 def read_tools(raw: bytes | None, text: PromptText, api: Api) -> Tools:
     """Read a tools array; cache marks on tools are noted in `text`.
@@ -85,7 +91,7 @@ def _read(raw: bytes, api: Api) -> Tools:
     dropped: list[str] = []
     size_bytes = count = 0
     for position, item in enumerate(slices):
-        tool = body.value(item)
+        tool = body.value(bytes(item))
         if api == "responses" and (name := _expendable(tool)):
             dropped.append(f"tools.{name}")
             continue
@@ -98,7 +104,7 @@ def _read(raw: bytes, api: Api) -> Tools:
 def kept_tools(raw: bytes, kept: Sequence[int]) -> bytes:
     """Return the array without the removed tools; the others byte for byte."""
     slices = body.elements(raw)
-    return b"[" + b",".join(slices[position] for position in kept) + b"]"
+    return b"[" + b",".join(bytes(slices[position]) for position in kept) + b"]"
 
 
 _readers: Mapping[Api, Memo[Tools]] = {

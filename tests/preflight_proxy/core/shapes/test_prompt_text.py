@@ -8,14 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preflight_proxy.core.shapes.body import BadRequest
-from preflight_proxy.core.shapes.prompt_text import PromptText
+from preflight_proxy.core.shapes.prompt_text import ROLES, PromptText, count_message
 from preflight_proxy.core.shapes.shape import Message
 from tests.support.cases import each
 
 
 def counted(message: object) -> tuple[Message, PromptText]:
-    text = PromptText()
-    return text.message(json.dumps(message).encode()), text
+    one, text = count_message(json.dumps(message).encode()), PromptText()
+    text.add_messages([one], ROLES)
+    return one, text
 
 
 def test_text_counts_by_its_utf8_bytes() -> None:
@@ -111,9 +112,10 @@ def test_images_that_stand_beside_the_content_or_alone_are_media_too() -> None:
 
 
 def test_a_message_after_media_is_none_itself() -> None:
+    media, plain = (count_message(raw) for raw in (b'{"content":[{"type":"image","source":{}}]}', b'{"content":"x"}'))
+    assert (media.media, plain.media) == (True, False)
     text = PromptText()
-    text.message(b'{"content":[{"type":"image","source":{}}]}')
-    assert not text.message(b'{"content":"x"}').media
+    text.add_messages([media, plain], ROLES)
     assert text.media
 
 
@@ -242,7 +244,7 @@ MESSAGE = st.fixed_dictionaries(
 @given(MESSAGE, st.booleans())
 def test_no_string_of_a_message_goes_uncounted_however_it_is_escaped(message: dict[str, object], escaped: bool) -> None:
     raw = json.dumps(message, ensure_ascii=escaped).encode()
-    counted = PromptText().message(raw)
+    counted = count_message(raw)
     assert counted.ascii_bytes + counted.other_bytes >= sum(len(text.encode()) for text in strings(message))
 
 
@@ -260,11 +262,11 @@ def test_a_role_that_no_api_knows_is_refused(role: object) -> None:
 
 def test_each_api_has_its_own_roles() -> None:
     text = PromptText()
-    raw = b'{"role":"tool","content":"x"}'
-    assert text.message(raw).role == "tool"
+    message = count_message(b'{"role":"tool","content":"x"}')
+    text.add_messages([message], ROLES)
     with pytest.raises(BadRequest, match=r"'tool'.*assistant, user"):
-        text.message(raw, frozenset({"user", "assistant"}))
+        text.add_messages([message], frozenset({"user", "assistant"}))
 
 
 def test_a_bare_text_has_no_role() -> None:
-    assert PromptText().message(b'"x"').role == ""
+    assert count_message(b'"x"').role == ""

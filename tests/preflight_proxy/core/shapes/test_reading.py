@@ -1,0 +1,269 @@
+"""What is remembered of earlier requests changes no result, and no step of reading is long."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from preflight_proxy.core.recent import Recent
+from preflight_proxy.core.shapes import SHAPES, reading
+from preflight_proxy.core.shapes.body import BadRequest
+from preflight_proxy.core.shapes.prompt_text import count_message
+from preflight_proxy.core.shapes.reading import FRAME_BYTES_MAX, FRAMES_MAX, MESSAGES_MAX, UNREAD_BYTES_MAX
+from preflight_proxy.core.shapes.request_writer import write_request
+from preflight_proxy.core.shapes.shape import Request, Shape, UnknownFields
+from preflight_proxy.core.shapes.steps import KNOWN_MESSAGE_COST, LONG_BYTES, NEW_MESSAGE_COST, STEP_COST, run_steps
+from tests.support.cases import each
+from tests.support.quote_cases import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES
+
+
+@contextmanager
+def nothing_remembered() -> Iterator[None]:
+    """Within it, requests are read as by a process that has just started."""
+    kept = reading._frames, reading._messages
+    reading._frames, reading._messages = Recent(FRAMES_MAX), Recent(MESSAGES_MAX)
+    try:
+        yield
+    finally:
+        reading._frames, reading._messages = kept
+
+
+def outcome(shape: Shape, body: bytes, mode: UnknownFields, encoding: str) -> object:
+    """All that a request says, and what would be sent; or why it is refused."""
+    try:
+        request = shape.read(body, {"Content-Encoding": encoding}, mode)
+    except BadRequest as exc:
+        return exc.status, exc.message
+    said = {name: getattr(request, name) for name in Request.__struct_fields__ if name not in ("fields", "layouts")}
+    fields = [(name, bytes(raw)) for name, raw in request.fields.items()]
+    return said, fields, [write_request(request, bound=bound, only=("t",), max_price={}) for bound in (None, 2000, 16)]
+
+
+TEXTS = ["x", "y", "é", [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]]
+ROLES = ["user", "assistant", "tool", "system", "developer", "nobody"]
+MESSAGE = st.fixed_dictionaries({"role": st.sampled_from(ROLES), "content": st.sampled_from(TEXTS)})
+TOOL = {"type": "function", "function": {"name": "f"}, "name": "f"}
+FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "model": st.sampled_from(["a/b", "openrouter/a/b", "a/b:floor", "a/b:online"]),
+    "messages": st.lists(MESSAGE, max_size=3),
+    "input": st.lists(MESSAGE, max_size=3) | st.sampled_from(["x", ["x", "y"]]),
+    "prompt": st.sampled_from(["x", ["x"], ["x", "y"], None]),
+    "system": st.sampled_from(TEXTS),
+    "instructions": st.sampled_from(["x", "y"]),
+    "tools": st.sampled_from(
+        [[], [TOOL], [{"type": "image_generation"}, TOOL], [{"type": "bash_20250124", "name": "b"}]]
+    ),
+    "max_tokens": st.sampled_from([1, 16, 4000, None]),
+    "max_completion_tokens": st.sampled_from([16, 4000]),
+    "max_output_tokens": st.sampled_from([16, 4000]),
+    "maxTokens": st.sampled_from([8]),
+    "reasoning": st.sampled_from([{"max_tokens": 3000}, {"effort": "low"}]),
+    "thinking": st.sampled_from([{"type": "enabled", "budget_tokens": 3000}, {"type": "disabled"}]),
+    "provider": st.sampled_from([{}, {"only": ["a"]}, {"ignore": ["a"]}, {"max_price": {"prompt": 1}}, {"x": 1}]),
+    "stream": st.booleans(),
+    "user": st.sampled_from(["u", "v"]),
+    "truncation": st.sampled_from(["auto", "disabled"]),
+    "transforms": st.sampled_from([["middle-out"]]),
+    "cache_control": st.sampled_from([{"type": "ephemeral"}]),
+    "response_format": st.sampled_from([{"type": "json_object"}]),
+    "new_field": st.sampled_from(["x", {"y": 1}]),
+    "n": st.sampled_from([1, 2]),
+}
+MODES: list[UnknownFields] = ["drop", "refuse", "pass"]
+BODIES = st.tuples(
+    st.sampled_from(list(SHAPES.values())),
+    st.fixed_dictionaries(
+        {"model": FIELDS["model"]}, optional={name: FIELDS[name] for name in FIELDS if name != "model"}
+    ),
+    st.sampled_from(MODES),
+    st.sampled_from(["identity", "identity", "", "gzip"]),
+    st.booleans(),
+)
+
+
+@given(st.lists(BODIES, min_size=2, max_size=6))
+def test_a_request_is_read_as_by_a_process_that_has_seen_no_other(requests: list[Any]) -> None:
+    with nothing_remembered():
+        for _ in range(2):
+            for shape, fields, mode, encoding, is_reversed in requests:
+                items = list(fields.items())
+                body = json.dumps(dict(reversed(items) if is_reversed else items)).encode()
+                now = outcome(shape, body, mode, encoding)
+                with nothing_remembered():
+                    assert now == outcome(shape, body, mode, encoding)
+
+
+@each(
+    "body, other",
+    [
+        (
+            b'{"model":"a/b","max_tokens":1,"messages":[],"seed":23}',
+            b'{"model":"a/b","max_tokens":12,"messages":[],"seed":3}',
+        ),
+        (
+            b'{"model":"a/b","max_tokens":16,"messages":[],"seed":9}',
+            b'{"model":"a/b","seed":16,"messages":[],"max_tokens":9}',
+        ),
+        (b'{"model":"a/b","messages":[],"stop":"x"}', b'{"model":"a/b","stop":"x","messages":[]}'),
+        (b'{"model":"a/b","user":"x","messages":[]}', b'{"model":"a/b","uses":"x","messages":[]}'),
+    ],
+)
+def test_the_same_bytes_in_other_fields_are_another_request(body: bytes, other: bytes) -> None:
+    with nothing_remembered():
+        first, second = (CHAT.read(raw, {}, "drop") for raw in (body, other))
+    with nothing_remembered():
+        again = CHAT.read(other, {}, "drop")
+    assert (first.bound, list(first.fields)) != (second.bound, list(second.fields)) or first.fields != second.fields
+    assert (second.bound, list(second.fields), second.digest) == (again.bound, list(again.fields), again.digest)
+
+
+def test_a_message_that_one_api_knows_is_refused_by_another_that_does_not() -> None:
+    body = b'{"model":"a/b","max_tokens":9,"messages":[{"role":"tool","content":"x"}]}'
+    assert CHAT.read(body, {}, "drop").prompt.messages[0].role == "tool"
+    with pytest.raises(BadRequest, match="'tool'"):
+        MESSAGES.read(body, {}, "drop")
+
+
+def test_long_fields_are_not_remembered_but_long_tools_and_system_prompts_are_without_their_text() -> None:
+    with nothing_remembered():
+        long = "x" * (FRAME_BYTES_MAX + 1)
+        for name, kept in (("stop", 0), ("system", 1), ("tools", 2)):
+            value: object = [{**TOOL, "description": long}] if name == "tools" else long
+            body = {"model": "a/b", "max_tokens": 9, "messages": [], name: value}
+            shape = CHAT if name == "tools" else MESSAGES
+            if name == "stop":
+                body["stop_sequences"] = body.pop("stop")
+            request = shape.read(json.dumps(body).encode(), {}, "drop")
+            write_request(request, bound=9, only=(), max_price={})
+            assert len(reading._frames) == kept
+        frames = [*reading._frames._young.values(), *reading._frames._old.values()]
+        texts = [part for frame in frames for layout in frame.request.layouts.values() for part in layout]
+        assert len(texts) > 2
+        assert all(long not in str(part) for part in texts)
+        assert all(frame.own == {} and frame.request.fields == {} for frame in frames)
+
+
+@each("name", ["messages", "chat", "responses", "completions", "embeddings"])
+def test_a_body_has_the_same_digest_whether_it_is_read_or_refused_unread(name: str) -> None:
+    shape = next(shape for shape in SHAPES.values() if shape.name == name)
+    field = {"chat": "messages", "messages": "messages", "completions": "prompt"}.get(name, "input")
+    text = name in ("completions", "embeddings")
+    prompt: object = "x" if text else [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
+    body = json.dumps({"model": "a/b", field: prompt, "user": "label"}).encode()
+    other = json.dumps({"user": "other", "model": "a/b", field: prompt}).encode()
+    digest = shape.read(body, {}, "drop").digest
+    assert digest == shape.unread_digest(body) == shape.unread_digest(other) == shape.read(other, {}, "drop").digest
+    changed = body.replace(b'"x"', b'"z"')
+    assert digest != shape.read(changed, {}, "drop").digest == shape.unread_digest(changed)
+
+
+def test_a_large_body_that_is_refused_unread_is_recognised_by_all_its_bytes() -> None:
+    body = b'{"model":"a/b","messages":[],"user":"' + b"x" * UNREAD_BYTES_MAX + b'"}'
+    assert CHAT.unread_digest(body) == CHAT.unread_digest(body) != CHAT.unread_digest(body + b" ")
+    assert CHAT.unread_digest(b"no json") == CHAT.unread_digest(b"no json") != CHAT.unread_digest(b"none")
+
+
+# No step is long
+
+
+class Counts:
+    """What was done since the last yield: messages decoded, their bytes, and texts hashed."""
+
+    def __init__(self) -> None:
+        self.decoded = self.decoded_bytes = self.hashed = 0
+
+    def __call__(self, frame: FrameType, event: str, arg: Any) -> None:
+        if event == "call" and frame.f_code is count_message.__code__:
+            self.decoded += 1
+            self.decoded_bytes += len(frame.f_locals["raw"])
+        elif event == "c_call" and arg.__name__ == "openssl_sha256":
+            self.hashed += 1
+
+
+def steps_of(shape: Shape, body: bytes) -> tuple[list[Counts], int]:
+    """The counts of each step of reading a body, and how often work was left to a thread, which is part of no step."""
+    steps, counted, works_count, reply = shape.read_steps(body, {}, "drop"), [], 0, None
+    while True:
+        counted.append(Counts())
+        sys.setprofile(counted[-1])
+        try:
+            work = steps.send(reply)
+        except StopIteration:
+            return counted, works_count
+        finally:
+            sys.setprofile(None)
+        works_count += work is not None
+        reply = None if work is None else work()
+
+
+def chat_body(count: int, size_bytes: int, mark: str) -> bytes:
+    messages = [{"role": "user", "content": f"{mark}{number} " + "x" * size_bytes} for number in range(count)]
+    return json.dumps({"model": "a/b", "messages": messages}).encode()
+
+
+@each("count, size_bytes", [(24_000, 1), (60, 17_000), (8, 130_000), (1, 2**20), (4000, 200)])
+def test_no_step_decodes_much_however_the_text_is_spread(count: int, size_bytes: int) -> None:
+    with nothing_remembered():
+        steps, _ = steps_of(CHAT, chat_body(count, size_bytes, "a"))
+    in_steps = count if size_bytes < LONG_BYTES else 0
+    assert sum(step.decoded for step in steps) == in_steps
+    assert max(step.decoded for step in steps) <= STEP_COST // NEW_MESSAGE_COST + 1
+    assert max(step.decoded_bytes for step in steps) <= STEP_COST + LONG_BYTES
+    assert max(step.hashed for step in steps) <= STEP_COST // KNOWN_MESSAGE_COST + 10
+
+
+def test_no_step_goes_over_many_known_messages() -> None:
+    body = chat_body(4000, 1, "b")
+    with nothing_remembered():
+        run_steps(CHAT.read_steps(body, {}, "drop"))
+        steps, _ = steps_of(CHAT, body)
+    assert sum(step.decoded for step in steps) == 0
+    assert sum(step.hashed for step in steps) >= 4000
+    assert max(step.hashed for step in steps) <= STEP_COST // KNOWN_MESSAGE_COST + 10
+
+
+def test_a_usual_call_is_one_step() -> None:
+    with nothing_remembered():
+        steps, _ = steps_of(CHAT, chat_body(30, 1300, "c"))
+    assert len(steps) == 1
+
+
+@each(
+    "body",
+    [
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": str(number)} for number in range(9000)]}]},
+        {"messages": [], "tools": [{"type": "function", "function": {"name": "f", "enum": list(range(9000))}}]},
+        {"messages": [], "response_format": {"x": list(range(9000))}},
+        {"messages": [], "max_tokens": 9, "system": [{"type": "text", "text": str(number)} for number in range(9000)]},
+    ],
+)
+def test_a_single_long_value_is_work_for_the_thread(body: dict[str, object]) -> None:
+    shape = MESSAGES if "system" in body else CHAT
+    with nothing_remembered():
+        _, works_count = steps_of(shape, json.dumps({"model": "a/b", **body}).encode())
+    assert works_count == 1
+
+
+@each("shape, field", [(EMBEDDINGS, "input"), (COMPLETIONS, "prompt")])
+def test_many_tokens_are_work_for_the_thread(shape: Shape, field: str) -> None:
+    raw = json.dumps({"model": "a/b", field: list(range(60_000))}).encode()
+    assert steps_of(shape, raw)[1] == 1
+    assert run_steps(shape.read_steps(raw, {}, "drop")).prompt.ascii_bytes == 60_000
+
+
+def test_the_fields_are_views_and_copies_of_what_came() -> None:
+    raw = b'{"model":"a/b","messages":[ {"role":"user","content":"x"} ],"seed":1}'
+    fields = CHAT.read(raw, {}, "drop").fields
+    assert {name: bytes(each) for name, each in fields.items()} == {
+        "model": b'"a/b"',
+        "messages": b'[ {"role":"user","content":"x"} ]',
+        "seed": b"1",
+    }
+    assert isinstance(fields["messages"], msgspec.Raw)
