@@ -140,7 +140,7 @@ def unread_digest(form: Form, body: bytes) -> str:
         with contextlib.suppress(BadRequest):
             slices = bodies.top_level(body)
             digest = fields_hash(slices, form.prompt_field)
-            for element in _elements(form, slices.get(form.prompt_field, b"")):
+            for element in _elements(form, slices.get(form.prompt_field, b"[]")):
                 digest.update(hashlib.sha256(element).digest())
             return digest.hexdigest()
     return hashlib.sha256(body).hexdigest()

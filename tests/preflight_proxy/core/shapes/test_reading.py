@@ -164,6 +164,12 @@ def test_a_body_has_the_same_digest_whether_it_is_read_or_refused_unread(name: s
     assert digest != shape.read(changed, {}, "drop").digest == shape.unread_digest(changed)
 
 
+def test_a_body_without_a_prompt_that_is_refused_unread_is_recognised_whatever_its_labels() -> None:
+    first, again, other = (b'{"user":"1","model":"a/b"}', b'{"model":"a/b","user":"2"}', b'{"model":"a/c"}')
+    for shape in SHAPES.values():
+        assert shape.unread_digest(first) == shape.unread_digest(again) != shape.unread_digest(other)
+
+
 def test_a_large_body_that_is_refused_unread_is_recognised_by_all_its_bytes() -> None:
     body = b'{"model":"a/b","messages":[],"user":"' + b"x" * UNREAD_BYTES_MAX + b'"}'
     assert CHAT.unread_digest(body) == CHAT.unread_digest(body) != CHAT.unread_digest(body + b" ")
