@@ -1,4 +1,6 @@
-"""`python -m tests.bench [--quick] [--rows cpu,p50] [--json FILE]`: what a call costs, ours against a naive pass-through.
+"""`python -m tests.bench [--quick] [--rows cpu,p50] [--json FILE] [--write-docs]`: what a call costs.
+
+Ours with everything on is compared with a naive pass-through, nginx, LiteLLM and no proxy, in the same run.
 
 Exit code 0: measured, whether or not the bounds hold. 1: the run is void, or a call failed.
 """
@@ -15,7 +17,7 @@ from pathlib import Path
 
 import uvloop
 
-from tests.bench import call_path, lifetime, machine, report, trials
+from tests.bench import call_path, lifetime, machine, page, report, trials
 from tests.bench.rounds import Bench, measure
 from tests.bench.rows import Row, chosen_rows, why_void
 from tests.bench.subjects import Kind, constant_upstream, installed_kinds
@@ -64,7 +66,17 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, help="how long one load on one subject runs")
     parser.add_argument("--image", default="", help="an image with python3 for the rows of trials")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure of every round")
+    parser.add_argument(
+        "--write-docs",
+        type=Path,
+        nargs="*",
+        metavar="FILE",
+        help="write docs/BENCHMARKS.md and its picture: from this run, or, measuring nothing, from FILEs of --json",
+    )
     given = parser.parse_args()
+    if given.write_docs:
+        page.write_docs(report.merged([report.from_json(path.read_text("utf-8")) for path in given.write_docs]))
+        return 0
     try:
         rows = chosen_rows([name for name in given.rows.split(",") if name], quick=given.quick)
     except ValueError as exc:
@@ -79,6 +91,8 @@ def main() -> int:
     print(report.table(result))
     if given.json:
         given.json.write_text(report.as_json(result), "utf-8")
+    if given.write_docs is not None:
+        page.write_docs(result)
     return 1 if result.void else 0
 
 

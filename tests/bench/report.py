@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tests.bench.rows import SUBJECTS, Row, Samples
+from tests.bench.rows import ROWS, SUBJECTS, Row, Samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +80,43 @@ def as_json(result: Result) -> str:
             "must": row.must,
             "aim": row.aim,
             "reached": row.reached(result.samples),
-            "rounds": {name: result.samples.get((name, row.figure), []) for name in result.subjects()},
         }
         for row in result.rows
     }
-    return json.dumps(
-        {"date": result.date, "void": result.void, "machine": dict(result.machine), "rows": rows}, indent=1
-    )
+    figures: dict[str, dict[str, list[float]]] = {}
+    for (subject, name), values in result.samples.items():
+        figures.setdefault(name, {})[subject] = values
+    machine = dict(result.machine)
+    document = {"date": result.date, "void": result.void, "machine": machine, "rows": rows, "figures": figures}
+    return json.dumps(document, indent=1)
+
+
+def from_json(text: str) -> Result:
+    """Return the result that `as_json` wrote; rows that there are no more are left out.
+
+    Raises:
+        ValueError: It is no such text.
+    """
+    document = json.loads(text)
+    samples: Samples = {}
+    for figure_name, rounds in document["figures"].items():
+        samples |= {(subject, figure_name): values for subject, values in rounds.items()}
+    rows = [row for row in ROWS if row.figure in document["rows"]]
+    return Result(document["machine"], document["date"], rows, samples, document["void"])
+
+
+def merged(results: Sequence[Result]) -> Result:
+    """Return one result of several runs on one machine; of a row that several have, the last one counts.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if not results:
+        raise ValueError("no results")
+    samples: Samples = {}
+    for result in results:
+        replaced = {name for row in result.rows for name in row.figures()}
+        samples = {key: values for key, values in samples.items() if key[1] not in replaced} | result.samples
+    wanted = {row.figure for result in results for row in result.rows}
+    void = next((result.void for result in results if result.void), None)
+    return Result(results[-1].machine, results[-1].date, [row for row in ROWS if row.figure in wanted], samples, void)

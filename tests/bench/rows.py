@@ -90,7 +90,7 @@ ROWS = (
     Row("late", "100 streams of 50 chunks/s: p99 of a chunk's delay", "us", Unit.NAIVE, 1.5, 1.1, quick=True),
     Row("mib_warm", "added by a body of 1 MiB, one message is new", "us", Unit.ADDED, 1.0, 0.9, quick=True),
     Row("mib_first", "added by a body of 1 MiB, at first sight", "us", Unit.ADDED, 2.0, 1.3, quick=True),
-    Row("calls", "calls/s, one core", "1/s", Unit.NAIVE, 0.9, 1.5, at_least=True, quick=True),
+    Row("calls", "calls/s, one core (more is better)", "1/s", Unit.NAIVE, 0.9, 1.5, at_least=True, quick=True),
     Row("rss_idle", "memory, idle", "MiB", Unit.NAIVE, 1.2, 1.1, quick=True),
     Row("rss_load", "memory, under load", "MiB", Unit.NAIVE, 1.5, 1.2, quick=True),
     Row("rss_open", "memory, 200 open streams and 4,000 idle connections", "MiB", Unit.NAIVE),
