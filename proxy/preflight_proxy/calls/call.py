@@ -52,7 +52,6 @@ from preflight_proxy.upstream.client import (
     Upstream,
     WithdrawnError,
     error_body,
-    last_header,
 )
 from preflight_proxy.upstream.connection import UpstreamAnswer
 
@@ -201,7 +200,7 @@ class Call:
 
     async def _answered(self, response: UpstreamAnswer, may_requote: bool) -> bool:
         headers = response.headers
-        generation_id = last_header(headers, "x-generation-id")
+        generation_id = response.header("x-generation-id")
         if generation_id is not None and not _GENERATION_ID.fullmatch(generation_id):
             generation_id = None
         if 200 <= response.status < 300:
@@ -213,8 +212,8 @@ class Call:
         refusal = read_refusal(
             response.status,
             body or b"",
-            last_header(headers, "retry-after"),
-            resets_at=last_header(headers, "x-ratelimit-reset"),
+            response.header("retry-after"),
+            resets_at=response.header("x-ratelimit-reset"),
             now_s=self._ledger.clock.epoch_s(),
         )
         if never_served(response.status, headers, body):

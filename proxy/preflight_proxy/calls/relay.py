@@ -17,7 +17,6 @@ from preflight_proxy.core.refusals.refusals import BROKEN, OVERDUE
 from preflight_proxy.core.secret import Redaction
 from preflight_proxy.core.shapes.answers import generation_id
 from preflight_proxy.core.shapes.shape import Reading, Shape
-from preflight_proxy.upstream.client import last_header
 from preflight_proxy.upstream.connection import BrokenAnswerError, UpstreamAnswer
 
 CALL_DRAIN_S_MAX = 5 * 60.0
@@ -78,10 +77,9 @@ class Relay:
             response: A 2xx answer, body unread.
             headers: What the client gets with it.
         """
-        received = response.headers
-        self._cache_hit = (last_header(received, "x-openrouter-cache-status") or "").upper() == "HIT"
-        readable = (last_header(received, "content-encoding") or "identity").strip().lower() == "identity"
-        media_type = (last_header(received, "content-type") or "").partition(";")[0]
+        self._cache_hit = (response.header("x-openrouter-cache-status") or "").upper() == "HIT"
+        readable = (response.header("content-encoding") or "identity").strip().lower() == "identity"
+        media_type = (response.header("content-type") or "").partition(";")[0]
         self._streamed = media_type.strip().lower() == "text/event-stream"
         try:
             left_s = self._began_at_s + CALL_S_MAX - self._clock.monotonic_s()

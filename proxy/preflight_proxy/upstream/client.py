@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -104,7 +104,7 @@ class Upstream:
             OverdueError: The same, because our own limit of time was over.
         """
         headers = [*headers, ("Content-Length", str(len(body)))]
-        if not any(name.lower() == "user-agent" for name, _ in headers):
+        if "user-agent" not in [name.lower() for name, _ in headers]:
             headers.append(_USER_AGENT)
         head = self._head("POST", path, headers)
         try:
@@ -198,16 +198,10 @@ async def read_capped(answer: UpstreamAnswer, bytes_max: int) -> bytes:
 
 async def error_body(answer: UpstreamAnswer) -> bytes | None:
     """The whole body of an answer without a 2xx, as it was written; None where it cannot be had. Raises nothing."""
-    if last_header(answer.headers, "content-encoding") not in (None, "", "identity"):
+    if answer.header("content-encoding") not in (None, "", "identity"):
         return None
     try:
         async with asyncio.timeout(ERROR_BODY_S_MAX):
             return await read_capped(answer, ERROR_BODY_BYTES_MAX)
     except (UpstreamError, TimeoutError):
         return None
-
-
-def last_header(headers: Sequence[tuple[str, str]], name: str) -> str | None:
-    """The value of the last header called `name`, whatever its case; None if there is none."""
-    values = [value for key, value in headers if key.lower() == name]
-    return values[-1] if values else None

@@ -10,6 +10,7 @@ Source: RFC 9112, sections 6.3 (how a body ends) and 9.3.2 (answers come in the 
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import ssl
 from typing import cast
@@ -47,7 +48,7 @@ class UpstreamAnswer:
 
     __slots__ = (
         *("status", "headers", "on_body", "ended", "keeps_alive", "is_followed"),
-        *("_connection", "_parser", "_fields", "_pieces", "_final_status", "_ends_with_connection"),
+        *("_connection", "_parser", "_last_values", "_fields", "_pieces", "_final_status", "_ends_with_connection"),
         *("_bodyless_bytes", "_error", "_waiter", "_is_paused"),
     )
 
@@ -58,7 +59,8 @@ class UpstreamAnswer:
         self.keeps_alive = False
         self.is_followed = False
         self._connection = connection
-        self._fields: list[tuple[bytes, bytes]] = []
+        self._last_values: dict[str, str] = {}
+        self._fields: list[bytes] = []
         self._pieces: list[bytes] = []
         self._final_status = 0
         self._ends_with_connection = False
@@ -79,6 +81,10 @@ class UpstreamAnswer:
             if self._error is not None:
                 raise self._error
             await self._wait()
+
+    def header(self, name: str) -> str | None:
+        """Return the last value of a header whose name is given in lower case; None if there is none."""
+        return self._last_values.get(name)
 
     async def piece(self) -> bytes:
         """Return all of the body that has come since the last call; empty at its end.
@@ -166,7 +172,7 @@ class UpstreamAnswer:
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer, which is ignored."""
         if not self._final_status:
-            self._fields.append((name, value))
+            self._fields += (name, value)
 
     def on_headers_complete(self) -> None:
         """The head is there; an interim one (1xx) is ignored."""
@@ -178,23 +184,19 @@ class UpstreamAnswer:
         status = parser.get_status_code()
         if 100 <= status < 200:
             return
-        size_bytes = sum(len(name) + len(value) for name, value in fields)
-        if size_bytes > ANSWER_HEAD_BYTES_MAX or len(fields) > ANSWER_HEADERS_MAX:
+        text = b"\n".join(fields)  # the parser lets no line end through
+        if len(text) > ANSWER_HEAD_BYTES_MAX or len(fields) > 2 * ANSWER_HEADERS_MAX:
             raise ValueError("a head above every limit")
         if status < 100 or parser.get_http_version() not in ("1.1", "1.0"):
             raise ValueError("no answer of HTTP/1")
-        framed = False
-        for name, value in fields:
-            self.headers.append((name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape")))
-            match name.lower():
-                case b"content-length":
-                    framed = True
-                case b"transfer-encoding":
-                    framed = True
-                    if value.lower() != b"chunked":
-                        raise ValueError("an encoding that nobody asked for")
+        parts = text.decode("utf-8", "surrogateescape").split("\n")
+        self.headers = list(zip(parts[::2], parts[1::2], strict=False))  # without a header there is one empty part
+        self._last_values = {name.lower(): value for name, value in self.headers}
+        encoding = self.header("transfer-encoding")
+        if encoding is not None and encoding.lower() != "chunked":
+            raise ValueError("an encoding that nobody asked for")
+        self._ends_with_connection = encoding is None and self.header("content-length") is None
         self._final_status = status
-        self._ends_with_connection = not framed
 
     def on_message_complete(self) -> None:
         """The answer has ended, unless it was an interim one."""
@@ -217,6 +219,8 @@ class UpstreamConnection(asyncio.Protocol):
         self, sock: socket.socket, idle: list[UpstreamConnection], connections: set[UpstreamConnection]
     ) -> None:
         self._socket = sock
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
         self._idle = idle
         self._connections = connections
         self._transport: asyncio.Transport
@@ -279,10 +283,10 @@ class UpstreamConnection(asyncio.Protocol):
             return False
         if self._tls is not None and not self._was_used:
             return True
+        if not self._poll.poll(0):
+            return True
         try:
             waiting = self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return True
         except OSError:
             waiting = b""
         if waiting and self._tls is None:

@@ -19,7 +19,6 @@ from preflight_proxy.upstream.client import (
     UncertainError,
     Upstream,
     WithdrawnError,
-    last_header,
     read_capped,
 )
 from tests.support.raw_upstream import OK, RawUpstream, answer_ok
@@ -343,7 +342,19 @@ async def test_a_read_that_cannot_be_made_is_an_error_of_upstream() -> None:
             await upstream.get("/models")
 
 
-def test_the_last_of_equal_headers_counts() -> None:
-    headers = [("X-Generation-Id", "a"), ("Other", "b"), ("x-generation-id", "c")]
-    assert last_header(headers, "x-generation-id") == "c"
-    assert last_header(headers, "none") is None
+async def test_the_last_of_equal_headers_counts() -> None:
+    headers = b"\r\nX-Generation-Id: a\r\nEmpty:\r\nOther: \xc3\xa9\xff\r\nx-generation-id: c\r\n\r\n"
+
+    async def behave(writer: asyncio.StreamWriter, _number: int) -> bool:
+        writer.write(OK.replace(b"\r\n\r\n", headers))
+        return True
+
+    async with RawUpstream(behave) as server, Upstream(server.base_url) as upstream:
+        answer = await upstream.post(PATH, BODY, HEADERS, yes)
+    assert (answer.header("x-generation-id"), answer.header("empty"), answer.header("none")) == ("c", "", None)
+    assert answer.headers[2:] == [
+        ("X-Generation-Id", "a"),
+        ("Empty", ""),
+        ("Other", "é\udcff"),
+        ("x-generation-id", "c"),
+    ]
