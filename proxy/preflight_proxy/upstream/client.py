@@ -14,12 +14,7 @@ import structlog
 
 from preflight_proxy.core.environment_proxy import HttpProxy
 from preflight_proxy.core.errors import UpstreamError
-from preflight_proxy.upstream.connection import (
-    BrokenAnswerError,
-    OverdueAnswerError,
-    UpstreamAnswer,
-    UpstreamConnection,
-)
+from preflight_proxy.upstream.connection import BrokenAnswerError, UpstreamAnswer, UpstreamConnection
 from preflight_proxy.upstream.pool import Pool
 
 ANSWER_HEAD_S_MAX = 30 * 60.0
@@ -113,17 +108,18 @@ class Upstream:
             via = self._proxy.url if self._proxy is not None else None
             _log.warning("upstream.unreachable", why=type(exc).__name__, via=via)
             raise NotSentError("OpenRouter cannot be reached. Nothing was sent, nothing is charged.") from exc
-        if not guard():
-            connection.abort()
-            raise WithdrawnError("The request was withdrawn before it was sent.")
-        answer = connection.send(head, body, asyncio.get_running_loop().time() + self._head_s_max)
+        loop = asyncio.get_running_loop()
+        due_at_s = loop.time() + self._head_s_max
         try:
+            if not guard():
+                raise WithdrawnError("The request was withdrawn before it was sent.")
+            answer = connection.send(head, body, due_at_s)
             await answer.head()
         except BrokenAnswerError as exc:
-            kind = OverdueError if isinstance(exc, OverdueAnswerError) else UncertainError
+            kind = UncertainError if loop.time() < due_at_s else OverdueError
             raise kind(f"OpenRouter broke off before it answered ({exc}).") from exc
         except BaseException:
-            answer.close()
+            connection.abort()
             raise
         return answer
 

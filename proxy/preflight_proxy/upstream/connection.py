@@ -34,10 +34,6 @@ class BrokenAnswerError(UpstreamError):
     """The answer is malformed, or the connection was lost before its end."""
 
 
-class OverdueAnswerError(BrokenAnswerError):
-    """A limit of ours ended the wait for the answer's head."""
-
-
 class UpstreamAnswer:
     """The answer to one request. Its callbacks are called by the parser.
 
@@ -48,17 +44,17 @@ class UpstreamAnswer:
 
     __slots__ = (
         *("status", "headers", "on_body", "ended", "keeps_alive", "is_followed"),
-        *("_connection", "_parser", "_last_values", "_fields", "_pieces", "_final_status", "_ends_with_connection"),
+        *("_transport", "_parser", "_last_values", "_fields", "_pieces", "_final_status", "_ends_with_connection"),
         *("_bodyless_bytes", "_error", "_waiter", "_is_paused"),
     )
 
-    def __init__(self, connection: UpstreamConnection) -> None:
+    def __init__(self, transport: asyncio.Transport) -> None:
         self.status = 0
         self.headers: list[tuple[str, str]] = []
         self.ended = False
         self.keeps_alive = False
         self.is_followed = False
-        self._connection = connection
+        self._transport = transport
         self._last_values: dict[str, str] = {}
         self._fields: list[bytes] = []
         self._pieces: list[bytes] = []
@@ -99,7 +95,7 @@ class UpstreamAnswer:
                 return b""
             if self._is_paused:
                 self._is_paused = False
-                self._connection.resume_reading()
+                self._transport.resume_reading()
             await self._wait()
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
@@ -108,8 +104,7 @@ class UpstreamAnswer:
     def close(self) -> None:
         """Close the connection if the answer has not ended. It is in the pool again, or closed, where it has."""
         if not self.ended:
-            self.fail(BrokenAnswerError("closed by us"))
-            self._connection.abort()
+            self._transport.abort()
 
     async def _wait(self) -> None:
         self._waiter = asyncio.get_running_loop().create_future()
@@ -129,7 +124,7 @@ class UpstreamAnswer:
         try:
             self._parser.feed_data(data)
         except Exception as exc:  # also an upgrade
-            self.fail(BrokenAnswerError(f"malformed: {exc.__context__ or exc}"))
+            self.fail(f"malformed: {exc.__context__ or exc}")
             return
         self.status = self._final_status
         if self._pieces or self.ended:
@@ -137,13 +132,13 @@ class UpstreamAnswer:
         else:
             self._bodyless_bytes += len(data)
             if self._bodyless_bytes > ANSWER_HEAD_BYTES_MAX:
-                self.fail(BrokenAnswerError("malformed: no end of a head or of a chunk's"))
+                self.fail("malformed: no end of a head or of a chunk's")
                 return
         if self.ended:
             self._parser = None
         elif len(self._pieces) > PIECES_MAX and not self._is_paused:
             self._is_paused = True
-            self._connection.pause_reading()
+            self._transport.pause_reading()
         self._wake()
 
     def feed_eof(self) -> None:
@@ -153,10 +148,10 @@ class UpstreamAnswer:
             self._parser = None
             self._wake()
 
-    def fail(self, error: BrokenAnswerError) -> None:
+    def fail(self, why: str) -> None:
         """It broke off."""
         if self._error is None:
-            self._error = error
+            self._error = BrokenAnswerError(why)
             self.ended, self.keeps_alive = True, False
             self._parser = None
             self._wake()
@@ -240,7 +235,7 @@ class UpstreamConnection(asyncio.Protocol):
         """It is closed."""
         self._connections.discard(self)
         if self._answer is not None:
-            self._answer.fail(BrokenAnswerError(f"connection lost: {exc}" if exc else "connection lost"))
+            self._answer.fail(f"connection lost: {exc}" if exc else "connection lost")
             self._answer = None
 
     def data_received(self, data: bytes) -> None:
@@ -268,7 +263,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def send(self, head: bytes, body: bytes, due_at_s: float) -> UpstreamAnswer:
         """Write a request, in this turn of the loop, and return its answer, which must begin before `due_at_s`."""
-        self._answer = UpstreamAnswer(self)
+        self._answer = UpstreamAnswer(self._transport)
         self._was_used, self._due_at_s = True, due_at_s
         self._transport.writelines((head, body))
         return self._answer
@@ -298,19 +293,9 @@ class UpstreamConnection(asyncio.Protocol):
         """True if the head of its answer should be there by now."""
         return self._answer is not None and not self._answer.status and now_s >= self._due_at_s
 
-    def abort(self, error: BrokenAnswerError | None = None) -> None:
+    def abort(self) -> None:
         """Close it at once; its answer has broken off."""
-        if self._answer is not None and error is not None:
-            self._answer.fail(error)
         self._transport.abort()
-
-    def pause_reading(self) -> None:
-        """Let what comes wait in the system's buffers."""
-        self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Read on."""
-        self._transport.resume_reading()
 
     def _give_up(self) -> None:
         if not self._transport.is_closing():

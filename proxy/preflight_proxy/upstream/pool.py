@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import aiohappyeyeballs
 
 from preflight_proxy.core.environment_proxy import HttpProxy
-from preflight_proxy.upstream.connection import OverdueAnswerError, UpstreamConnection
+from preflight_proxy.upstream.connection import UpstreamConnection
 
 UPSTREAM_CONNECT_S_MAX = 10.0
 """A TCP and TLS handshake takes well under a second; after this time OpenRouter counts as unreachable."""
@@ -133,7 +133,7 @@ class Pool:
         self._sweeping = loop.call_later(self._sweep_s, self._sweep)
         for connection in [*self._connections]:
             if connection.is_overdue(loop.time()):
-                connection.abort(OverdueAnswerError("overdue"))
+                connection.abort()
         oldest_s = loop.time() - IDLE_CONNECTION_S
         for connection in self._idle:
             if connection.idle_since_s < oldest_s:
