@@ -88,7 +88,7 @@ ONE_HOME: Mapping[str, tuple[str, ...]] = {
     "subprocess_exec": ("agent_preflight.sandboxes.process",),
     "create_subprocess_shell": (),
     "sqlite3": (
-        *("preflight_proxy.ledger.store", "preflight_proxy.ledger.schema"),
+        *("preflight_proxy.ledger.store", "preflight_proxy.ledger.schema", "preflight_proxy.ledger.tables"),
         *("preflight_proxy.ledger.file", "preflight_proxy.ledger.reader"),
     ),
     "environ": ("agent_preflight.base.config", "preflight_proxy.base.config"),

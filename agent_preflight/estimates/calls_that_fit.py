@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
+
+from msgspec import structs
 
 from agent_preflight.base.usd import usd
 from preflight_proxy.core.admission.admission import Admission, admit
@@ -142,7 +144,7 @@ def _call(model: str, expect_tokens: int, max_tokens: int | None) -> Request:
     body = json.dumps({"model": model, "messages": messages, **bound})
     request = Chat().read(body.encode(), {}, "drop")
     text_bytes = request.prompt.ascii_bytes + BYTES_PER_TOKEN * expect_tokens
-    return replace(request, prompt=replace(request.prompt, ascii_bytes=text_bytes))
+    return structs.replace(request, prompt=structs.replace(request.prompt, ascii_bytes=text_bytes))
 
 
 def _admitted(price: Quote, budget_pusd: int) -> tuple[Admission | None, int]:
@@ -153,7 +155,7 @@ def _admitted(price: Quote, budget_pusd: int) -> tuple[Admission | None, int]:
         if not isinstance(decision, Admission):
             return first, calls
         first = first or decision
-        account = replace(account, posted_pusd=account.posted_pusd + decision.reserve_pusd)
+        account = structs.replace(account, posted_pusd=account.posted_pusd + decision.reserve_pusd)
     return first, CALLS_COUNTED_MAX
 
 

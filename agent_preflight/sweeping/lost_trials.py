@@ -18,7 +18,7 @@ from agent_preflight.docker.agent_files import keep
 from agent_preflight.docker.sweep import EngineLeftover
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError
-from agent_preflight.runs.costs import LEDGER, accounts_of, cost_lines, sums_by_account, sums_of
+from agent_preflight.runs.costs import LEDGER, accounts_of
 from agent_preflight.runs.folder import write_private
 from agent_preflight.runs.plan import PriorAttempt, TrialPlan
 from agent_preflight.runs.plan_file import PlannedTrial, planned_trials, trial_folder
@@ -35,7 +35,6 @@ SETTLED_LATE = "what its last calls cost was found out by a sweep, after its end
 KEPT_LATE = "its output was copied by a sweep, after its end"
 COST_STEPS = (CleanUpStep.SETTLE.value, CleanUpStep.ACCOUNT.value, CleanUpStep.SUB_KEY.value)
 SANDBOX_PARTS = ("gate", "forwarder", "volume")
-TOKENS_IN_BALANCE = ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens")
 
 
 class Outputs:
@@ -142,15 +141,11 @@ def _ledger_figures(run_dir: Path, notes: list[str]) -> tuple[Mapping[str, Accou
         notes.append(f"{run_dir}: its proxy never started, so nothing was spent")
         return {}, {}
     try:
-        accounts, sums = accounts_of(run_dir), sums_by_account(list(cost_lines(run_dir)))
+        accounts = accounts_of(run_dir)
     except OperatingError as exc:
         notes.append(str(exc))
         return {}, {}
-    tokens = {name: sums.get(name, sums_of(())).tokens for name in accounts}
-    return accounts, {
-        name: balance_of(account, **{kind: tokens[name][kind] for kind in TOKENS_IN_BALANCE})
-        for name, account in accounts.items()
-    }
+    return accounts, {name: balance_of(account) for name, account in accounts.items()}
 
 
 def _facts(

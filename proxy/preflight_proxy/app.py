@@ -30,7 +30,7 @@ from preflight_proxy.evidence.unknowns import UnknownCalls
 from preflight_proxy.gates.portable import ForwarderListener
 from preflight_proxy.gates.ports import EgressRules
 from preflight_proxy.ledger.events import Events
-from preflight_proxy.ledger.files import BudgetFiles, CostLog
+from preflight_proxy.ledger.files import Files
 from preflight_proxy.ledger.quarantine_file import QuarantineFile
 from preflight_proxy.ledger.service import BYOK, KEY_LIMIT_FIRED, Ledger
 from preflight_proxy.ledger.store import Store
@@ -126,7 +126,7 @@ async def running(
         control.base_url = await _listen(config, listeners, routes, control)
         portal = _listen_for_forwarders(config, forwarders)
         watching.spawn(unknown_calls.run(), "unknown calls")
-        watching.spawn(store.watch_place(), "ledger watch")
+        watching.spawn(store.watch(), "ledger watch")
         watch.begin()
         yield RunningProxy(control.base_url, ledger, accounts, tasks, intake, over, foreign_keys, control, portal)
         routes.closing = True
@@ -134,18 +134,17 @@ async def running(
 
 
 def _open_ledger(config: Config, store: Store, clock: Clock) -> Ledger:
-    """Complete costs.jsonl, update the accounts that an earlier version wrote, and write all budget files."""
-    cost_log = CostLog(config.data_dir / "costs.jsonl")
-    cost_log.complete(store.entries())
+    """Update the accounts that an earlier version wrote, and write all budget files."""
     events = Events(first_seq=int(clock.epoch_s() * 1000))
     store.on_poisoned = lambda why: events.publish("ledger", "", run=config.run, closed=why)
-    ledger = Ledger(store, cost_log, BudgetFiles(), events, clock)
+    ledger = Ledger(store, Files(store.cost_log), events, clock)
     ledger.byok, ledger.call_s_max = config.byok, config.call_s_max
     for account in list(ledger.accounts().values()):
         if account.frozen_reason == KEY_LIMIT_FIRED and not account.key_is_own:
             ledger.commit(Unfreeze(account.id))  # earlier versions froze such accounts (M20)
     for account_id in ledger.accounts():
         ledger.write_budget(account_id)  # the last process may have died between a commit and its file (M10 step 7)
+    ledger.files.flush()
     return ledger
 
 

@@ -338,7 +338,9 @@ async def test_a_proxy_that_starts_again_knows_the_ids_of_the_one_before(liar: L
     await liar.post()
     assert liar.proxy.ledger.store.is_anothers("gen-1", "another reservation")
     with sqlite3.connect(f"file:{tmp_path / 'ledger.sqlite3'}?mode=ro", uri=True) as ledger:
-        ((mine,),) = ledger.execute("SELECT id FROM reservations WHERE generation_id = 'gen-1'")
+        ((mine,),) = ledger.execute(
+            "SELECT id FROM reservations JOIN generations USING (seq) WHERE generation_id = 'gen-1'"
+        )
     assert not liar.proxy.ledger.store.is_anothers("gen-1", mine)
 
 

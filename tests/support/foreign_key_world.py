@@ -19,7 +19,7 @@ from preflight_proxy.core.secret import Secret
 from preflight_proxy.evidence.foreign_keys import ForeignKeys
 from preflight_proxy.evidence.unknowns import UnknownCalls
 from preflight_proxy.ledger.events import Events
-from preflight_proxy.ledger.files import BudgetFiles, CostLog
+from preflight_proxy.ledger.files import Files
 from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.ledger.store import Store
 from preflight_proxy.upstream.client import Upstream
@@ -66,7 +66,7 @@ class ForeignKeyWorld:
     def begin(self, boot_id: str = "one") -> None:
         """Start the proxy on the files on disk, and open every account."""
         self.store = Store(self._folder / "ledger.sqlite3", clock=self.clock, boot_id=boot_id)
-        self.ledger = Ledger(self.store, CostLog(self._folder / "costs.jsonl"), BudgetFiles(), Events(), self.clock)
+        self.ledger = Ledger(self.store, Files(self.store.cost_log), Events(), self.clock)
         self.ledger.upstream = self.upstream.base_url
         self.foreign = ForeignKeys(self.ledger, self.upstream)
         self.unknown_calls = UnknownCalls(self.ledger, self.upstream, self.foreign)

@@ -17,7 +17,6 @@ from typing import Any
 from preflight_proxy.base.clock import SystemClock
 from preflight_proxy.core.ledger.commands import OpenAccount, Post, Reserve
 from preflight_proxy.ledger import disk_reserve, file, files, store
-from preflight_proxy.ledger.files import CostLog
 from preflight_proxy.ledger.store import Store
 
 OURS = {module.__file__ for module in (store, file, disk_reserve, files)}
@@ -27,7 +26,6 @@ OURS = {module.__file__ for module in (store, file, disk_reserve, files)}
 def start(folder: Path, boot_id: str = "boot 2") -> int:
     """Start and stop as a proxy does; return the posted cost."""
     store = Store(folder / "ledger.sqlite3", clock=SystemClock(), boot_id=boot_id)
-    CostLog(folder / "costs.jsonl").complete(store.entries())
     posted_pusd = sum(account.posted_pusd for account in store.state.accounts.values())
     store.close()
     return posted_pusd

@@ -116,6 +116,7 @@ class World:
         return self.sim.bill().total_usd
 
     def cost_lines(self) -> list[dict[str, Any]]:
+        self.proxy.ledger.files.flush()
         return [json.loads(line) for line in (self.data / "costs.jsonl").read_text().splitlines()]
 
 

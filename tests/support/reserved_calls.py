@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from preflight_proxy.calls.reserving import CallContext, Caller, CallQuote, ReservedCall
-from preflight_proxy.core.ledger.rows import Reservation, ReservationState
+from preflight_proxy.core.ledger.rows import Reservation
 from preflight_proxy.core.pricing.endpoint import Endpoint, EndpointPrices
 from preflight_proxy.core.pricing.quote import Offer, Quote, WorstCase
 from preflight_proxy.core.secret import Secret
@@ -36,8 +36,7 @@ def reserved_call(
     """
     tags = tuple(providers)
     if reservation is None:
-        pending = ReservationState.PENDING
-        reservation = Reservation("r1", "a", pending, 10**9, 0, "chat", "m", tags, 4000, False, 0.0)
+        reservation = Reservation("r1", "a", 10**9, "chat", "m", tags, 4000, False, 0.0)
     model = reservation.model
     prices = EndpointPrices(prompt=10**6, completion=10**6)
     endpoints = tuple(

@@ -10,16 +10,22 @@ from typing import Any
 
 from tests.torture.verdict import Account, Charge, Entry, Ledger, Reservation, UpstreamCall, billed_pusd
 
-_ACCOUNTS = "SELECT id, limit_pusd, posted_pusd, pending_pusd, assumed_pusd, overrun_pusd FROM accounts"
-_RESERVATIONS = """SELECT id, account, state, reserved_pusd, model, tags, ifnull(tag, ''), ifnull(generation_id, ''),
-    created_at_s, unknown_since_s FROM reservations"""
+_ACCOUNTS = """SELECT id, limit_pusd, json_extract(document, '$.posted_pusd'), json_extract(document, '$.pending_pusd'),
+    json_extract(document, '$.assumed_pusd'), json_extract(document, '$.overrun_pusd')
+    FROM accounts JOIN projection ON account = id"""
+_RESERVATIONS = """SELECT id, reservations.account,
+    CASE kind WHEN 'voided' THEN 'voided' WHEN 'posted' THEN 'posted' WHEN 'assumed' THEN 'posted' ELSE 'pending' END,
+    reserved_pusd, model, tags, coalesce(json_extract(line, '$.tag'), generations.tag, unknowns.tag, ''),
+    ifnull(generation_id, ''), created_at_s, since_s
+    FROM reservations LEFT JOIN generations USING (seq) LEFT JOIN unknowns USING (seq)
+    LEFT JOIN entries ON reservation_id = id"""
 _ENTRIES = """SELECT entry_id, ifnull(reservation_id, ''), account, kind, cost_pusd, at_s, line FROM entries ORDER BY entry_id"""
 
 
 def read_ledger(
     data: Path, quarantined: frozenset[tuple[str, str]], cleared_s: Mapping[tuple[str, str], Sequence[float]]
 ) -> Ledger:
-    """Return what the proxy wrote."""
+    """Return what the proxy wrote, which has stopped: its last projection has every entry."""
     connection = sqlite3.connect(f"file:{data / 'ledger.sqlite3'}?mode=ro", uri=True)
     try:
         accounts = [_account(data, *row) for row in connection.execute(_ACCOUNTS)]

@@ -12,16 +12,16 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from preflight_proxy.__main__ import main
 from preflight_proxy.calls.downstream import Downstream
 from preflight_proxy.core.ledger.commands import Post, Reserve, SetGeneration
-from preflight_proxy.core.ledger.state import Change
+from preflight_proxy.ledger import tables
 from preflight_proxy.ledger.files import BudgetFiles, CostLog
-from preflight_proxy.ledger.store import Store
+from preflight_proxy.ledger.store import Statement, Store
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.connection import UpstreamConnection
 
@@ -41,25 +41,25 @@ class Seam:
     counts: Callable[[Any], bool] = lambda _first: True
 
 
-def _reserves(change: Change) -> bool:
-    return change.reservation is not None and change.entry is None and change.reservation.generation_id is None
+def _adds(sql: str) -> Callable[[Sequence[Statement]], bool]:
+    return lambda statements: any(statement[0] == sql for statement in statements)
 
 
 SEAMS = {
     "reserve": Seam(Store, "commit", lambda command: isinstance(command, Reserve)),
-    "reserve-row": Seam(Store, "_rows", _reserves),
+    "reserve-row": Seam(Store, "_transact", _adds(tables.ADD_RESERVATION)),
     "first-byte": Seam(UpstreamConnection, "send", lambda head: head.startswith(b"POST ")),
     "send": Seam(Upstream, "post"),
     "id": Seam(Store, "commit", lambda command: isinstance(command, SetGeneration)),
     "head": Seam(Downstream, "start"),
     "relay": Seam(Downstream, "write"),
     "post": Seam(Store, "commit", lambda command: isinstance(command, Post)),
-    "post-row": Seam(Store, "_rows", lambda change: change.entry is not None),
+    "post-row": Seam(Store, "_transact", _adds(tables.ADD_ENTRY)),
     "end": Seam(Downstream, "finish"),
     "line": Seam(CostLog, "append"),
-    "budget-file": Seam(BudgetFiles, "_write"),
+    "budget-file": Seam(BudgetFiles, "write"),
 }
-"""The `-row` steps are inside a transaction: written, not committed."""
+"""The `-row` steps are the INSERT itself: after it the row is durable, and nothing in memory has followed."""
 
 
 def arm(seam: Seam, when: str, passage: int, strike: Callable[[], None]) -> None:

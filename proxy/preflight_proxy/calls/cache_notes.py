@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import structlog
+from msgspec.structs import replace
 
 from preflight_proxy.base.clock import Clock
 from preflight_proxy.core.caching.rules import saved_pusd

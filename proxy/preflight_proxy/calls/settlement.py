@@ -7,17 +7,18 @@ reserved --usage with a cost, in a 2xx---------------> posted
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import structlog
+from msgspec.structs import replace
 
 from preflight_proxy.calls.cache_notes import CacheNotes
 from preflight_proxy.calls.reserving import Quoter, ReservedCall
+from preflight_proxy.core.budget_text import UNLABELLED
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Post, SetGeneration, Void
 from preflight_proxy.core.ledger.rows import CallFacts
 from preflight_proxy.core.shapes.shape import Reading
 from preflight_proxy.ledger.service import Ledger
+from preflight_proxy.ledger.store import GenerationTakenError
 
 _log = structlog.get_logger("preflight_proxy.calls.settlement")
 
@@ -65,10 +66,17 @@ class Settlement:
         Raises:
             LedgerError: The store cannot be read or written.
         """
-        if generation_id is None or self.ended or self.doubts(generation_id) or self.generation_id is not None:
+        if generation_id is None or self.ended or self.is_anothers:
             return
-        self._ledger.commit(SetGeneration(self.reservation.id, generation_id))
-        self.generation_id = generation_id
+        if self.generation_id is not None:
+            self.doubts(generation_id)
+            return
+        try:
+            self._ledger.commit(SetGeneration(self.reservation.id, generation_id))
+        except GenerationTakenError:
+            self._doubt()
+        else:
+            self.generation_id = generation_id
 
     def doubts(self, generation_id: str | None) -> bool:
         """True if the answer is another call's, by this id or by one that it named before. Stores nothing.
@@ -76,11 +84,14 @@ class Settlement:
         Raises:
             LedgerError: The store cannot be read.
         """
-        if generation_id not in (None, self.generation_id) and not self.is_anothers:
-            self.is_anothers = self._ledger.store.is_anothers(str(generation_id), self.reservation.id)
-            if self.is_anothers:
-                _log.error("answer.of_another_call", account=self.reservation.account, reservation=self.reservation.id)
+        is_new = generation_id not in (None, self.generation_id) and not self.is_anothers
+        if is_new and self._ledger.store.is_anothers(str(generation_id), self.reservation.id):
+            self._doubt()
         return self.is_anothers
+
+    def _doubt(self) -> None:
+        self.is_anothers = True
+        _log.error("answer.of_another_call", account=self.reservation.account, reservation=self.reservation.id)
 
     def post(self, reading: Reading, cost_pusd: int, *, cache_hit: bool = False) -> None:
         """Post the cost. If the answer is another call's, nothing is posted and this call becomes unknown.
@@ -100,7 +111,6 @@ class Settlement:
             reading = self._quoter.record(self._call, reading)
         self.ended = True
         context, account_id = self._call.context, self.reservation.account
-        self._ledger.note_action(account_id, ", ".join(reading.tool_names) or "thinking", cost_pusd)
         facts = self._cache_notes.add(
             account_id,
             context.request,
@@ -110,7 +120,7 @@ class Settlement:
             self._started_s,
         )
         self._ledger.note_byok(self.reservation, facts)
-        self._ledger.commit(Post(self.reservation.id, cost_pusd, facts))
+        self._ledger.commit(Post(self.reservation.id, cost_pusd, facts, ", ".join(reading.tool_names) or UNLABELLED))
         self._publish("posted", cost_pusd, reading)
 
     def void(self, reason: str) -> None:

@@ -96,6 +96,7 @@ class Accounts:
         if spec.gate is not None and gate_ports is not None and account_id not in self._gates:
             await self._open_gate(account_id, spec.gate, gate_ports)
         self._ledger.write_budget(account_id)
+        await asyncio.to_thread(self._ledger.files.flush)  # the agent may start right after this
         self._ledger.publish("opened", account_id)
 
     async def _key_usage(self, key: Secret) -> int:

@@ -118,10 +118,10 @@ class ForeignKeys:
         return self._ledger.store.state.base_of(self._ledger.upstream, key_hash) is not None
 
     def _is_quiet(self, key_hash: str) -> bool:
-        users = {account.id for account in self._ledger.accounts().values() if account.key_hash == key_hash}
-        if any(reservation.account in users for reservation in self._ledger.store.pending()):
+        users = [account for account in self._ledger.accounts().values() if account.key_hash == key_hash]
+        if any(self._ledger.store.pending(account.id) for account in users):
             return False
-        last_s = max((self._ledger.store.last_entry_s(account_id) for account_id in users), default=0.0)
+        last_s = max((account.last_entry_s for account in users), default=0.0)
         return self._ledger.clock.epoch_s() - last_s >= self._lag_s
 
     def _key(self, base: KeyBase) -> Secret | None:
@@ -146,10 +146,10 @@ class ForeignKeys:
         if record is None:
             return None
         used_pusd = record.usage_pusd - base.usage_pusd
-        assumed = (r.posted_pusd for r in self._ledger.store.state.assumed.values() if r.key_base == base.id)
+        assumed_pusd = self._ledger.store.state.key_posted[base.id].assumed_pusd
         if record.byok_pusd != base.byok_pusd:
             self._lose(base, "provider keys of the user's own were billed (BYOK)")
-        elif used_pusd < posted_pusd - sum(assumed) - ROUNDING_PUSD:
+        elif used_pusd < posted_pusd - assumed_pusd - ROUNDING_PUSD:
             self._lose(base, "the key's usage fell")
         elif used_pusd >= self._highest_pusd.get(base.id, 0):  # else an older figure than one that was read before
             self._highest_pusd[base.id] = used_pusd

@@ -168,7 +168,7 @@ class UnknownCalls:
     async def _settle_foreign_key(self, base: KeyBase) -> None:
         """Decide the calls of all accounts that began after a foreign key's base was read."""
         state, history = self._ledger.store.state, self._history[base.id]
-        history.note(self._now_s(), state.key_posted_pusd[base.id], self._lag_s)
+        history.note(self._now_s(), state.key_posted[base.id].posted_pusd, self._lag_s)
         ripe = [r for r in self._foreign.calls(base) if self._ripe(r)]
         if not ripe:
             return
@@ -186,7 +186,7 @@ class UnknownCalls:
         if used_pusd is None or posted_pusd is None:
             self._judge([r for r in ripe if self._is_foreign_unread_too_long(r)], None, last_word=True)
             return
-        exact = posted_pusd == state.key_posted_pusd[base.id] and not self._foreign.includes_others(base, ripe)
+        exact = posted_pusd == state.key_posted[base.id].posted_pusd and not self._foreign.includes_others(base, ripe)
         self._judge(ripe, used_pusd - posted_pusd, last_word=exact)
         if not exact:
             self._judge([r for r in ripe if self._overdue(r)], used_pusd - posted_pusd, last_word=True)

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
-import msgspec
-
-from preflight_proxy.core.budget_text import Action
-from preflight_proxy.core.ledger.rows import CallFacts
 from preflight_proxy.core.secret import Secret
 
-ACTIONS_KEPT = 5
-"""The detailed budget.txt shows this many."""
 ACCOUNT_BUSY_S = 60.0
 """An account with another call in this time is busy: a clamp then leaves half of what is available to the others (M9)."""
 
@@ -24,44 +17,6 @@ class RunningCall(Protocol):
 
     async def cut(self, reason: str) -> None:
         """End the client's answer at once, in its API's form. The call is settled afterwards."""
-
-
-@dataclass(slots=True)
-class Totals:
-    """What an account's settled calls add up to, in tokens."""
-
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    cache_write_tokens: int = 0
-    completion_tokens: int = 0
-    cache_hit_requests: int = 0
-
-    def add(self, call: CallFacts | LineTokens) -> None:
-        """Add a call; it does not count if OpenRouter reported no prompt tokens."""
-        if not call.prompt_tokens:
-            return
-        self.prompt_tokens += call.prompt_tokens
-        self.cached_tokens += call.cached_tokens or 0
-        self.cache_write_tokens += call.cache_write_tokens or 0
-        self.completion_tokens += call.completion_tokens or 0
-        self.cache_hit_requests += bool(call.cached_tokens)
-
-
-class LineTokens(msgspec.Struct):
-    """The token counts in a line of costs.jsonl."""
-
-    prompt_tokens: int | None = None
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
-def line_tokens(line: str) -> LineTokens:
-    """Return the token counts of a line that an entry keeps; none if it cannot be read."""
-    try:
-        return msgspec.json.decode(line, type=LineTokens)
-    except msgspec.DecodeError:
-        return LineTokens()
 
 
 @dataclass(slots=True)
@@ -114,9 +69,6 @@ class AccountState:
     budget_refusals: int = 0
     gate: str | None = None
     traffic: Mapping[str, Traffic] = field(default_factory=dict)
-    totals: Totals = field(default_factory=Totals)
-    actions: deque[Action] = field(default_factory=lambda: deque(maxlen=ACTIONS_KEPT))
-    actions_count: int = 0
 
     def requested(self, digest: str, now_s: float) -> bool:
         """Remember a request; True if the account had another within `ACCOUNT_BUSY_S`."""

@@ -8,7 +8,6 @@ from typing import Self
 
 from preflight_proxy.base.clock import Clock, SystemClock
 from preflight_proxy.core.evidence.aftermath import EvidenceTimes, UnsettledAccount, settle, unsettled_account
-from preflight_proxy.ledger.files import CostLog
 from preflight_proxy.ledger.store import Store
 
 
@@ -25,7 +24,7 @@ class DeadLedger:
     """
 
     def __init__(self, folder: Path, clocks: EvidenceTimes, clock: Clock | None = None) -> None:
-        self._folder, self._clocks = folder, clocks
+        self._clocks = clocks
         self._store = Store(folder / "ledger.sqlite3", durability="power", clock=clock or SystemClock())
 
     def __enter__(self) -> Self:
@@ -37,16 +36,14 @@ class DeadLedger:
     ) -> None:
         """Complete costs.jsonl and release the ledger."""
         try:
-            CostLog(self._folder / "costs.jsonl").complete(self._store.entries())
+            self._store.complete_costs()
         finally:
             self._store.close()
 
     def unsettled(self) -> list[UnsettledAccount]:
         """Return the accounts that are not settled yet; those first whose cost is known first."""
         accounts = (
-            unsettled_account(
-                account, self._store.pending(account.id), self._store.last_entry_s(account.id), self._clocks
-            )
+            unsettled_account(account, self._store.pending(account.id), self._clocks)
             for account in self._store.state.accounts.values()
         )
         return sorted((account for account in accounts if account is not None), key=lambda account: account.known_at_s)

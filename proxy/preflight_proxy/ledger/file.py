@@ -19,7 +19,10 @@ from typing import Literal
 import structlog
 
 from preflight_proxy.core.errors import LedgerError, LedgerInUseError
+from preflight_proxy.core.ledger.projection import Marks
+from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.ledger import schema
+from preflight_proxy.ledger.tables import PUT_PROJECTION, Projection, projection_text
 
 Durability = Literal["process", "power"]
 
@@ -36,6 +39,9 @@ CACHE_KB = 32 * 1024
 
 LINUX_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 MACOS_BOOT_ID = b"kern.bootsessionuuid"
+
+FLOOR = "entry_id_floor"
+"""In meta: entry ids up to this one are used up, because costs.jsonl has lines of entries that were lost with the power."""
 
 COSTS = "costs.jsonl"
 """In the folder of every ledger. If the ledger is missing, this file shows that there was one."""
@@ -176,7 +182,6 @@ def connect(path: Path, durability: Durability) -> sqlite3.Connection:
         connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
         connection.execute(f"PRAGMA fullfsync = {int(durability == 'power')}")
         connection.execute("PRAGMA checkpoint_fullfsync = 1")
-        connection.execute("PRAGMA foreign_keys = ON")
         schema.migrate(connection)
     except BaseException as exc:
         connection.close()
@@ -284,64 +289,100 @@ def note_start(connection: sqlite3.Connection, boot_id: str, durability: Durabil
     Raises:
         ValueError: costs.jsonl has entries that this ledger cannot have lost with the machine's power: it is an older copy.
     """
-    before = schema.read_meta(connection)
-    changed = (
-        "boot_id" in before and before.get("durability") != "power" and (before["boot_id"] != boot_id or boot_id == "")
-    )
-    next_id, skipped = schema.next_entry_id(connection), int(before.get(schema.SKIPPED, "0"))
-    if listed_id >= next_id and not changed:
+    changed, last_id = boot_changed(connection, boot_id), last_entry_id(connection)
+    if listed_id > last_id and not changed:
         raise ValueError(
-            f"{COSTS} beside it lists entries up to {listed_id}, the ledger only up to {next_id - 1}: it is an older copy. Nothing "
+            f"{COSTS} beside it lists entries up to {listed_id}, the ledger only up to {last_id}: it is an older copy. Nothing "
             "is sent, because what the others cost would not count. Either put back the newest copy, with its -wal; or move "
             f"{COSTS} away, and that money may be spent once more"
         )
     connection.execute("BEGIN IMMEDIATE")
     if changed:
         connection.execute("UPDATE accounts SET usage_unread = 1")
-    if listed_id >= next_id:
-        _log.error("ledger.entries_lost", first=next_id, last=listed_id, kept_in=COSTS)
-        connection.execute(schema.PUT_META, (schema.FLOOR, str(listed_id)))
-        connection.execute(schema.PUT_META, (schema.SKIPPED, str(skipped + listed_id - next_id + 1)))
+    if listed_id > last_id:
+        _log.error("ledger.entries_lost", first=last_id + 1, last=listed_id, kept_in=COSTS)
+        connection.execute(schema.PUT_META, (FLOOR, str(listed_id)))
     connection.execute(schema.PUT_META, ("boot_id", boot_id))
     connection.execute(schema.PUT_META, ("durability", durability))
     connection.execute("COMMIT")
     return changed
 
 
+def boot_changed(connection: sqlite3.Connection, boot_id: str) -> bool:
+    """Return whether the machine restarted since the last start, and the commits before it were not made to survive that."""
+    before = schema.read_meta(connection)
+    return (
+        "boot_id" in before and before.get("durability") != "power" and (before["boot_id"] != boot_id or boot_id == "")
+    )
+
+
+def last_entry_id(connection: sqlite3.Connection) -> int:
+    """Return the highest entry id that is used up: that of an entry, or of one that was lost with the machine's power."""
+    (last_id,) = connection.execute("SELECT ifnull(max(entry_id), 0) FROM entries").fetchone()
+    return max(int(last_id), int(schema.read_meta(connection).get(FLOOR, "0")))
+
+
 class Checkpointer:
-    """Moves the log into the file, in a thread and on a connection of its own.
+    """Writes projections and moves the log into the file, in a thread and on a connection of its own.
+
+    Args:
+        path: The ledger.
+
+    Raises:
+        sqlite3.Error: It cannot be opened.
 
     Attributes:
-        dirty: Set by the writer after a commit. The thread does nothing unless it is set.
+        dirty: Set by the writer after a commit. The log is not moved unless it is set.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._connection = sqlite3.connect(path, timeout=COMMIT_BUSY_S, isolation_level=None, check_same_thread=False)
+        # A sync inside a transaction of this connection would hold up the writer. Checkpoints sync all the same.
+        self._connection.execute("PRAGMA synchronous = NORMAL").close()
+        self._connection.execute("PRAGMA wal_autocheckpoint = 0").close()
         self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._waiting: dict[str, Account | Marks] = {}
         self.dirty = False
         self._thread = threading.Thread(target=self._run, name="ledger-checkpoint", daemon=True)
         self._thread.start()
 
+    def offer(self, projection: Projection) -> None:
+        """Have a projection written, with those that could not be written before."""
+        with self._lock:
+            self._waiting |= projection
+
     def stop(self) -> None:
-        """End the thread; returns when it has."""
+        """End the thread; returns when it has. A projection that is not written yet is left out."""
         self._stopped.set()
         self._thread.join()
 
     def _run(self) -> None:
-        with closing(sqlite3.connect(self._path, timeout=COMMIT_BUSY_S, isolation_level=None)) as connection:
-            failed = False
+        failed = False
+        with closing(self._connection):
             while not self._stopped.wait(CHECKPOINT_S):
-                if not self.dirty:
-                    continue
-                self.dirty = False
                 try:
-                    checkpoint(connection)
+                    self._project()
+                    if self.dirty:
+                        self.dirty = False
+                        checkpoint(self._connection)
                     failed = False
                 except sqlite3.Error as exc:
                     # The commits are in the log all the same. If the disk is full, the commits themselves fail.
                     if not failed:
                         _log.warning("ledger.checkpoint_failed", error=str(exc))
                     failed = True
+
+    def _project(self) -> None:
+        with self._lock:
+            projection, self._waiting = self._waiting, {}
+        try:
+            if projection:
+                self._connection.execute(PUT_PROJECTION, (projection_text(projection),))
+        except sqlite3.Error:
+            with self._lock:
+                self._waiting = projection | self._waiting
+            raise
 
 
 def checkpoint(connection: sqlite3.Connection, wal_pages_max: int = WAL_PAGES_MAX) -> None:

@@ -11,13 +11,12 @@ from pathlib import Path
 
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.account_name import is_kept
+from preflight_proxy.core.ledger.projection import check_sums
 from preflight_proxy.core.ledger.rows import Account, Entry, QuarantinedEndpoint, Reservation
-from preflight_proxy.ledger import schema
+from preflight_proxy.ledger import schema, tables
 
 READER_BUSY_S = 5.0
 """How long a reader waits while a writer that crashed is being recovered from."""
-ENTRIES_PER_READ = 1000
-"""Entries read at a time, so that a long history does not fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +30,8 @@ class Snapshot:
 
 def read_snapshot(path: Path) -> Snapshot:
     """Return accounts, pending reservations and quarantined endpoints of a ledger that a proxy may be writing.
+
+    The time does not depend on the number of calls.
 
     Raises:
         LedgerError: There is none, or it cannot be read.
@@ -53,22 +54,24 @@ def read_whole(path: Path) -> tuple[Snapshot, list[Entry]]:
     """Return a ledger with all its entries, as it was at one moment.
 
     Raises:
-        LedgerError: There is none, or it cannot be read.
+        LedgerError: There is none, it cannot be read, or an account's posted amount is not the sum of its entries.
     """
     with closing(_reader(path)) as connection:
-        return _snapshot(connection, path), list(entries_of(connection))
+        snapshot, entries = _snapshot(connection, path), list(_entries(connection, path))
+    try:
+        check_sums({account.id: account for account in snapshot.accounts}, entries)
+    except ValueError as exc:
+        raise LedgerError(f"the ledger {path} does not balance: {exc}") from exc
+    return snapshot, entries
 
 
 def _snapshot(connection: sqlite3.Connection, path: Path) -> Snapshot:
-    """Read the rows that change; the connection goes on seeing the same moment."""
+    """Read the balances; the connection goes on seeing the same moment."""
     try:
         connection.execute("BEGIN")
-        return Snapshot(
-            schema.read_accounts(connection),
-            schema.read_reservations(connection, "state = 'pending'"),
-            schema.read_quarantine(connection),
-        )
-    except sqlite3.Error as exc:
+        state = tables.read_state(connection)
+        return Snapshot(list(state.accounts.values()), state.pending(), tables.read_quarantine(connection))
+    except (sqlite3.Error, ValueError) as exc:
         raise LedgerError(f"the ledger {path} cannot be read: {exc}") from exc
 
 
@@ -79,7 +82,14 @@ def read_entries(path: Path) -> Iterator[Entry]:
         LedgerError: There is none, or it cannot be read.
     """
     with closing(_reader(path)) as connection:
-        yield from entries_of(connection)
+        yield from _entries(connection, path)
+
+
+def _entries(connection: sqlite3.Connection, path: Path) -> Iterator[Entry]:
+    try:
+        yield from tables.read_entries(connection)
+    except sqlite3.Error as exc:
+        raise LedgerError(f"the ledger {path} cannot be read: {exc}") from exc
 
 
 def _reader(path: Path) -> sqlite3.Connection:
@@ -95,25 +105,16 @@ def _reader(path: Path) -> sqlite3.Connection:
             connection.close()
             other = "a newer version of this program" if version else "another program, or holds nothing yet"
             raise LedgerError(f"the ledger {path} was written by {other}")
+        return connection if version == len(schema.MIGRATIONS) else _migrated_copy(connection)
     except sqlite3.Error as exc:
         raise LedgerError(f"the ledger {path} cannot be read: {exc}") from exc
-    return connection
 
 
-def entries_of(connection: sqlite3.Connection) -> Iterator[Entry]:
-    """Yield all entries in order, read a slice at a time.
-
-    Raises:
-        LedgerError: The file cannot be read.
-    """
-    sql = f"SELECT {schema.ENTRY_COLUMNS} FROM entries WHERE entry_id > ? ORDER BY entry_id LIMIT {ENTRIES_PER_READ}"  # noqa: S608
-    last_id = 0
-    while True:
-        try:
-            rows = connection.execute(sql, (last_id,)).fetchall()
-        except sqlite3.Error as exc:
-            raise LedgerError(f"the ledger cannot be read: {exc}") from exc
-        yield from map(schema.entry_of, rows)
-        if len(rows) < ENTRIES_PER_READ:
-            return
-        last_id = rows[-1][0]
+def _migrated_copy(earlier: sqlite3.Connection) -> sqlite3.Connection:
+    """Return a temporary database with the newest tables: who only reads a ledger of an earlier version does not change it."""
+    with closing(earlier):
+        copy = sqlite3.connect("", isolation_level=None)  # SQLite deletes the file of an unnamed database
+        earlier.backup(copy)
+    copy.execute("PRAGMA journal_mode = MEMORY").close()
+    schema.migrate(copy)
+    return copy

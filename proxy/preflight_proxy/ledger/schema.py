@@ -1,30 +1,22 @@
-"""The tables of ledger.sqlite3, version by version, and their rows as values.
+"""The tables of ledger.sqlite3, version by version.
 
-Migrations are numbered and only ever added to. What the ledger promises, the tables enforce once more: amounts are not negative, an
-entry is never changed, a reservation ends once.
+Migrations are numbered and only ever added to. From version 5 on, a call only adds rows: each of its transitions is one INSERT.
+
+    reservations   what `Reserve` said                       insert only
+    generations    upstream's id of a call, one for each     insert only; an id is one call's
+    unknowns       since when a cost is missing              insert only
+    entries        what ended a reservation, and its line    insert only
+    accounts       identity, limit, freeze                   written with the command that changes them
+    projection     balances and counts at one moment         written by the checkpointing thread, see `core.ledger.projection`
+    quarantine, key_bases, meta                              written with the command that changes them
 """
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Callable, Sequence
-from enum import Enum
-from operator import attrgetter
-from typing import Any
 
 from preflight_proxy.core.errors import LedgerError
-from preflight_proxy.core.ledger.rows import (
-    OPENROUTER,
-    Account,
-    Entry,
-    EntryKind,
-    KeyBase,
-    QuarantinedEndpoint,
-    Reservation,
-    ReservationState,
-)
-from preflight_proxy.core.refusals.outcomes import outcomes_text, read_outcomes
+from preflight_proxy.core.ledger.rows import OPENROUTER
 
 _FIRST = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -128,165 +120,96 @@ _KEY_BASES = (
     "CREATE INDEX reservations_key_base ON reservations (key_base) WHERE key_base IS NOT NULL",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _GENERATIONS, _QUARANTINE_BY_UPSTREAM, _KEY_BASES)
+_APPEND_ONLY = (
+    # What calls have posted so far becomes the first projection. The sums of tokens are read from the lines, once.
+    "CREATE TABLE projection (account TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID",
+    """INSERT INTO projection SELECT id, json_object('id', id, 'run', run, 'limit_pusd', limit_pusd, 'posted_pusd', posted_pusd,
+            'pending_pusd', pending_pusd, 'assumed_pusd', assumed_pusd, 'recovered_pusd', recovered_pusd,
+            'overrun_pusd', overrun_pusd, 'token_hash', token_hash, 'calls', calls, 'refused', refused,
+            'outcomes', json(CASE WHEN json_valid(value) THEN value ELSE '{}' END),
+            'prompt_tokens', ifnull(prompt, 0), 'cached_tokens', ifnull(cached, 0), 'cache_write_tokens', ifnull(written, 0),
+            'completion_tokens', ifnull(completion, 0), 'cache_hit_requests', ifnull(hits, 0),
+            'actions_count', ifnull(actions, 0), 'last_entry_s', ifnull(last_s, 0.0))
+        FROM accounts LEFT JOIN meta ON name = 'outcomes ' || id LEFT JOIN (
+            SELECT account,
+                sum(ifnull(json_extract(line, '$.prompt_tokens'), 0)) AS prompt,
+                sum(ifnull(json_extract(line, '$.cached_tokens'), 0)) AS cached,
+                sum(ifnull(json_extract(line, '$.cache_write_tokens'), 0)) AS written,
+                sum(ifnull(json_extract(line, '$.completion_tokens'), 0)) AS completion,
+                sum(ifnull(json_extract(line, '$.cached_tokens'), 0) > 0) AS hits,
+                sum(kind = 'posted') AS actions, max(at_s) AS last_s
+            FROM entries WHERE json_valid(line) GROUP BY account
+        ) ON account = id""",
+    """INSERT INTO projection SELECT '', json_object(
+        'entry_id', max((SELECT ifnull(max(entry_id), 0) FROM entries),
+            ifnull((SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'entry_id_floor'), 0)),
+        'seq', (SELECT ifnull(max(rowid), 0) FROM reservations),
+        'pending', json((SELECT json_group_array(rowid) FROM reservations WHERE state = 'pending')),
+        'key_posted', json((SELECT json_group_object(id, json_array(
+            (SELECT ifnull(sum(posted_pusd), 0) FROM reservations WHERE key_base = key_bases.id),
+            (SELECT ifnull(sum(posted_pusd), 0) FROM reservations WHERE key_base = key_bases.id AND assumed)
+        )) FROM key_bases)))""",
+    """CREATE TABLE accounts_5 (
+        id TEXT PRIMARY KEY,
+        run TEXT NOT NULL,
+        limit_pusd INTEGER NOT NULL CHECK (limit_pusd >= 0),
+        frozen_reason TEXT,
+        usage_unread INTEGER NOT NULL,
+        models TEXT,
+        token_hash TEXT NOT NULL UNIQUE,
+        key_hash TEXT NOT NULL,
+        key_is_own INTEGER NOT NULL,
+        key_usage_base_pusd INTEGER,
+        budget_file TEXT,
+        budget_mode TEXT NOT NULL
+    )""",
+    """INSERT INTO accounts_5 SELECT id, run, limit_pusd, frozen_reason, usage_unread, models, token_hash, key_hash, key_is_own,
+        key_usage_base_pusd, budget_file, budget_mode FROM accounts ORDER BY rowid""",
+    """CREATE TABLE reservations_5 (
+        seq INTEGER PRIMARY KEY,
+        id TEXT NOT NULL,
+        account TEXT NOT NULL,
+        reserved_pusd INTEGER NOT NULL CHECK (reserved_pusd >= 0),
+        api TEXT NOT NULL,
+        model TEXT NOT NULL,
+        tags TEXT NOT NULL,
+        bound INTEGER NOT NULL,
+        streamed INTEGER NOT NULL,
+        created_at_s REAL NOT NULL,
+        digest TEXT NOT NULL,
+        key_base INTEGER
+    )""",
+    """INSERT INTO reservations_5 SELECT rowid, id, account, reserved_pusd, api, model, tags, bound, streamed, created_at_s, digest,
+        key_base FROM reservations""",
+    "CREATE TABLE generations (seq INTEGER PRIMARY KEY, generation_id TEXT NOT NULL UNIQUE, tag TEXT)",
+    # A ledger of the first version may have an id twice.
+    """INSERT OR IGNORE INTO generations SELECT rowid, generation_id, tag FROM reservations
+        WHERE generation_id IS NOT NULL ORDER BY rowid""",
+    "CREATE TABLE unknowns (seq INTEGER PRIMARY KEY, since_s REAL NOT NULL, tag TEXT)",
+    """INSERT INTO unknowns SELECT rowid, unknown_since_s, tag FROM reservations
+        WHERE unknown_since_s IS NOT NULL AND state = 'pending'""",
+    "DROP TABLE reservations",
+    "DROP TABLE accounts",
+    "ALTER TABLE accounts_5 RENAME TO accounts",
+    "ALTER TABLE reservations_5 RENAME TO reservations",
+    "DELETE FROM meta WHERE name LIKE 'outcomes %'",
+    *(
+        f"""CREATE TRIGGER {table}_{change.lower()} BEFORE {change} ON {table}
+            BEGIN SELECT RAISE(ABORT, '{table} are append-only'); END"""
+        for table in ("reservations", "generations", "unknowns")
+        for change in ("UPDATE", "DELETE")
+    ),
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _GENERATIONS, _QUARANTINE_BY_UPSTREAM, _KEY_BASES, _APPEND_ONLY)
 """Statements by version: the first takes an empty file to version 1."""
 
-ACCOUNT_COLUMNS = (
-    "id, run, limit_pusd, posted_pusd, pending_pusd, assumed_pusd, recovered_pusd, overrun_pusd, frozen_reason, usage_unread,"
-    " models, token_hash, key_hash, key_is_own, key_usage_base_pusd, budget_file, budget_mode, calls, refused"
-)
-RESERVATION_COLUMNS = (
-    "id, account, state, reserved_pusd, posted_pusd, api, model, tags, bound, streamed, created_at_s, generation_id, tag,"
-    " unknown_since_s, assumed, digest, key_base"
-)
-RESERVATION_CHANGES = "state, posted_pusd, generation_id, tag, unknown_since_s, assumed"
-"""All that may change after the reservation was made."""
-OUTCOMES_PREFIX = "outcomes "
-"""Of the names in `meta` under which an account's outcomes are kept."""
-ENTRY_COLUMNS = "entry_id, reservation_id, account, kind, cost_pusd, at_s, line"
-QUARANTINE_COLUMNS = "model, tag, reason, at_s, upstream"
-KEY_BASE_COLUMNS = "id, upstream, key_hash, usage_pusd, byok_pusd, at_s, lost"
-
-
-def _insert(table: str, columns: str) -> str:
-    return f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(columns.split()))})"  # noqa: S608
-
-
-def _upsert(table: str, columns: str, key: str) -> str:
-    updates = (f"{name} = excluded.{name}" for name in columns.split(", ") if name not in key.split(", "))
-    return f"{_insert(table, columns)} ON CONFLICT ({key}) DO UPDATE SET {', '.join(updates)}"
-
-
-PUT_ACCOUNT = _upsert("accounts", ACCOUNT_COLUMNS, "id")
-ADD_RESERVATION = _insert("reservations", RESERVATION_COLUMNS)
-SET_RESERVATION = f"UPDATE reservations SET {RESERVATION_CHANGES.replace(',', ' = ?,')} = ? WHERE id = ?"  # noqa: S608
-ADD_ENTRY = _insert("entries", ENTRY_COLUMNS)
-PUT_QUARANTINE = _upsert("quarantine", QUARANTINE_COLUMNS, "upstream, model, tag")
-PUT_KEY_BASE = f"{_insert('key_bases', KEY_BASE_COLUMNS)} ON CONFLICT (id) DO UPDATE SET lost = excluded.lost"
-PUT_META = _upsert("meta", "name, value", "name")
-FLOOR, SKIPPED = "entry_id_floor", "entry_ids_skipped"
-"""In meta: entry ids up to this one are used up, and so many of them are of entries that were lost with the machine's power."""
+PUT_META = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 
 
 def read_meta(connection: sqlite3.Connection) -> dict[str, str]:
     """All of the ledger's facts about itself."""
     return dict(connection.execute("SELECT name, value FROM meta"))
-
-
-def next_entry_id(connection: sqlite3.Connection) -> int:
-    """Return the id of the next entry: above all that there are and all that were lost.
-
-    Raises:
-        ValueError: Entries are missing.
-    """
-    meta = read_meta(connection)
-    last_id, count = connection.execute("SELECT ifnull(max(entry_id), 0), count(*) FROM entries").fetchone()
-    last_id = max(last_id, int(meta.get(FLOOR, "0")))
-    if last_id - int(meta.get(SKIPPED, "0")) != count:
-        raise ValueError("entries are missing")
-    return int(last_id) + 1
-
-
-def _row_of(columns: str) -> Callable[[object], tuple[object, ...]]:
-    """Return a function that makes the row of a value: enums as their value, sequences as JSON."""
-    fields = attrgetter(*columns.split(", "))
-    return lambda value: tuple([cell if type(cell) in _PLAIN else _cell(cell) for cell in fields(value)])
-
-
-_PLAIN = frozenset({str, int, float, bool, type(None)})
-"""Types that SQLite takes as they are. Each commit writes about 70 cells, and few of them are of another type."""
-
-
-def _cell(value: object) -> object:
-    match value:
-        case Enum():
-            return value.value
-        case tuple() | list():
-            return json.dumps(value)
-        case _:
-            return value
-
-
-account_row = _row_of(ACCOUNT_COLUMNS)
-reservation_row = _row_of(RESERVATION_COLUMNS)
-reservation_update = _row_of(f"{RESERVATION_CHANGES}, id")
-entry_row = _row_of(ENTRY_COLUMNS)
-key_base_row = _row_of(KEY_BASE_COLUMNS)
-"""The values of `PUT_ACCOUNT`, `ADD_RESERVATION`, `SET_RESERVATION`, `ADD_ENTRY` and `PUT_KEY_BASE`."""
-
-
-def outcomes_row(account: Account) -> Sequence[object]:
-    """The values of `PUT_META` for what became of an account's calls: kept in `meta`, because no decision needs it."""
-    return OUTCOMES_PREFIX + account.id, outcomes_text(account.outcomes)
-
-
-def read_accounts(connection: sqlite3.Connection) -> list[Account]:
-    """All accounts, in the order of their opening."""
-    sql = f"SELECT {ACCOUNT_COLUMNS}, value FROM accounts LEFT JOIN meta ON name = ? || id ORDER BY accounts.rowid"  # noqa: S608
-    names = (*ACCOUNT_COLUMNS.split(", "), "outcomes")
-    return [_account(dict(zip(names, row, strict=True))) for row in connection.execute(sql, (OUTCOMES_PREFIX,))]
-
-
-def _account(row: dict[str, Any]) -> Account:
-    models = row["models"]
-    decoded = {
-        "usage_unread": bool(row["usage_unread"]),
-        "key_is_own": bool(row["key_is_own"]),
-        "models": None if models is None else tuple(json.loads(models)),
-        "outcomes": read_outcomes(row["outcomes"]),
-    }
-    return Account(**row | decoded)
-
-
-def read_reservations(connection: sqlite3.Connection, where: str, *values: object) -> list[Reservation]:
-    """The reservations that a condition picks, oldest first; what an earlier version's table lacks has its default."""
-    columns = _known(connection, "reservations", RESERVATION_COLUMNS)
-    sql = f"SELECT {columns} FROM reservations WHERE {where} ORDER BY created_at_s, id"  # noqa: S608
-    names = columns.split(", ")
-    return [_reservation(dict(zip(names, row, strict=True))) for row in connection.execute(sql, values)]
-
-
-def _reservation(row: dict[str, Any]) -> Reservation:
-    decoded = {
-        "state": ReservationState(row["state"]),
-        "tags": tuple(json.loads(row["tags"])),
-        "streamed": bool(row["streamed"]),
-        "assumed": bool(row["assumed"]),
-    }
-    return Reservation(**row | decoded)
-
-
-def entry_of(row: Sequence[object]) -> Entry:
-    """The entry of a row of `ENTRY_COLUMNS`."""
-    entry_id, reservation_id, account, kind, cost_pusd, at_s, line = row
-    return Entry(entry_id, reservation_id, account, EntryKind(kind), cost_pusd, at_s, line)  # type: ignore[arg-type]
-
-
-def read_quarantine(connection: sqlite3.Connection) -> list[QuarantinedEndpoint]:
-    """All endpoints out of use, of every upstream."""
-    columns = _known(connection, "quarantine", QUARANTINE_COLUMNS)
-    return [QuarantinedEndpoint(*row) for row in connection.execute(f"SELECT {columns} FROM quarantine")]  # noqa: S608
-
-
-def read_key_bases(connection: sqlite3.Connection) -> list[KeyBase]:
-    """What foreign keys had used before the first call with them (M13), oldest first."""
-    return [KeyBase(*row) for row in connection.execute(f"SELECT {KEY_BASE_COLUMNS} FROM key_bases ORDER BY id")]  # noqa: S608
-
-
-def read_key_posted_pusd(connection: sqlite3.Connection) -> dict[int, int]:
-    """What the calls of each key base have posted, whatever their accounts."""
-    sql = (
-        "SELECT reservations.key_base, sum(entries.cost_pusd)"
-        " FROM reservations JOIN entries ON entries.reservation_id = reservations.id"
-        " WHERE reservations.key_base IS NOT NULL GROUP BY reservations.key_base"
-    )
-    return dict(connection.execute(sql))
-
-
-def _known(connection: sqlite3.Connection, table: str, columns: str) -> str:
-    """Those of the columns that the table has: readers take a ledger as an earlier version left it; new columns come last."""
-    existing = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))}
-    return ", ".join(name for name in columns.split(", ") if name in existing)
 
 
 def check_own(connection: sqlite3.Connection) -> None:
@@ -313,6 +236,7 @@ def migrate(connection: sqlite3.Connection) -> None:
         raise LedgerError(
             f"the ledger has schema {version}; this program knows up to {len(MIGRATIONS)}: use a newer one"
         )
+    connection.execute("PRAGMA foreign_keys = OFF").close()  # the tables of an earlier version refer to one another
     connection.execute("BEGIN IMMEDIATE")
     for statements in MIGRATIONS[version:]:
         for statement in statements:

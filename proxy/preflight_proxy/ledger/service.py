@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from itertools import count
 from typing import Any
 
@@ -17,26 +16,22 @@ import structlog
 from preflight_proxy.base.clock import Clock
 from preflight_proxy.base.control_messages import Balance, balance_of
 from preflight_proxy.core.admission.escalation import Escalation
-from preflight_proxy.core.budget_text import UNLABELLED, Action
 from preflight_proxy.core.evidence.evidence import CALL_S_MAX
 from preflight_proxy.core.ledger.commands import (
-    Assume,
     Command,
     Conclude,
     LoseKeyBase,
     MarkUnknown,
-    Post,
     Quarantine,
     Refuse,
-    Void,
 )
-from preflight_proxy.core.ledger.rows import Account, CallFacts, EntryKind, QuarantinedEndpoint, Reservation
+from preflight_proxy.core.ledger.rows import Account, CallFacts, QuarantinedEndpoint, Reservation
 from preflight_proxy.core.ledger.state import Change
 from preflight_proxy.core.refusals.outcomes import Cause, Source, bad_request, refused
 from preflight_proxy.core.refusals.refusals import Code, Refusal
-from preflight_proxy.ledger.account_state import AccountState, line_tokens
+from preflight_proxy.ledger.account_state import AccountState
 from preflight_proxy.ledger.events import Events
-from preflight_proxy.ledger.files import BudgetFiles, CostLog
+from preflight_proxy.ledger.files import Files
 from preflight_proxy.ledger.store import Store
 from preflight_proxy.ledger.waiting import WaitingCalls
 
@@ -56,8 +51,7 @@ class Ledger:
 
     Args:
         store: The durable ledger, loaded.
-        cost_log: costs.jsonl.
-        budget_files: The budget.txt of each account that has one.
+        files: costs.jsonl, and the budget.txt of each account that has one.
         hub: Followers of events.
         clock: Time of entries and of waiting.
 
@@ -68,16 +62,13 @@ class Ledger:
         on_quarantined: Called when an endpoint billed above its reservation (M14).
     """
 
-    def __init__(
-        self, store: Store, cost_log: CostLog, budget_files: BudgetFiles, events: Events, clock: Clock
-    ) -> None:
+    def __init__(self, store: Store, files: Files, events: Events, clock: Clock) -> None:
         self.store = store
         self.clock = clock
         self.events = events
         self.waiting_calls = WaitingCalls(self.account, clock)
         self.escalation = Escalation()
-        self._cost_log = cost_log
-        self._budget_files = budget_files
+        self.files = files
         self._as_of = count(int(clock.monotonic_s() * 1_000_000))  # a proxy that follows this one begins above it
         self._states: dict[str, AccountState] = {}
         self._by_token: dict[str, str] = {}
@@ -88,10 +79,6 @@ class Ledger:
         self.upstream = ""
         self.call_s_max = CALL_S_MAX
         self.on_quarantined: Callable[[QuarantinedEndpoint], None] = lambda _row: None
-        for entry in store.entries():
-            self.account_state(entry.account).totals.add(line_tokens(entry.line))
-            if entry.kind is EntryKind.POSTED:
-                self.note_action(entry.account, UNLABELLED, entry.cost_pusd)  # which tool it was for is kept nowhere
 
     def accounts(self) -> Mapping[str, Account]:
         """All accounts, by id."""
@@ -137,33 +124,24 @@ class Ledger:
         """
         outcome = self.store.commit(command)
         if isinstance(outcome, Change):
-            self._follow(command, outcome)
+            self._follow(outcome)
         return outcome
 
-    def _follow(self, command: Command, change: Change) -> None:
+    def _follow(self, change: Change) -> None:
         if change.entry is not None:
-            self._cost_log.append(change.entry.line)
-            if isinstance(command, Post | Void | Assume):
-                self.account_state(change.entry.account).totals.add(command.call)
+            self.files.add(change.entry)
         for row in change.quarantined:
             _log.error("endpoint.quarantined", model=row.model, tag=row.tag, why=row.reason)
             self.on_quarantined(row)
         if change.account is not None:
-            self._note_token(change.account)
-            self.write_budget(change.account.id)
+            if change.identity_changed:
+                self._note_token(change.account)
+            self.files.show(change.account)
             self.waiting_calls.wake(change.account.id)
 
     def write_budget(self, account_id: str) -> None:
-        """Bring the account's budget.txt up to date: used is what is posted and what is reserved."""
-        account, state = self.account(account_id), self.account_state(account_id)
-        used_pusd = account.posted_pusd + account.pending_pusd
-        self._budget_files.write(account, used_pusd, tuple(state.actions), state.actions_count)
-
-    def note_action(self, account_id: str, label: str, cost_pusd: int) -> None:
-        """Remember what a settled call was for, newest last, for the detailed budget.txt."""
-        state = self.account_state(account_id)
-        state.actions.append(Action(label, cost_pusd))
-        state.actions_count += 1
+        """Have the account's budget.txt brought up to date."""
+        self.files.show(self.account(account_id))
 
     def note_request(self, account_id: str, digest: str) -> bool:
         """Remember a request, and how often in a row it came; True if the account had another within `ACCOUNT_BUSY_S`."""
@@ -233,7 +211,7 @@ class Ledger:
 
     def has_unknown(self, account_id: str) -> bool:
         """True if a pending call of the account is unknown: settling it may free its reservation (M18, which calls wait)."""
-        return any(pending.unknown_since_s is not None for pending in self.store.pending(account_id))
+        return self.store.state.unknown_count(account_id) > 0
 
     def spent(self, account_id: str) -> bool:
         """True if a call was refused, and not even the cheapest one would fit with nothing pending (M19, a call that repeats)."""
@@ -246,8 +224,8 @@ class Ledger:
         await asyncio.gather(*(call.cut(reason) for call in running))
 
     def close(self) -> None:
-        """Write the delayed budget files."""
-        self._budget_files.flush()
+        """Write the last state of the files."""
+        self.files.close()
 
     def publish(self, kind: str, account_id: str, **facts: Any) -> None:  # noqa: ANN401 - `LedgerEvent` knows them
         """Publish an event with the account's balance."""
@@ -265,6 +243,5 @@ class Ledger:
             keyed=state.key is not None,
             gate=state.gate,
             traffic={name: traffic.document() for name, traffic in state.traffic.items()},
-            unknown=sum(r.unknown_since_s is not None for r in self.store.pending(account_id)),
-            **asdict(state.totals),
+            unknown=self.store.state.unknown_count(account_id),
         )

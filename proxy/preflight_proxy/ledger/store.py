@@ -1,43 +1,51 @@
-"""The ledger on disk: SQLite, one writing connection, one transaction per transition (M21).
+"""The ledger on disk: SQLite, one writing connection, one INSERT per transition of a call (M21).
 
 A commit is acknowledged when `Store.commit` returns: it then survives kill -9 of this process at any instant; with durability
-"power" also a loss of power. A second connection, in a thread of its own, moves the write-ahead log into the file: done on the
-writing connection that would hold up commits for a fifth of a second.
+"power" also a loss of power. A second connection, in a thread of its own, writes the projection and moves the write-ahead log into
+the file: done on the writing connection that would hold up commits for a fifth of a second.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import astuple, replace
+from dataclasses import astuple
+from dataclasses import replace as replace_row
 from pathlib import Path
 
 import structlog
+from msgspec.structs import replace
 
 from preflight_proxy.base.clock import Clock
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Command, Conclude, Refuse, Reserve
+from preflight_proxy.core.ledger.projection import marks_of
 from preflight_proxy.core.ledger.rows import OPENROUTER, Entry, Reservation
-from preflight_proxy.core.ledger.state import Change, LedgerState, state_of
+from preflight_proxy.core.ledger.state import Change
 from preflight_proxy.core.ledger.transition import transition
 from preflight_proxy.core.refusals.refusals import Refusal
-from preflight_proxy.ledger import file, schema
+from preflight_proxy.ledger import file, tables
 from preflight_proxy.ledger.disk_reserve import DiskReserve
 from preflight_proxy.ledger.file import COSTS, Durability
-from preflight_proxy.ledger.files import last_listed
-from preflight_proxy.ledger.reader import entries_of
+from preflight_proxy.ledger.files import CostLog, read_listing
 
-PLACE_LOOK_S = 1.0
-"""How often it is checked whether the ledger is still in its place."""
+LEDGER_LOOK_S = 1.0
+"""How often a projection is written, and how often it is checked whether the ledger is still in its place."""
 GONE = "the ledger is gone from its place: it was deleted, moved or replaced"
+
+Statement = tuple[str, tables.Row]
 
 _log = structlog.get_logger("preflight_proxy.ledger.store")
 
 
+class GenerationTakenError(ValueError):
+    """Upstream named a call by the id of another call of this ledger (M16). Nothing has changed."""
+
+
 class Store:
-    """The durable ledger. Used from one thread; opening it loads the state and takes the lock.
+    """The durable ledger. Used from one thread; opening it takes the lock, loads the state and completes costs.jsonl.
 
     Args:
         path: the SQLite file; made if absent, its directory must exist.
@@ -50,6 +58,7 @@ class Store:
         state: the ledger's state; to be read, and changed through `commit` alone.
         poisoned: a commit has failed or the file is gone, nothing is committed any more until a restart.
         on_poisoned: Called once, with the reason.
+        cost_log: costs.jsonl beside the ledger.
         boot_changed: the machine restarted since the last commit, and those commits were not made to survive that: every account
             is frozen until its key's usage was read (`Recover`).
 
@@ -69,7 +78,8 @@ class Store:
         self._path = path
         self._upstream = upstream
         self._clock = clock
-        self._uncounted: set[str] = set()
+        self._durability = durability
+        self._unprojected: set[str] = set()
         self._closed = self.poisoned = False
         self.on_poisoned: Callable[[str], None] = lambda _why: None
         file.refuse_lost(path)
@@ -78,13 +88,19 @@ class Store:
             undo.callback(self._lock.release)
             self._connection = file.connect(path, durability)
             undo.callback(self._connection.close)
+            self._cursor = self._connection.cursor()
             try:
                 boot_id = file.boot_id() if boot_id is None else boot_id
-                listed_id = last_listed(path.with_name(COSTS))
-                self.boot_changed = file.note_start(self._connection, boot_id, durability, listed_id)
-                self.state = _load(self._connection, upstream)
-                self._outcomes = {account.id: account.outcomes for account in self.state.accounts.values()}
+                self.cost_log = CostLog(path.with_name(COSTS))
+                is_new_boot, marks = file.boot_changed(self._connection, boot_id), tables.read_marks(self._connection)
+                # The machine may have lost parts of the file, so that the mark says nothing.
+                listing = read_listing(path.with_name(COSTS), (0, 0) if is_new_boot else marks.listed)
+                self.boot_changed = file.note_start(self._connection, boot_id, durability, listing.last_id)
+                self.state = tables.read_state(self._connection, upstream)
+                self.state.next_entry_id = max(self.state.next_entry_id, file.last_entry_id(self._connection) + 1)
                 file.make_costs_file(path, self._connection)
+                self.cost_log.complete(listing, self.entries(listing.through))
+                self._project_all()
                 self._place = file.identities(path)
                 self._space = DiskReserve(path.with_name(path.name + "-space"))
                 self._checkpointer = file.Checkpointer(path)
@@ -95,88 +111,100 @@ class Store:
     def commit(self, command: Command) -> Change | Refusal:
         """Make one transition durable, then apply it to the state in memory.
 
-        What became of a call (`Refuse`, `Conclude`) is kept in memory and becomes durable with the account's next change.
+        What became of a call (`Refuse`, `Conclude`) is kept in memory until the next projection.
 
         Returns:
             What changed; a refusal, which changes nothing, for `Reserve` alone.
 
         Raises:
             ValueError: The command contradicts the ledger; nothing has changed.
+            GenerationTakenError: The id is another call's.
             LedgerError: The change could not be made durable, or an earlier one could not. The state is as before; what the disk
                 holds of this change is known after a restart.
         """
-        if isinstance(command, Refuse | Conclude):
-            return self._count(command)
+        if not isinstance(command, Refuse | Conclude):
+            self._check_open(command)
+        change = transition(self.state, command, self._clock.epoch_s())
+        if isinstance(change, Refusal):
+            return change
+        if change.quarantined:
+            out_of_use = tuple(replace_row(row, upstream=self._upstream) for row in change.quarantined)
+            change = replace(change, quarantined=out_of_use)
+        if statements := self._statements(change):
+            self._write(statements, synced=bool(change.quarantined))
+        self.state.apply(change)
+        if change.account is not None:
+            self._unprojected.add(change.account.id)
+        return change
+
+    def _check_open(self, command: Command) -> None:
         if self.poisoned:
             raise LedgerError("the ledger could not be written; nothing is posted until the proxy is started again")
         if self._space.is_used and isinstance(command, Reserve):
             raise LedgerError(
                 "the disk is full; nothing new is reserved until there is room and the proxy is started again"
             )
-        change = transition(self.state, command, self._clock.epoch_s())
-        if isinstance(change, Refusal):
-            return change
-        if change.quarantined:
-            out_of_use = tuple(replace(row, upstream=self._upstream) for row in change.quarantined)
-            change = replace(change, quarantined=out_of_use)
-        self._write(change)
-        self.state.apply(change)
-        return change
 
-    def _count(self, command: Refuse | Conclude) -> Change | Refusal:
-        change = transition(self.state, command, self._clock.epoch_s())
-        assert isinstance(change, Change)
-        self.state.apply(change)
-        self._uncounted.add(command.account)
-        return change
+    def _statements(self, change: Change) -> list[Statement]:
+        """The rows of a change: one for each transition of a call, unless it is an overrun."""
+        statements: list[Statement] = []
+        account, reservation, entry = change.account, change.reservation, change.entry
+        if account is not None and change.identity_changed:
+            statements.append((tables.PUT_ACCOUNT, tables.account_row(account)))
+        if reservation is not None:
+            statements += self._of_reservation(reservation)
+        if entry is not None:
+            statements.append((tables.ADD_ENTRY, tables.entry_row(entry)))
+        if change.key_base is not None:
+            statements.append((tables.PUT_KEY_BASE, astuple(change.key_base)))
+        for row in change.quarantined:
+            statements.append((tables.PUT_QUARANTINE, astuple(row)))
+        for endpoint in change.cleared:
+            statements.append((tables.CLEAR_QUARANTINE, (*endpoint, self._upstream)))
+        return statements
 
-    def _write(self, change: Change) -> None:
+    def _of_reservation(self, now: Reservation) -> list[Statement]:
+        before = self.state.reservations.get(now.id)
+        if before is None:
+            return [(tables.ADD_RESERVATION, tables.reservation_row(now))]
+        statements: list[Statement] = []
+        if now.generation_id != before.generation_id:
+            statements.append((tables.ADD_GENERATION, (now.seq, now.generation_id, now.tag)))
+        if now.unknown_since_s != before.unknown_since_s:
+            statements.append((tables.ADD_UNKNOWN, (now.seq, now.unknown_since_s, now.tag)))
+        return statements
+
+    def _write(self, statements: list[Statement], *, synced: bool) -> None:
         try:
             try:
-                self._transact(change)
+                self._transact(statements, synced=synced)
             except sqlite3.OperationalError as exc:
                 self._roll_back()
                 if exc.sqlite_errorcode != sqlite3.SQLITE_FULL or not self._space.use():
                     raise
-                self._transact(change)
-        except sqlite3.IntegrityError as exc:
-            self._roll_back()
-            new = change.reservation
-            if new is not None and new.id not in self.state.reservations and new.id not in self.state.assumed:
-                raise ValueError(f"reservation id {new.id} was used before") from exc
-            raise self._poison(exc) from exc
+                self._transact(statements, synced=synced)
         except Exception as exc:
             self._roll_back()
+            taken = isinstance(exc, sqlite3.IntegrityError) and any(
+                sql == tables.ADD_GENERATION for sql, _row in statements
+            )
+            if taken:
+                raise GenerationTakenError("this generation id is another call's") from exc
             raise self._poison(exc) from exc
         self._checkpointer.dirty = True
-        if change.account is not None:
-            self._uncounted.discard(change.account.id)
-            self._outcomes[change.account.id] = change.account.outcomes
 
-    def _transact(self, change: Change) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
-        self._rows(change)
-        self._connection.execute("COMMIT")
-
-    def _rows(self, change: Change) -> None:
-        execute = self._connection.execute
-        if change.account is not None:
-            execute(schema.PUT_ACCOUNT, schema.account_row(change.account))
-            if change.account.outcomes is not self._outcomes.get(change.account.id):
-                execute(schema.PUT_META, schema.outcomes_row(change.account))
-        if (reservation := change.reservation) is not None:
-            if reservation.id in self.state.reservations or reservation.id in self.state.assumed:
-                execute(schema.SET_RESERVATION, schema.reservation_update(reservation))
-            else:
-                execute(schema.ADD_RESERVATION, schema.reservation_row(reservation))
-        if change.entry is not None:
-            execute(schema.ADD_ENTRY, schema.entry_row(change.entry))
-        if change.key_base is not None:
-            execute(schema.PUT_KEY_BASE, schema.key_base_row(change.key_base))
-        for row in change.quarantined:
-            execute(schema.PUT_QUARANTINE, astuple(row))
-        for endpoint in change.cleared:
-            execute("DELETE FROM quarantine WHERE model = ? AND tag = ? AND upstream = ?", (*endpoint, self._upstream))
+    def _transact(self, statements: list[Statement], *, synced: bool) -> None:
+        if synced:  # an endpoint that billed above a reservation stays disabled after a loss of power too
+            self._cursor.execute("PRAGMA synchronous = FULL")
+        if len(statements) == 1:
+            self._cursor.execute(*statements[0])
+        else:
+            self._cursor.execute("BEGIN IMMEDIATE")
+            for statement in statements:
+                self._cursor.execute(*statement)
+            self._cursor.execute("COMMIT")
+        if synced and self._durability == "process":
+            self._cursor.execute("PRAGMA synchronous = NORMAL")
 
     def _roll_back(self) -> None:
         try:
@@ -206,62 +234,80 @@ class Store:
         """Whether the names of the ledger and of SQLite's files beside it still lead to those that are open. Thread-safe."""
         return file.identities(self._path) == self._place
 
-    async def watch_place(self, every_s: float = PLACE_LOOK_S) -> None:
-        """Poison the store once its file is gone from its place; returns then, or when it is poisoned for another reason.
+    async def watch(self, every_s: float = LEDGER_LOOK_S) -> None:
+        """Have projections written, and poison the store once its file is gone from its place; returns when it is poisoned.
 
         What is committed to a file without a name is lost at the end of the process, and the next one would begin whole budgets.
         """
         while not self.poisoned:
             await asyncio.sleep(every_s)
+            self.project()
             if not await asyncio.to_thread(self.is_in_place):
                 self.poison(GONE)
 
+    def project(self) -> None:
+        """Have the accounts that changed since the last projection written by the checkpointing thread."""
+        if self._unprojected and not self.poisoned:
+            self._checkpointer.offer(self._projection(self._unprojected))
+            self._unprojected = set()
+
+    def _projection(self, account_ids: Iterable[str]) -> tables.Projection:
+        marks = marks_of(self.state, self.cost_log.mark)
+        return {tables.MARKS: marks} | {account_id: self.state.accounts[account_id] for account_id in account_ids}
+
+    def _project_all(self) -> None:
+        text = tables.projection_text(self._projection(self.state.accounts))
+        self._connection.execute(tables.PUT_PROJECTION, (text,))
+
     def pending(self, account: str | None = None) -> list[Reservation]:
-        """The PENDING reservations of an account, or of all, oldest first."""
+        """The pending reservations of an account, or of all, oldest first."""
         return self.state.pending(account)
 
-    def entries(self) -> Iterator[Entry]:
-        """All entries, in order.
-
-        Raises:
-            LedgerError: The file cannot be read.
-        """
-        return entries_of(self._connection)
-
-    def last_entry_s(self, account: str) -> float:
-        """When the account's last entry was written, in seconds since the epoch; 0 if it has none.
+    def entries(self, after: int = 0) -> Iterator[Entry]:
+        """The entries after an id, in order.
 
         Raises:
             LedgerError: The file cannot be read.
         """
         try:
-            (last_s,) = self._connection.execute(
-                "SELECT ifnull(max(at_s), 0) FROM entries WHERE account = ?", (account,)
-            ).fetchone()
+            yield from tables.read_entries(self._connection, after)
         except sqlite3.Error as exc:
-            raise LedgerError(f"the ledger {self._path} cannot be read: {exc}") from exc
-        return float(last_s)
+            raise self._unreadable(exc) from exc
 
-    def reservation(self, reservation_id: str) -> Reservation | None:
-        """A reservation, ended or not; None if there never was one of this id."""
-        return next(iter(self._reservations("id = ?", reservation_id)), None)
+    def complete_costs(self) -> None:
+        """Append the lines to costs.jsonl that it lacks. A failure is logged, not raised."""
+        path = self._path.with_name(COSTS)
+        listing = read_listing(path, self.cost_log.mark)
+        self.cost_log.complete(listing, self.entries(listing.through))
 
     def is_anothers(self, generation_id: str, reservation_id: str) -> bool:
-        """True if upstream's id is that of another call, of whatever account, ended or not."""
-        return bool(self._reservations("generation_id = ? AND id <> ?", generation_id, reservation_id))
+        """True if upstream's id is that of another call, of whatever account, ended or not.
+
+        Raises:
+            LedgerError: The file cannot be read.
+        """
+        known = self._find("generation_id = ?", generation_id)
+        return known is not None and known.id != reservation_id
 
     def generation(self, account: str, generation_id: str) -> Reservation | None:
-        """The account's reservation that upstream knows by this id; None if it has none."""
-        return next(iter(self._reservations("generation_id = ? AND account = ?", generation_id, account)), None)
+        """The account's reservation that upstream knows by this id, ended or not; None if it has none.
 
-    def _reservations(self, where: str, *values: object) -> list[Reservation]:
+        Raises:
+            LedgerError: The file cannot be read.
+        """
+        return self._find("generation_id = ? AND account = ?", generation_id, account)
+
+    def _find(self, where: str, *values: object) -> Reservation | None:
         try:
-            return schema.read_reservations(self._connection, where, *values)
+            return next(tables.read_reservations(self._connection, where, *values), None)
         except sqlite3.Error as exc:
-            raise LedgerError(f"the ledger {self._path} cannot be read: {exc}") from exc
+            raise self._unreadable(exc) from exc
+
+    def _unreadable(self, exc: sqlite3.Error) -> LedgerError:
+        return LedgerError(f"the ledger {self._path} cannot be read: {exc}")
 
     def close(self) -> None:
-        """Write the counts in memory, move the log into the file, and release the lock. May be called twice."""
+        """Write the projection, move the log into the file, and release the lock. May be called twice."""
         if self._closed:
             return
         self._closed = True
@@ -271,28 +317,10 @@ class Store:
             self.poison(GONE)
         try:
             if not self.poisoned:
-                for account in sorted(self._uncounted):
-                    self._write(Change(account=self.state.accounts[account]))
+                self._project_all()
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
-        except (sqlite3.Error, LedgerError) as exc:
+        except sqlite3.Error as exc:
             _log.error("ledger.close_failed", error=str(exc))
         finally:
             self._connection.close()
             self._lock.release()
-
-
-def _load(connection: sqlite3.Connection, upstream: str) -> LedgerState:
-    """Read the ledger's state, and check it against the entries.
-
-    Raises:
-        ValueError: The sums do not match the entries.
-    """
-    accounts = schema.read_accounts(connection)
-    sums = dict(connection.execute("SELECT account, sum(cost_pusd) FROM entries GROUP BY account"))
-    for account in accounts:
-        if sums.get(account.id, 0) != account.posted_pusd:
-            raise ValueError(f"account {account.id}: posted is not the sum of its entries")
-    open_ones = schema.read_reservations(connection, "state = 'pending' OR assumed")
-    out_of_use = [row for row in schema.read_quarantine(connection) if row.upstream == upstream]
-    bases, posted_pusd = schema.read_key_bases(connection), schema.read_key_posted_pusd(connection)
-    return state_of(accounts, open_ones, out_of_use, schema.next_entry_id(connection), bases, posted_pusd)

@@ -1,10 +1,10 @@
 """How many calls a budget affords: the proxy's quote and its admission, and no arithmetic beside them."""
 
-from dataclasses import replace
 from decimal import Decimal
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from agent_preflight.base.usd import pusd
 from agent_preflight.estimates.calls_that_fit import (
@@ -93,7 +93,7 @@ def test_each_call_that_is_counted_is_one_that_the_proxy_admits(dollars: int, to
     for count in range(found.calls):
         decision = admit(account, made, busy=count > 0, has_unknown=False, waited_s=0)
         assert isinstance(decision, Admission)
-        account = replace(account, posted_pusd=account.posted_pusd + decision.reserve_pusd)
+        account = structs.replace(account, posted_pusd=account.posted_pusd + decision.reserve_pusd)
     if found.calls < CALLS_COUNTED_MAX:
         last = admit(account, made, busy=found.calls > 0, has_unknown=False, waited_s=0)
         assert not isinstance(last, Admission)

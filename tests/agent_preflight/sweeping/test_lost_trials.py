@@ -6,12 +6,12 @@ import errno
 import json
 import os
 import tarfile
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from agent_preflight.base.usd import pusd
 from agent_preflight.docker.sweep import EngineLeftover

@@ -16,7 +16,7 @@ from preflight_proxy.core.ledger.rows import Reservation
 from preflight_proxy.core.refusals.refusals import Refusal
 from preflight_proxy.core.shapes.shape import CallUsage, Reading
 from preflight_proxy.ledger.events import Events
-from preflight_proxy.ledger.files import BudgetFiles, CostLog
+from preflight_proxy.ledger.files import Files
 from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.ledger.store import Store
 from preflight_proxy.upstream.client import Upstream
@@ -29,9 +29,10 @@ from tests.support.reserved_calls import reserved_call
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     clock = FakeClock()
     store = Store(tmp_path / "ledger.sqlite3", clock=clock)
-    made = Ledger(store, CostLog(tmp_path / "costs.jsonl"), BudgetFiles(), Events(), clock)
+    made = Ledger(store, Files(store.cost_log), Events(), clock)
     made.commit(OpenAccount(account="a", run="r", limit_pusd=10**12, token_hash="hash"))
     yield made
+    made.close()
     store.close()
 
 
@@ -61,10 +62,11 @@ def test_a_posted_call_names_who_served_it_and_how_fast(ledger: Ledger, settleme
     clock.advance(1)
     reading = Reading(provider="Provider X", usage=CallUsage(cost_pusd=5, prompt_tokens=7), tool_names=("grep",))
     settlement.post(reading, 5)
+    ledger.close()
     (line,) = lines(tmp_path)
     assert (line["tag"], line["generation_id"], line["status"]) == ("tag-x", "gen-1", 200)
     assert (line["ttft_ms"], line["duration_ms"], line["prompt_tokens"]) == (250, 1250, 7)
-    assert next(iter(ledger.account_state("a").actions)).label == "grep"
+    assert ledger.account("a").actions[0].label == "grep"
 
 
 def test_after_its_end_nothing_is_unknown(ledger: Ledger, settlement: Settlement) -> None:

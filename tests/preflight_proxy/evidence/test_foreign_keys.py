@@ -135,8 +135,8 @@ async def test_usage_is_given_to_the_calls_in_order_of_their_start_whatever_thei
     for call in reversed(calls):
         desk.lose(call)
     await desk.until(lambda: not desk.pending, within_s=70)
-    ended = [desk.store.reservation(call.id) for call in calls]
-    assert [each.posted_pusd for each in ended if each is not None] == [RESERVED_PUSD, MILLI, 0]
+    costs = {entry.reservation_id: entry.cost_pusd for entry in desk.store.entries()}
+    assert [costs[call.id] for call in calls] == [RESERVED_PUSD, MILLI, 0]
     assert sorted(kind for kind, _cost in desk.ends) == ["assumed", "assumed", "voided"]
 
 
@@ -155,7 +155,7 @@ async def test_what_was_posted_within_the_lag_is_not_taken_off_yet(desk: Foreign
     await desk.pass_s(KEY_USAGE_LAG_S - 10)
     desk.post(late, MILLI, lag_s=KEY_USAGE_LAG_S)
     await desk.pass_s(40)
-    assert desk.pending == [desk.store.reservation(unknown.id)]
+    assert [pending.id for pending in desk.pending] == [unknown.id]
     await desk.until(lambda: not desk.pending, within_s=40)
     assert desk.ends == [("posted", MILLI), ("assumed", MILLI)]
 
@@ -451,7 +451,7 @@ async def test_a_key_that_could_be_read_before_is_given_up_as_late(desk: Foreign
     await desk.pass_s(500)
     desk.sim.scenario = unread()
     await desk.pass_s(GENERATION_S_MAX + 2 * KEY_USAGE_LAG_S - 5)
-    assert desk.pending == [desk.store.reservation(unknown.id), stream]
+    assert [pending.id for pending in desk.pending] == [unknown.id, stream.id]
     await desk.pass_s(10)
     assert desk.ends == [("assumed", RESERVED_PUSD)]
 

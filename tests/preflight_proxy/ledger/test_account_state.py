@@ -2,24 +2,7 @@
 
 from __future__ import annotations
 
-from preflight_proxy.core.ledger.rows import CallFacts
-from preflight_proxy.ledger.account_state import ACCOUNT_BUSY_S, AccountState, Totals, line_tokens
-
-
-def test_calls_and_lines_of_earlier_calls_add_up() -> None:
-    totals = Totals()
-    totals.add(line_tokens('{"prompt_tokens": 5, "cached_tokens": 2, "completion_tokens": 1}'))
-    totals.add(line_tokens('{"prompt_tokens": 5, "completion_tokens": null}'))
-    totals.add(CallFacts(prompt_tokens=7, cached_tokens=3, cache_write_tokens=4, completion_tokens=6))
-    assert (totals.prompt_tokens, totals.cached_tokens, totals.cache_write_tokens) == (17, 5, 4)
-    assert (totals.completion_tokens, totals.cache_hit_requests) == (7, 2)
-
-
-def test_what_is_no_call_does_not_count() -> None:
-    totals = Totals()
-    for call in (line_tokens('{"prompt_tokens": 0, "completion_tokens": 9}'), line_tokens("torn"), CallFacts()):
-        totals.add(call)
-    assert totals == Totals()
+from preflight_proxy.ledger.account_state import ACCOUNT_BUSY_S, AccountState
 
 
 def test_the_cheapest_call_ever_admitted_is_remembered() -> None:

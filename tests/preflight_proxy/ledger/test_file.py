@@ -163,7 +163,7 @@ def test_the_ledger_holds_its_tables_before_it_leaves_its_trace(
 
     monkeypatch.setattr(Path, "touch", spied)
     open_store(tmp_path).close()
-    assert found == [True]
+    assert found[0]
 
 
 def test_a_ledger_behind_a_link_is_missed_where_it_lay(tmp_path: Path) -> None:
@@ -384,7 +384,7 @@ def test_a_start_that_fails_leaves_no_file_of_the_ledger_open(tmp_path: Path) ->
     open_account(store := open_store(tmp_path))
     store.close()
     with closing(sqlite3.connect(tmp_path / "ledger.sqlite3")) as connection:
-        connection.execute("UPDATE accounts SET posted_pusd = 7")
+        connection.execute("UPDATE projection SET document = json_set(document, '$.pending_pusd', 7)")
         connection.commit()
     with pytest.raises(LedgerError) as raised:
         open_store(tmp_path)

@@ -1,20 +1,21 @@
 """Files made from entries: completed at start, never the end of a call."""
 
-import asyncio
 import json
 import resource
-from collections.abc import Callable
-from dataclasses import replace
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from preflight_proxy.core.budget_text import Action
 from preflight_proxy.core.ledger.rows import Account, Entry, EntryKind
-from preflight_proxy.ledger import files as derived
-from preflight_proxy.ledger.files import BUDGET_FILE_INTERVAL_S, BudgetFiles, CostLog, last_listed
+from preflight_proxy.ledger import files as ledger_files
+from preflight_proxy.ledger.files import BudgetFiles, CostLog, Files, Listing, read_listing
 
 USD = 10**12
+NEVER_S = 3600.0
 
 
 def entry(entry_id: int, text: str = "") -> Entry:
@@ -22,15 +23,25 @@ def entry(entry_id: int, text: str = "") -> Entry:
     return Entry(entry_id, None, "a", EntryKind.POSTED, 1, 1.0, json.dumps({"entry_id": entry_id, "text": text}))
 
 
+def text_of(entries: Sequence[Entry]) -> str:
+    """Their lines."""
+    return "".join(f"{each.line}\n" for each in entries)
+
+
 ENTRIES = [entry(1), entry(2, "zwei"), entry(3)]
-WHOLE = "".join(f"{each.line}\n" for each in ENTRIES)
+WHOLE = text_of(ENTRIES)
+AHEAD = text_of([entry(4, "a commit that was lost with the power")])
 
 
-AHEAD = entry(4, "a commit that was lost with the power").line + "\n"
+def complete(path: Path, entries: Sequence[Entry] = ENTRIES, mark: tuple[int, int] = (0, 0)) -> CostLog:
+    """Complete a costs.jsonl as a start does."""
+    log, listing = CostLog(path), read_listing(path, mark)
+    log.complete(listing, (each for each in entries if each.entry_id > listing.through))
+    return log
 
 
 @pytest.mark.parametrize(
-    ("found", "after"),
+    ("before", "after"),
     [
         (None, WHOLE),
         ("", WHOLE),
@@ -54,100 +65,86 @@ AHEAD = entry(4, "a commit that was lost with the power").line + "\n"
     ],
 )
 def test_at_start_the_cost_log_gets_what_it_lacks_and_loses_a_torn_last_line_alone(
-    tmp_path: Path, found: str | None, after: str
+    tmp_path: Path, before: str | None, after: str
 ) -> None:
     """Whatever the last life left of it: a line that the ledger lacks may have been paid for all the same."""
     path = tmp_path / "costs.jsonl"
-    if found is not None:
-        path.write_text(found)
+    if before is not None:
+        path.write_text(before)
     for _ in range(2):
-        CostLog(path).complete(iter(ENTRIES))
+        mark = complete(path).mark
         assert path.read_text() == after
+        assert mark == (3, len(after))
+        assert complete(path, mark=mark).mark == mark
 
 
 def test_a_ledger_that_lost_its_entries_takes_no_line_away(tmp_path: Path) -> None:
     path = tmp_path / "costs.jsonl"
     path.write_text(WHOLE)
-    CostLog(path).complete([])
+    complete(path, [])
     assert path.read_text() == WHOLE
 
 
 def test_the_last_listed_entry_is_the_highest_of_the_whole_lines(tmp_path: Path) -> None:
     path = tmp_path / "costs.jsonl"
-    assert last_listed(path) == 0
+    assert read_listing(path) == Listing()
     path.write_text(f'{entry(7).line}\n{entry(2).line}\nno entry\n{{"entry_id": {2**53 + 1}}}\n{entry(9).line}')
-    assert last_listed(path) == 7
+    listing = read_listing(path)
+    assert (listing.last_id, listing.entry_ids, listing.through) == (7, frozenset({2, 7}), 0)
 
 
-def test_lines_are_appended_one_by_one(tmp_path: Path) -> None:
-    """Each is there when the call returns."""
-    log = CostLog(tmp_path / "costs.jsonl")
-    log.complete(ENTRIES[:1])
-    for each in ENTRIES[1:]:
-        log.append(each.line)
-    assert (tmp_path / "costs.jsonl").read_text() == WHOLE
+def test_only_what_was_written_after_the_mark_is_read(tmp_path: Path) -> None:
+    """So a start does not depend on the length of the file."""
+    path = tmp_path / "costs.jsonl"
+    mark = complete(path).mark
+    path.write_text("x" * (mark[1] - 1) + "\n" + text_of([entry(5)]))
+    assert read_listing(path, mark) == Listing(3, frozenset({5}), path.stat().st_size)
+    path.write_text("x" * (mark[1] - 1) + "\n")
+    assert read_listing(path, mark).last_id == 3
 
 
-def test_lines_that_could_not_be_written_come_with_the_next_one(tmp_path: Path) -> None:
-    """In order and without a gap; nothing is raised meanwhile."""
-    path = tmp_path / "there" / "costs.jsonl"
-    log = CostLog(path)
-    log.complete([])
-    log.append(ENTRIES[0].line)
-    log.append(ENTRIES[1].line)
-    path.parent.mkdir()
-    log.append(ENTRIES[2].line)
-    assert path.read_text() == WHOLE
+@pytest.mark.parametrize("content", [WHOLE[:-9], "\0" * 500, "x" + WHOLE, ""])
+def test_a_file_that_is_not_as_the_mark_says_is_read_from_its_beginning(tmp_path: Path, content: str) -> None:
+    """A person may have changed it, and a loss of power may have shortened it."""
+    path = tmp_path / "costs.jsonl"
+    mark = complete(path).mark
+    path.write_text(content)
+    assert read_listing(path, mark).through == 0
+    assert read_listing(path, mark) == read_listing(path)
 
 
-def test_a_log_too_far_behind_waits_for_the_next_start(tmp_path: Path) -> None:
-    """Rather than to leave a gap, or to fill the memory."""
-    path = tmp_path / "there" / "costs.jsonl"
-    log = CostLog(path)
-    for _ in range(derived.LINES_BEHIND_MAX):
-        log.append("{}")
-    path.parent.mkdir()
-    log.append(ENTRIES[0].line)
-    assert not path.exists()
-    log.complete(ENTRIES[:1])
-    log.append(ENTRIES[1].line)
-    assert len(path.read_text().splitlines()) == 2
+def test_the_mark_moves_with_each_line_and_stays_at_a_gap(tmp_path: Path) -> None:
+    log = complete(tmp_path / "costs.jsonl", [])
+    assert log.append(ENTRIES[:2])
+    assert log.mark == (2, len(text_of(ENTRIES[:2])))
+    assert log.append([entry(9)], after_gap=True)
+    assert log.mark == (2, len(text_of(ENTRIES[:2])))
 
 
 def test_the_cost_log_is_its_owners_alone(tmp_path: Path) -> None:
     """One that was made for all to read is closed at the next start."""
     path = tmp_path / "costs.jsonl"
-    log = CostLog(path)
-    log.append(ENTRIES[0].line)
+    CostLog(path).append(ENTRIES[:1])
     assert path.stat().st_mode & 0o777 == 0o600
     path.chmod(0o644)
-    log.complete(ENTRIES)
+    complete(path)
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-class StoppedLoop:
-    """An event loop whose time a test moves."""
-
-    def __init__(self) -> None:
-        self.now_s = 50.0
-        self.calls: list[tuple[float, Callable[[], None]]] = []
-
-    def time(self) -> float:
-        return self.now_s
-
-    def call_later(self, delay: float, callback: Callable[[], None]) -> "StoppedLoop":
-        self.calls.append((self.now_s + delay, callback))
-        return self
-
-    def cancel(self) -> None:
-        self.calls.clear()
-
-    def move(self, seconds: float) -> None:
-        self.now_s += seconds
-        due = [each for each in self.calls if each[0] <= self.now_s]
-        self.calls = [each for each in self.calls if each not in due]
-        for _, callback in due:
-            callback()
+def test_a_line_that_fits_in_part_is_removed_and_written_whole_later(tmp_path: Path) -> None:
+    """As where the disk gets full in the middle of a line."""
+    path = tmp_path / "costs.jsonl"
+    log, long = CostLog(path), entry(1, "x" * 100_000)
+    log.append([long])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(long.line) + 4, hard))
+    try:
+        assert not log.append([entry(2)])
+        assert path.read_text() == text_of([long])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert log.append([entry(2)])
+    assert path.read_text() == text_of([long, entry(2)])
 
 
 @pytest.fixture
@@ -162,52 +159,102 @@ def left(account: Account) -> str:
     return Path(account.budget_file).read_text().split("$")[1].split()[0]
 
 
-def test_a_change_is_written_at_once_then_ten_times_a_second_and_the_last_always(account: Account) -> None:
-    """An agent that looks right after its call finds the new figure."""
-    loop = StoppedLoop()
-    files = BudgetFiles(loop)
-    files.write(account, USD // 10, (), 0)
-    assert left(account) == "0.900"
-    for tenths in (2, 3, 4):
-        files.write(account, tenths * USD // 10, (), 0)
-    assert left(account) == "0.900"
-    assert len(loop.calls) == 1
-    loop.move(BUDGET_FILE_INTERVAL_S)
-    assert left(account) == "0.600"
-    files.write(account, USD // 2, (), 0)
-    loop.move(BUDGET_FILE_INTERVAL_S)
-    assert left(account) == "0.500"
-    loop.move(BUDGET_FILE_INTERVAL_S)
-    files.write(replace(account, limit_pusd=2 * USD), USD // 2, (), 0)
-    assert left(account) == "1.500"
+class CountedWrites:
+    """Counts the writes of budget files, and can hold them up."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.written = threading.Semaphore(0)
+        self.count = 0
+        self.threads: set[threading.Thread] = set()
+        self._write = ledger_files.BudgetFiles.write
+        monkeypatch.setattr(ledger_files.BudgetFiles, "write", self._counted())
+
+    def _counted(self) -> Callable[[BudgetFiles, Account], None]:
+        def write(files: BudgetFiles, account: Account) -> None:
+            self._write(files, account)
+            self.count += 1
+            self.threads.add(threading.current_thread())
+            self.written.release()
+
+        return write
 
 
-def test_a_line_that_fits_in_part_is_taken_back_and_written_whole_later(tmp_path: Path) -> None:
-    """As where the disk gets full in the middle of a line."""
-    path = tmp_path / "costs.jsonl"
-    log = CostLog(path)
-    first = "x" * 100_000
-    log.append(first)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(first) + 4, hard))
-    try:
-        log.append("second")
-        assert path.read_text() == f"{first}\n"
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    log.append("third")
-    assert path.read_text() == f"{first}\nsecond\nthird\n"
+def test_a_change_is_written_at_once_then_after_the_pause_and_the_last_always(
+    account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent that looks right after its call finds the new figure; many calls cost one write."""
+    writes = CountedWrites(monkeypatch)
+    files = Files(complete(tmp_path / "costs.jsonl", []), interval_s=NEVER_S)
+    files.show(account)
+    assert writes.written.acquire(timeout=60)
+    assert left(account) == "1.000"
+    for tenths in range(1, 6):
+        files.show(replace(account, posted_pusd=tenths * USD // 10))
+        files.add(entry(tenths))
+    assert (left(account), writes.count) == ("1.000", 1)
+    files.close()
+    assert (left(account), writes.count) == ("0.500", 2)
+    assert [json.loads(line)["entry_id"] for line in (tmp_path / "costs.jsonl").read_text().splitlines()] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
+    files.close()
+    assert writes.count == 2
+
+
+def test_what_changes_during_a_pause_is_written_after_it(
+    account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without another change, and never on the thread that brought the change."""
+    writes = CountedWrites(monkeypatch)
+    files = Files(complete(tmp_path / "costs.jsonl", []))
+    for half in range(3):
+        files.show(replace(account, posted_pusd=half * USD // 2))
+        assert writes.written.acquire(timeout=60)
+        assert left(account) == f"{1 - half / 2:.3f}"
+    files.add(entry(1))
+    files.close()
+    assert threading.current_thread() not in writes.threads
+    assert (tmp_path / "costs.jsonl").read_text() == text_of([entry(1)])
+
+
+def test_lines_that_could_not_be_written_come_with_the_next_ones(tmp_path: Path) -> None:
+    """In order and without a gap; nothing is raised meanwhile."""
+    path = tmp_path / "there" / "costs.jsonl"
+    files = Files(complete(path, []), interval_s=0.0)
+    files.add(ENTRIES[0])
+    files.add(ENTRIES[1])
+    path.parent.mkdir()
+    files.add(ENTRIES[2])
+    files.close()
+    assert path.read_text() == WHOLE
+
+
+def test_a_log_too_far_behind_waits_for_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rather than to fill the memory. The mark stays before the gap, so the next start appends what is missing."""
+    monkeypatch.setattr(ledger_files, "LINES_BEHIND_MAX", 2)
+    path = tmp_path / "there" / "costs.jsonl"
+    log = complete(path, [])
+    files = Files(log, interval_s=NEVER_S)
+    for each in ENTRIES:
+        files.add(each)
+    path.parent.mkdir()
+    files.close()
+    assert path.read_text() == text_of(ENTRIES[:2])
+    assert log.mark == (0, 0)
+    complete(path, mark=log.mark)
+    assert path.read_text() == WHOLE
 
 
 def test_a_budget_file_is_replaced_as_a_whole_and_readable_by_all(account: Account, tmp_path: Path) -> None:
     """The agent may run as any user; a reader of the old file keeps the old text."""
-    loop = StoppedLoop()
-    files = BudgetFiles(loop)
-    files.write(account, 0, (), 0)
-    path = tmp_path / "budget.txt"
+    files, path = BudgetFiles(), tmp_path / "budget.txt"
+    files.write(account)
     with path.open() as old:
-        files.write(account, USD // 2, (), 0)
-        loop.move(BUDGET_FILE_INTERVAL_S)
+        files.write(replace(account, posted_pusd=USD // 4, pending_pusd=USD // 4))
         assert old.read() == "Budget: $1.000 remaining of $1.00 (100% left)\n"
     assert path.read_text() == "Budget: $0.500 remaining of $1.00 (50% left)\n"
     assert path.stat().st_mode & 0o777 == 0o644
@@ -216,44 +263,18 @@ def test_a_budget_file_is_replaced_as_a_whole_and_readable_by_all(account: Accou
 
 def test_the_detailed_file_lists_the_newest_actions(account: Account, tmp_path: Path) -> None:
     """By the account's mode."""
-    detailed = replace(account, budget_mode="detailed")
-    BudgetFiles(StoppedLoop()).write(detailed, USD // 2, (Action("grep", USD // 10),), 5)
+    detailed = replace(account, budget_mode="detailed", actions=(Action("grep", USD // 10),), actions_count=5)
+    BudgetFiles().write(replace(detailed, posted_pusd=USD // 2))
     assert "  - $0.1000  (grep)\n" in (tmp_path / "budget.txt").read_text()
-
-
-def test_at_the_end_what_waits_is_written(account: Account) -> None:
-    """And nothing is written after."""
-    loop = StoppedLoop()
-    files = BudgetFiles(loop)
-    files.write(account, 0, (), 0)
-    files.write(account, USD, (), 0)
-    files.flush()
-    assert left(account) == "0.000"
-    assert loop.calls == []
-    files.flush()
 
 
 def test_an_account_without_a_file_and_one_without_a_directory_stop_nothing(tmp_path: Path) -> None:
     """Their budget holds all the same; the file comes once it can be written."""
-    loop = StoppedLoop()
-    files = BudgetFiles(loop)
-    files.write(Account("a", "run", USD), 0, (), 0)
-    lost = Account("b", "run", USD, budget_file=str(tmp_path / "later" / "budget.txt"))
-    files.write(lost, 0, (), 0)
-    loop.move(1.0)
-    files.write(lost, 0, (), 0)
-    (tmp_path / "later").mkdir()
-    loop.move(1.0)
-    files.write(lost, 0, (), 0)
-    assert left(lost) == "1.000"
-
-
-async def test_the_running_loop_keeps_the_time_by_default(account: Account) -> None:
-    """The second write waits on it, and comes."""
     files = BudgetFiles()
-    files.write(account, 0, (), 0)
-    files.write(account, USD // 2, (), 0)
-    assert left(account) == "1.000"
-    async with asyncio.timeout(30):
-        while left(account) != "0.500":
-            await asyncio.sleep(0.005)
+    files.write(Account("a", "run", USD))
+    lost = Account("b", "run", USD, budget_file=str(tmp_path / "later" / "budget.txt"))
+    files.write(lost)
+    files.write(lost)
+    (tmp_path / "later").mkdir()
+    files.write(lost)
+    assert left(lost) == "1.000"

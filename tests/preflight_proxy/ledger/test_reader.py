@@ -1,5 +1,6 @@
 """Reading a ledger beside its writer."""
 
+import shutil
 import sqlite3
 from contextlib import closing
 from itertools import chain
@@ -10,9 +11,9 @@ import pytest
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Quarantine
 from preflight_proxy.ledger import schema
-from preflight_proxy.ledger.reader import ENTRIES_PER_READ, read_entries, read_snapshot
+from preflight_proxy.ledger.reader import read_entries, read_snapshot, read_whole
 from preflight_proxy.ledger.schema import MIGRATIONS
-from tests.preflight_proxy.ledger.test_schema import ACCOUNT, ENTRY, HELD
+from tests.preflight_proxy.ledger.test_schema import write_version_4
 from tests.support.ledger_on_disk import call, open_account, open_store, reserve
 
 
@@ -33,19 +34,35 @@ def test_a_reader_sees_what_is_committed_while_the_proxy_lives(tmp_path: Path) -
     assert (list(read_entries(path)), read_snapshot(path)) == living
 
 
-def test_entries_come_in_slices_without_gap_or_repetition(tmp_path: Path) -> None:
-    """More than one read's worth."""
-    store = open_store(tmp_path)
-    open_account(store, limit_pusd=10**6)
-    connection = sqlite3.connect(tmp_path / "ledger.sqlite3")
-    count = 2 * ENTRIES_PER_READ + 3
-    with closing(connection), connection:
-        connection.executemany(
-            "INSERT INTO entries VALUES (?, NULL, 'a', 'recovered', 0, 1.0, '{}')",
-            [(number,) for number in range(1, count + 1)],
-        )
-    assert [entry.entry_id for entry in store.entries()] == list(range(1, count + 1))
+def test_a_reader_sees_what_a_killed_proxy_committed_after_its_last_projection(tmp_path: Path) -> None:
+    """As a start does; and it changes nothing."""
+    (tmp_path / "run").mkdir()
+    store = open_store(tmp_path / "run")
+    open_account(store)
+    call(store, "r", 5)
+    store.commit(reserve("s"))
+    shutil.copytree(tmp_path / "run", tmp_path / "killed")
+    snapshot = read_snapshot(tmp_path / "killed" / "ledger.sqlite3")
+    assert snapshot.accounts == list(store.state.accounts.values())
+    assert (snapshot.accounts[0].posted_pusd, snapshot.pending) == (5, store.pending())
     store.close()
+
+
+def test_a_whole_ledger_whose_balance_is_not_the_sum_of_its_entries_is_an_error(tmp_path: Path) -> None:
+    """A start reads only the last rows; an audit reads all."""
+    store = open_store(tmp_path)
+    open_account(store)
+    call(store, "r", 5)
+    call(store, "s", 6)
+    store.close()
+    path = tmp_path / "ledger.sqlite3"
+    assert [entry.cost_pusd for entry in read_whole(path)[1]] == [5, 6]
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("DROP TRIGGER entries_stay")
+        other.execute("DELETE FROM entries WHERE entry_id = 1")
+    open_store(tmp_path).close()
+    with pytest.raises(LedgerError, match="does not balance: account a: posted is not the sum"):
+        read_whole(path)
 
 
 def test_there_is_no_ledger_where_there_is_none(tmp_path: Path) -> None:
@@ -77,26 +94,19 @@ def test_what_is_no_ledger_cannot_be_read(tmp_path: Path) -> None:
         list(read_entries(tmp_path / "ledger.sqlite3"))
 
 
-@pytest.mark.parametrize("version", range(1, len(MIGRATIONS) + 1))
-def test_a_ledger_of_an_earlier_version_is_read_as_it_was_left(tmp_path: Path, version: int) -> None:
+def test_a_ledger_of_an_earlier_version_is_read_as_it_was_left(tmp_path: Path) -> None:
     """Nobody who only reads migrates it."""
     path = tmp_path / "ledger.sqlite3"
-    columns = schema.RESERVATION_COLUMNS.removesuffix(", key_base")
-    with closing(sqlite3.connect(path, isolation_level=None)) as made:
-        for statement in chain.from_iterable(MIGRATIONS[:version]):
-            made.execute(statement)
-        made.execute(schema.PUT_META, ("schema_version", str(version)))
-        made.execute(schema.PUT_ACCOUNT, schema.account_row(ACCOUNT))
-        values = schema.reservation_row(HELD)[:-1]
-        made.execute(f"INSERT INTO reservations ({columns}) VALUES ({', '.join('?' * len(values))})", values)
-        made.execute(schema.ADD_ENTRY, schema.entry_row(ENTRY))
-        if version < 3:
-            made.execute("INSERT INTO quarantine VALUES ('m/x', 't', 'dear', 1.5)")
+    write_version_4(path)
     before = path.read_bytes()
-    found = read_snapshot(path)
-    assert (found.accounts, found.pending, list(read_entries(path))) == ([ACCOUNT], [HELD], [ENTRY])
-    assert [row.upstream for row in found.quarantined] == (["https://openrouter.ai"] if version < 3 else [])
+    snapshot, entries = read_whole(path)
+    assert [(account.posted_pusd, account.pending_pusd) for account in snapshot.accounts] == [(130, 42), (65, 81)]
+    assert [pending.id for pending in snapshot.pending] == ["plain", "named", "unknown"]
+    assert [row.model for row in snapshot.quarantined] == ["m/z"]
+    assert entries == list(read_entries(path))
+    assert [entry.entry_id for entry in entries] == list(range(1, 8))
     assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["ledger.sqlite3"]
 
 
 def test_a_ledger_of_a_newer_version_is_not_read(tmp_path: Path) -> None:

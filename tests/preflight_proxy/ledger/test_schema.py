@@ -1,4 +1,4 @@
-"""The tables of the ledger, version by version, and their rows as values."""
+"""The tables of the ledger, version by version."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -9,120 +9,52 @@ from pathlib import Path
 import pytest
 
 from preflight_proxy.core.errors import LedgerError
-from preflight_proxy.core.ledger.commands import LoseKeyBase, NoteKeyBase, Post, Reserve
-from preflight_proxy.core.ledger.rows import (
-    Account,
-    Entry,
-    EntryKind,
-    KeyBase,
-    QuarantinedEndpoint,
-    Reservation,
-    ReservationState,
-)
-from preflight_proxy.core.refusals.outcomes import NONE_YET
-from preflight_proxy.ledger import schema
-from tests.support.ledger_on_disk import open_account, open_store
+from preflight_proxy.core.ledger.commands import Assume, Post, SetGeneration
+from preflight_proxy.core.ledger.rows import KeyBase, QuarantinedEndpoint
+from preflight_proxy.core.ledger.state import KeyPosted
+from preflight_proxy.ledger import schema, tables
+from preflight_proxy.ledger.store import GenerationTakenError
+from tests.preflight_proxy.ledger.test_tables import ACCOUNT, connection
+from tests.support.ledger_on_disk import open_store, reserve
 
-ACCOUNT = Account(
-    "a", "run", 100, 40, 30, 20, 5, 1, "why", True, ("m/x",), "t", "k", True, -7, "b.txt", "detailed", 3, 2
-)
-HELD = Reservation(
-    "r",
-    "a",
-    ReservationState.PENDING,
-    30,
-    0,
-    "chat",
-    "m/x",
-    ("t", "u"),
-    16,
-    True,
-    1.5,
-    "gen-1",
-    "t",
-    2.5,
-    False,
-    "d",
-    None,
-)
-BASE = KeyBase(1, "https://openrouter.ai/api/v1", "k", 7, 3, 1.5)
-ENTRY = Entry(1, "r", "a", EntryKind.POSTED, 40, 3.5, "{}")
+__all__ = ["connection"]
+
+VERSION_4 = Path(__file__).with_name("version_4.sql")
+"""What the program wrote that knew version 4: calls of every kind, ended, pending and unknown."""
+
+
+def write_version_4(path: Path) -> None:
+    """Make a ledger of version 4."""
+    with closing(sqlite3.connect(path)) as made:
+        made.executescript(VERSION_4.read_text())
 
 
 @pytest.fixture
-def connection() -> Iterator[sqlite3.Connection]:
-    """New tables with one row each."""
+def first() -> Iterator[sqlite3.Connection]:
+    """A ledger of version 1, with two pending reservations that have one generation id."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as made:
-        schema.migrate(made)
-        made.execute(schema.PUT_ACCOUNT, schema.account_row(ACCOUNT))
-        made.execute(schema.ADD_RESERVATION, schema.reservation_row(HELD))
-        made.execute(schema.ADD_ENTRY, schema.entry_row(ENTRY))
-        made.execute(schema.PUT_KEY_BASE, schema.key_base_row(BASE))
+        for statement in schema.MIGRATIONS[0]:
+            made.execute(statement)
+        made.execute(schema.PUT_META, ("schema_version", "1"))
+        made.execute(
+            "INSERT INTO accounts VALUES ('a','run',100,0,60,0,0,0,NULL,0,NULL,'t','k',0,NULL,NULL,'simple',0,0)"
+        )
+        for name in ("r", "s"):
+            row = (name, "a", "pending", 30, 0, "chat", "m/x", '["t"]', 16, 1, 1.5, "gen-1", "t", 2.5, 0, "d")
+            made.execute(f"INSERT INTO reservations VALUES ({', '.join('?' * len(row))})", row)
+        made.execute("INSERT INTO quarantine VALUES ('m/x', 't', 'dear', 1.5)")
         yield made
-
-
-def test_values_come_back_as_they_went(connection: sqlite3.Connection) -> None:
-    """Every field, every type."""
-    assert schema.read_accounts(connection) == [ACCOUNT]
-    assert schema.read_reservations(connection, "id = ?", "r") == [HELD]
-    row = connection.execute(f"SELECT {schema.ENTRY_COLUMNS} FROM entries").fetchone()
-    assert schema.entry_of(row) == ENTRY
-
-
-def test_what_became_of_calls_is_read_with_its_account_and_may_be_missing(connection: sqlite3.Connection) -> None:
-    """A ledger of before knows nothing of it."""
-    connection.execute(schema.PUT_ACCOUNT, schema.account_row(replace(ACCOUNT, id="b", token_hash="u")))
-    known = replace(ACCOUNT, outcomes=NONE_YET.with_served())
-    connection.execute(schema.PUT_META, schema.outcomes_row(known))
-    assert [account.outcomes for account in schema.read_accounts(connection)] == [known.outcomes, NONE_YET]
-
-
-def test_a_base_comes_back_as_it_went_and_can_be_lost(connection: sqlite3.Connection) -> None:
-    assert schema.read_key_bases(connection) == [BASE]
-    connection.execute(schema.PUT_KEY_BASE, schema.key_base_row(replace(BASE, usage_pusd=8, lost="why")))
-    assert schema.read_key_bases(connection) == [replace(BASE, lost="why")]
-
-
-@pytest.mark.parametrize("column", ["usage_pusd", "byok_pusd", "key_hash", "upstream"])
-def test_a_base_never_changes(connection: sqlite3.Connection, column: str) -> None:
-    with pytest.raises(sqlite3.IntegrityError, match="read once"):
-        connection.execute(f"UPDATE key_bases SET {column} = 9")
-
-
-def test_what_each_bases_calls_posted_is_found_again_after_a_restart(tmp_path: Path) -> None:
-    """Of all accounts, and of none of the calls that are in no base."""
-    store = open_store(tmp_path)
-    open_account(store)
-    open_account(store, "b")
-    for key_hash in ("k", "l"):
-        store.commit(NoteKeyBase("u", key_hash, 5, 0))
-    for number, (account, key_base) in enumerate([("a", 1), ("b", 1), ("a", None), ("b", 2)]):
-        store.commit(Reserve(f"r{number}", account, 90, "chat", "m/x", ("t",), 9, key_base=key_base))
-        store.commit(Post(f"r{number}", 10 + number))
-    store.commit(Reserve("held", "a", 90, "chat", "m/x", ("t",), 9, key_base=2))
-    store.commit(LoseKeyBase(1, "why"))
-    store.commit(LoseKeyBase(1, "another"))
-    state = store.state
-    assert state.key_posted_pusd == {1: 21, 2: 13}
-    assert [base.lost for base in state.key_bases.values()] == ["why", None]
-    store.close()
-    again = open_store(tmp_path)
-    assert again.state == state
-    assert again.state.reservations["held"].key_base == 2
-    again.close()
-
-
-__all__ = ["connection"]
 
 
 @pytest.mark.parametrize(
     ("table", "columns"),
     [
-        ("accounts", schema.ACCOUNT_COLUMNS),
-        ("reservations", schema.RESERVATION_COLUMNS),
-        ("entries", schema.ENTRY_COLUMNS),
-        ("quarantine", schema.QUARANTINE_COLUMNS),
+        ("accounts", tables.ACCOUNT_COLUMNS),
+        ("entries", tables.ENTRY_COLUMNS),
+        ("quarantine", tables.QUARANTINE_COLUMNS),
+        ("key_bases", tables.KEY_BASE_COLUMNS),
         ("meta", "name, value"),
+        ("projection", "account, document"),
     ],
 )
 def test_the_columns_of_the_newest_version(connection: sqlite3.Connection, table: str, columns: str) -> None:
@@ -132,26 +64,88 @@ def test_the_columns_of_the_newest_version(connection: sqlite3.Connection, table
     assert schema.schema_version(connection) == len(schema.MIGRATIONS)
 
 
-def test_endpoints_that_were_quarantined_before_upstreams_were_told_apart_are_openrouters() -> None:
-    """Version 1 knew none; the same endpoint of another upstream has a row of its own."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as made:
-        for statement in schema.MIGRATIONS[0]:
-            made.execute(statement)
-        made.execute(schema.PUT_META, ("schema_version", "1"))
-        made.execute("INSERT INTO quarantine VALUES ('m/x', 't', 'dear', 1.5)")
-        schema.migrate(made)
-        before = QuarantinedEndpoint("m/x", "t", "dear", 1.5, "https://openrouter.ai")
-        assert schema.read_quarantine(made) == [before]
-        other = replace(before, upstream="http://127.0.0.1:9", reason="simulated")
-        made.execute(schema.PUT_QUARANTINE, astuple(other))
-        made.execute(schema.PUT_QUARANTINE, astuple(replace(before, reason="again")))
-        assert sorted(each.reason for each in schema.read_quarantine(made)) == ["again", "simulated"]
+def test_a_ledger_of_version_4_goes_on_with_every_figure(tmp_path: Path) -> None:
+    """Balances, counts, tokens, what is pending and since when it is unknown, ids, the sums of a key base; and its entries."""
+    write_version_4(tmp_path / "ledger.sqlite3")
+    for _ in range(2):
+        store = open_store(tmp_path)
+        a, b = store.state.accounts["a"], store.state.accounts["b"]
+        assert (a.posted_pusd, a.pending_pusd, a.assumed_pusd, a.limit_pusd, a.calls) == (130, 42, 70, 900, 2)
+        assert (b.posted_pusd, b.pending_pusd, b.assumed_pusd, b.recovered_pusd, b.overrun_pusd) == (65, 81, 30, 3, 2)
+        assert (a.refused, a.outcomes.served, [cause.text for cause in a.outcomes.causes]) == (1, 1, ["no"])
+        assert (a.prompt_tokens, a.cached_tokens, a.cache_write_tokens, a.completion_tokens) == (100, 40, 7, 9)
+        assert (a.cache_hit_requests, a.actions_count, a.last_entry_s) == (1, 1, 1_760_000_000.0)
+        assert (b.prompt_tokens, b.frozen, a.models, a.key_usage_base_pusd) == (8, "by hand", ("m/x",), 5)
+        assert [(r.id, r.generation_id, r.tag, r.unknown_since_s) for r in store.pending()] == [
+            ("plain", None, None, None),
+            ("named", "gen-3", "t", None),
+            ("unknown", "gen-4", "u", 2e9),
+        ]
+        assert store.state.key_posted == {1: KeyPosted(50, 30)}
+        assert list(store.state.quarantined) == [("m/z", "u")]
+        assert [entry.entry_id for entry in store.entries()] == list(range(1, 8))
+        assert store.generation("a", "gen-1") is not None
+        store.close()
+    store = open_store(tmp_path)
+    store.commit(Assume("unknown", 12))
+    with pytest.raises(GenerationTakenError):
+        store.commit(SetGeneration("plain", "gen-2"))
+    store.commit(reserve("new", 10))
+    store.commit(Post("new", 5))
+    assert (store.state.accounts["a"].posted_pusd, store.state.next_entry_id) == (147, 10)
+    store.close()
+
+
+def test_entry_ids_that_were_lost_before_are_not_used_after_a_migration(tmp_path: Path) -> None:
+    write_version_4(tmp_path / "ledger.sqlite3")
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite3")) as earlier:
+        earlier.execute(schema.PUT_META, ("entry_id_floor", "20"))
+        earlier.commit()
+    store = open_store(tmp_path)
+    assert store.state.next_entry_id == 21
+    store.close()
+
+
+def test_outcomes_that_cannot_be_read_are_none_after_a_migration(tmp_path: Path) -> None:
+    """They decide nothing about money."""
+    write_version_4(tmp_path / "ledger.sqlite3")
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite3")) as earlier:
+        earlier.execute(schema.PUT_META, ("outcomes a", "torn"))
+        earlier.commit()
+    store = open_store(tmp_path)
+    assert store.state.accounts["a"].outcomes.served == 0
+    store.close()
+
+
+def test_endpoints_that_were_quarantined_before_upstreams_were_recorded_are_openrouters(
+    first: sqlite3.Connection,
+) -> None:
+    """Version 1 had none; the same endpoint of another upstream has a row of its own."""
+    schema.migrate(first)
+    before = QuarantinedEndpoint("m/x", "t", "dear", 1.5, "https://openrouter.ai")
+    assert tables.read_quarantine(first) == [before]
+    other = replace(before, upstream="http://127.0.0.1:9", reason="simulated")
+    first.execute(tables.PUT_QUARANTINE, astuple(other))
+    first.execute(tables.PUT_QUARANTINE, astuple(replace(before, reason="again")))
+    assert sorted(each.reason for each in tables.read_quarantine(first)) == ["again", "simulated"]
+
+
+def test_an_earlier_ledger_that_has_a_generation_twice_is_still_used(first: sqlite3.Connection) -> None:
+    """The older call keeps the id; the other one is decided as one without an id."""
+    schema.migrate(first)
+    state = tables.read_state(first)
+    assert [(r.id, r.generation_id, r.unknown_since_s) for r in state.pending("a")] == [
+        ("r", "gen-1", 2.5),
+        ("s", None, 2.5),
+    ]
+    assert schema.schema_version(first) == len(schema.MIGRATIONS)
 
 
 def test_migrating_twice_changes_nothing(connection: sqlite3.Connection) -> None:
     """As at every start."""
+    before = list(connection.iterdump())
     schema.migrate(connection)
-    assert schema.read_accounts(connection) == [ACCOUNT]
+    assert list(connection.iterdump()) == before
 
 
 def test_a_ledger_of_a_newer_program_is_left_alone(connection: sqlite3.Connection) -> None:
@@ -166,61 +160,34 @@ def test_a_ledger_of_a_newer_program_is_left_alone(connection: sqlite3.Connectio
     [
         "UPDATE entries SET cost_pusd = 0",
         "DELETE FROM entries",
-        "UPDATE accounts SET pending_pusd = -1",
-        "UPDATE accounts SET posted_pusd = -1",
-        "UPDATE reservations SET state = 'gone'",
+        "UPDATE reservations SET reserved_pusd = 0",
+        "DELETE FROM reservations",
+        "UPDATE generations SET generation_id = 'gen-2'",
+        "DELETE FROM generations",
+        "UPDATE unknowns SET since_s = 0",
+        "DELETE FROM unknowns",
+        "UPDATE accounts SET limit_pusd = -1",
         "INSERT INTO reservations SELECT * FROM reservations",
+        "INSERT INTO generations VALUES (2, 'gen-1', NULL)",
+        "INSERT INTO generations VALUES (1, 'gen-2', NULL)",
         "UPDATE accounts SET token_hash = NULL",
     ],
 )
 def test_the_tables_refuse_what_the_ledger_never_does(connection: sqlite3.Connection, statement: str) -> None:
-    """Entries are append-only, amounts not negative."""
+    """What calls add is append-only, a generation is one call's, amounts are not negative."""
     with pytest.raises(sqlite3.IntegrityError):
         connection.execute(statement)
 
 
 def test_no_two_accounts_have_one_token(connection: sqlite3.Connection) -> None:
     """Or a call would be posted on either."""
+    row = list(tables.account_row(ACCOUNT))
     with pytest.raises(sqlite3.IntegrityError, match="token_hash"):
-        connection.execute(schema.PUT_ACCOUNT, schema.account_row(replace(ACCOUNT, id="b")))
+        connection.execute(tables.PUT_ACCOUNT, ["b", *row[1:]])
 
 
-@pytest.mark.parametrize(("assumed", "then", "allowed"), [(0, 0, False), (1, 0, True), (1, 1, False)])
-def test_an_ended_reservation_changes_only_from_assumed_to_known(
-    connection: sqlite3.Connection, assumed: int, then: int, allowed: bool
-) -> None:
-    """M15."""
-    connection.execute("UPDATE reservations SET state = 'posted', posted_pusd = 5, assumed = ?", (assumed,))
-    statement = "UPDATE reservations SET posted_pusd = 6, assumed = ?"
-    if allowed:
-        connection.execute(statement, (then,))
-    with pytest.raises(sqlite3.IntegrityError, match="ends once"):
-        connection.execute(statement, (then,))
-
-
-def test_a_generation_belongs_to_one_call(connection: sqlite3.Connection) -> None:
-    """Whether it comes with a reservation or later; what a call has already may be written again."""
-    connection.execute(schema.ADD_RESERVATION, schema.reservation_row(replace(HELD, id="s", generation_id=None)))
-    with pytest.raises(sqlite3.IntegrityError, match="one call"):
-        connection.execute(schema.ADD_RESERVATION, schema.reservation_row(replace(HELD, id="t")))
-    with pytest.raises(sqlite3.IntegrityError, match="one call"):
-        connection.execute(schema.SET_RESERVATION, schema.reservation_update(replace(HELD, id="s")))
-    connection.execute(schema.SET_RESERVATION, schema.reservation_update(HELD))
-
-
-def test_an_earlier_ledger_that_holds_a_generation_twice_is_still_used() -> None:
-    """Both calls can end; neither gets another id that is taken."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as old:
-        for statement in schema.MIGRATIONS[0]:
-            old.execute(statement)
-        old.execute(schema.PUT_META, ("schema_version", "1"))
-        old.execute(schema.PUT_ACCOUNT, schema.account_row(ACCOUNT))
-        for each in ("r", "s"):
-            values = schema.reservation_row(replace(HELD, id=each))
-            marks = ", ".join("?" * 16)
-            old.execute(f"INSERT INTO reservations VALUES ({marks})", values[:16])
-        schema.migrate(old)
-        for each in ("r", "s"):
-            ended = replace(HELD, id=each, state=ReservationState.POSTED, posted_pusd=5)
-            old.execute(schema.SET_RESERVATION, schema.reservation_update(ended))
-        assert schema.schema_version(old) == len(schema.MIGRATIONS)
+@pytest.mark.parametrize("column", ["usage_pusd", "byok_pusd", "key_hash", "upstream"])
+def test_a_base_never_changes(connection: sqlite3.Connection, column: str) -> None:
+    connection.execute(tables.PUT_KEY_BASE, astuple(KeyBase(1, "u", "k", 7, 3, 1.5)))
+    with pytest.raises(sqlite3.IntegrityError, match="read once"):
+        connection.execute(f"UPDATE key_bases SET {column} = 9")

@@ -16,7 +16,7 @@ from preflight_proxy.core.refusals.outcomes import LEFT
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.ledger.events import Events
-from preflight_proxy.ledger.files import BudgetFiles, CostLog
+from preflight_proxy.ledger.files import Files
 from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.ledger.store import Store
 from tests.support.fake_clock import FakeClock
@@ -28,9 +28,7 @@ def opened(folder: Path, now_s: float = 0.0) -> Ledger:
     clock = FakeClock()
     clock.advance(now_s)
     store = Store(folder / "ledger.sqlite3", clock=clock)
-    cost_log = CostLog(folder / "costs.jsonl")
-    cost_log.complete(store.entries())
-    return Ledger(store, cost_log, BudgetFiles(), Events(), clock)
+    return Ledger(store, Files(store.cost_log), Events(), clock)
 
 
 @pytest.fixture
@@ -38,6 +36,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     made = opened(tmp_path)
     made.commit(OpenAccount(account="a", run="r", limit_pusd=DOLLAR, token_hash="hash"))
     yield made
+    made.close()
     made.store.close()
 
 
@@ -48,6 +47,7 @@ def call(ledger: Ledger, reservation_id: str, cost_pusd: int, **facts: int) -> N
 
 def test_a_posted_call_is_in_the_cost_log_and_in_the_totals(ledger: Ledger, tmp_path: Path) -> None:
     call(ledger, "one", 1000, prompt_tokens=50, cached_tokens=10, completion_tokens=5)
+    ledger.close()
     line = json.loads((tmp_path / "costs.jsonl").read_text())
     assert line["cost_usd"] == "0.000000001"
     balance = ledger.balance("a")

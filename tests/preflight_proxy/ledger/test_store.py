@@ -1,5 +1,6 @@
 """The ledger on disk: what a restart finds, and what makes it fail closed."""
 
+import asyncio
 import shutil
 import sqlite3
 from contextlib import closing
@@ -23,10 +24,14 @@ from preflight_proxy.core.ledger.commands import (
     Unfreeze,
     Void,
 )
-from preflight_proxy.core.ledger.rows import USAGE_UNREAD, CallFacts, ReservationState
+from preflight_proxy.core.ledger.projection import Marks
+from preflight_proxy.core.ledger.rows import USAGE_UNREAD, CallFacts
 from preflight_proxy.core.ledger.state import Change
-from preflight_proxy.core.refusals.outcomes import LEFT, NONE_YET, bad_request
+from preflight_proxy.core.refusals.outcomes import LEFT, bad_request
 from preflight_proxy.core.refusals.refusals import Code, Refusal
+from preflight_proxy.ledger import file as ledger_file
+from preflight_proxy.ledger import tables
+from preflight_proxy.ledger.store import GenerationTakenError
 from tests.support.ledger_on_disk import call, open_account, open_store, reserve
 
 
@@ -66,25 +71,51 @@ def test_an_assumed_cost_is_known_after_a_restart(tmp_path: Path) -> None:
     store.commit(Assume("r", 60))
     store.close()
     store = open_store(tmp_path)
-    assert store.state.accounts["a"].assumed_pusd == store.state.assumed["r"].posted_pusd == 60
+    assert store.state.accounts["a"].assumed_pusd == 60
     store.close()
 
 
 @pytest.mark.parametrize("restart", [False, True])
-def test_no_id_is_used_twice(tmp_path: Path, restart: bool) -> None:
-    """Not even that of a reservation that ended long ago; and the ledger goes on."""
+def test_an_id_that_is_pending_is_not_used_again(tmp_path: Path, restart: bool) -> None:
+    """And the ledger goes on."""
     store = open_store(tmp_path)
     open_account(store)
-    call(store, "r", 5)
+    store.commit(reserve("r"))
     if restart:
         store.close()
         store = open_store(tmp_path)
     with pytest.raises(ValueError, match="used before"):
         store.commit(reserve("r"))
     assert not store.poisoned
-    assert store.state.accounts["a"].pending_pusd == 0
+    assert store.state.accounts["a"].pending_pusd == 100
     call(store, "s", 5)
-    assert store.state.accounts["a"].posted_pusd == 10
+    assert store.state.accounts["a"].posted_pusd == 5
+    store.close()
+
+
+def test_an_id_of_upstream_is_one_calls_whoever_has_it_and_however_long_ago(tmp_path: Path) -> None:
+    """M16: the answer that bears it is another call's. Nothing changes, the ledger goes on."""
+    store = open_store(tmp_path)
+    open_account(store)
+    open_account(store, "b")
+    for name in ("r", "s"):
+        store.commit(reserve(name))
+        store.commit(SetGeneration(name, f"gen-{name}"))
+    store.commit(Post("r", 5))
+    store.close()
+    store = open_store(tmp_path)
+    store.commit(reserve("t", 10, "b"))
+    before = store.state.reservations["t"]
+    for taken in ("gen-r", "gen-s"):
+        assert store.is_anothers(taken, "t")
+        with pytest.raises(GenerationTakenError):
+            store.commit(SetGeneration("t", taken))
+        with pytest.raises(GenerationTakenError):
+            store.commit(Post("t", 5, CallFacts(generation_id=taken)))
+    assert (store.state.reservations["t"], store.poisoned) == (before, False)
+    store.commit(SetGeneration("t", "gen-t"))
+    assert not store.is_anothers("gen-t", "t")
+    assert not store.is_anothers("gen-u", "t")
     store.close()
 
 
@@ -98,48 +129,75 @@ def test_a_refusal_changes_nothing_on_disk(tmp_path: Path) -> None:
     store.close()
     store = open_store(tmp_path)
     assert store.pending() == []
-    assert store.reservation("r") is None
     store.close()
 
 
-def test_a_crash_loses_only_what_became_of_the_calls_since_the_accounts_last_change(tmp_path: Path) -> None:
-    """As it does of the count of refusals."""
+def test_a_crash_loses_only_how_the_calls_since_the_last_projection_ended(tmp_path: Path) -> None:
+    """As it does of the count of refusals. A client in a loop of refusals costs no transactions."""
     (tmp_path / "first").mkdir()
     store, cause = open_store(tmp_path / "first"), bad_request("no")
     open_account(store)
-    store.commit(Refuse("a", cause))
+    for _ in range(3):
+        assert isinstance(store.commit(Refuse("a", cause)), Change)
     store.commit(Conclude("a"))
-    call(store, "r", 1)
-    durable = store.state.accounts["a"].outcomes
+    store.close()
+    store.close()
+    store = open_store(tmp_path / "first")
+    durable = store.state.accounts["a"]
+    store.commit(Refuse("a"))
     store.commit(Conclude("a", LEFT))
     shutil.copytree(tmp_path / "first", tmp_path / "crashed")
-    kept = store.state.accounts["a"].outcomes
+    kept = store.state.accounts["a"]
     store.close()
     for folder, expected in (("crashed", durable), ("first", kept)):
         again = open_store(tmp_path / folder)
-        assert again.state.accounts["a"].outcomes == expected
+        assert again.state.accounts["a"] == expected
         again.close()
-    assert (durable, kept) == (
-        NONE_YET.with_unserved(cause).with_served(),
-        NONE_YET.with_unserved(cause).with_served().with_unserved(LEFT),
-    )
+    assert (durable.refused, durable.outcomes.served, durable.outcomes.unserved) == (3, 1, 3)
+    assert (kept.refused, kept.outcomes.served, kept.outcomes.unserved) == (4, 1, 4)
 
 
-@pytest.mark.parametrize("followed_by_a_change", [False, True])
-def test_counted_refusals_are_written_with_the_next_change_or_at_the_end(
-    tmp_path: Path, followed_by_a_change: bool
+async def test_a_running_store_writes_its_projection_so_that_a_start_reads_few_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client in a loop of refusals costs no transactions."""
+    """With the marks of one moment, from the thread."""
+    monkeypatch.setattr(ledger_file, "CHECKPOINT_S", 0.01)
+    (tmp_path / "run").mkdir()
+    store = open_store(tmp_path / "run")
+    watching = asyncio.ensure_future(store.watch(every_s=0.001))
+    open_account(store)
+    call(store, "r", 5)
+    store.commit(reserve("s"))
+    store.commit(Conclude("a"))
+    with closing(sqlite3.connect(tmp_path / "run" / "ledger.sqlite3")) as reader:
+        async with asyncio.timeout(60):
+            while tables.read_marks(reader) != Marks(1, 2, (2,)):
+                await asyncio.sleep(0.001)
+    watching.cancel()
+    call(store, "t", 6)
+    shutil.copytree(tmp_path / "run", tmp_path / "killed")
+    state = store.state
+    store.close()
+    again = open_store(tmp_path / "killed")
+    assert again.state == state
+    assert again.state.accounts["a"].outcomes.served == 1
+    again.close()
+
+
+def test_a_start_reads_no_entry_that_the_projection_includes(tmp_path: Path) -> None:
+    """So its time does not depend on the number of calls: an entry that no start could read does no harm."""
     store = open_store(tmp_path)
     open_account(store)
-    for _ in range(3):
-        assert isinstance(store.commit(Refuse("a")), Change)
-    if followed_by_a_change:
-        call(store, "r", 1)
+    for number in range(4):
+        call(store, f"r{number}", 5)
+    store.complete_costs()
     store.close()
-    store.close()
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite3")) as other, other:
+        other.execute("DROP TRIGGER entries_stay_as_they_are")
+        other.execute("UPDATE entries SET kind = 'damaged', line = 'damaged' WHERE entry_id = 2")
     store = open_store(tmp_path)
-    assert store.state.accounts["a"].refused == 3
+    assert store.state.accounts["a"].posted_pusd == 20
+    call(store, "later", 1)
     store.close()
 
 
@@ -152,15 +210,9 @@ def test_pending_and_ended_reservations_are_found(tmp_path: Path) -> None:
     store.commit(SetGeneration("r", "gen-1"))
     store.commit(Post("r", 5))
     store.commit(reserve("s", 7, "b"))
-    ended = store.reservation("r")
+    ended = store.generation("a", "gen-1")
     assert ended is not None
-    assert (ended.state, ended.posted_pusd, ended.tags, ended.streamed) == (
-        ReservationState.POSTED,
-        5,
-        ("t", "u"),
-        True,
-    )
-    assert store.generation("a", "gen-1") == ended
+    assert (ended.id, ended.tags, ended.streamed, ended.generation_id) == ("r", ("t", "u"), True, "gen-1")
     assert store.generation("b", "gen-1") is None
     assert store.generation("a", "gen-2") is None
     assert [held.id for held in store.pending()] == [held.id for held in store.pending("b")] == ["s"]
@@ -271,7 +323,7 @@ def test_a_failed_commit_closes_the_ledger_until_a_restart(tmp_path: Path) -> No
     store.commit(Refuse("a"))
     assert len(list(store.entries())) == 1
     with pytest.raises(LedgerError, match="cannot be read"):
-        store.reservation("r")
+        store.generation("a", "gen-1")
     store.close()
     with closing(sqlite3.connect(tmp_path / "ledger.sqlite3")) as other:
         other.execute("ALTER TABLE gone RENAME TO reservations")
@@ -284,8 +336,13 @@ def test_a_failed_commit_closes_the_ledger_until_a_restart(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("damage", "complaint"),
     [
-        ("UPDATE accounts SET posted_pusd = posted_pusd - 1", "posted is not the sum"),
-        ("UPDATE accounts SET pending_pusd = 0", "pending is not the sum"),
+        ("UPDATE projection SET document = json_set(document, '$.pending_pusd', 0)", "pending is not the sum"),
+        ("UPDATE projection SET document = json_set(document, '$.pending', json('[]'))", "pending is not the sum"),
+        (
+            "UPDATE projection SET document = json_set(document, '$.pending', json('[2, 9]'))",
+            "pending reservations are missing",
+        ),
+        ("UPDATE projection SET document = json_set(document, '$.entry_id', 0)", "no reservation r is pending"),
         ("INSERT INTO entries VALUES (9, NULL, 'a', 'posted', 0, 1.0, '{}')", "entries are missing"),
         ("DROP TABLE entries", "no such table"),
         ("UPDATE meta SET value = '99' WHERE name = 'schema_version'", "use a newer one"),

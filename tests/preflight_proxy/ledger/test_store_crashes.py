@@ -11,7 +11,6 @@ import pytest
 from preflight_proxy.base.clock import SystemClock
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Void
-from preflight_proxy.ledger.files import CostLog
 from preflight_proxy.ledger.store import Store
 from tests.support.store_process import COST_PUSD
 
@@ -46,13 +45,11 @@ def numbers(lines: list[str], word: str) -> set[int]:
 def test_every_acknowledged_commit_is_there_after_kill_9(tmp_path: Path) -> None:
     """Three times on one file; the last life is long enough for checkpoints to run beside the commits."""
     path, first = tmp_path / "ledger.sqlite3", 0
-    costs = CostLog(tmp_path / "costs.jsonl")
     for lines_count in (1, 300, 8_000):
         acknowledged = killed_after(path, first, lines_count)
         reserved, acknowledged_posts = numbers(acknowledged, "reserved"), numbers(acknowledged, "posted")
         store = Store(path, clock=SystemClock())
         entries = list(store.entries())
-        costs.complete(entries)
         in_ledger = {int((entry.reservation_id or "")[1:]) for entry in entries if entry.cost_pusd}
         pending = {int(held.id[1:]) for held in store.pending()}
         assert acknowledged_posts <= in_ledger

@@ -12,7 +12,7 @@ import pytest
 
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Post
-from preflight_proxy.ledger.store import PLACE_LOOK_S
+from preflight_proxy.ledger.store import LEDGER_LOOK_S
 from tests.support.ledger_on_disk import call, open_account, open_store, reserve
 from tests.support.proxy_world import World
 
@@ -57,7 +57,7 @@ async def test_a_ledger_that_leaves_its_place_is_closed(tmp_path: Path, way: Cal
     store.commit(reserve("r2", 5))
     told: list[str] = []
     store.on_poisoned = told.append
-    watching = asyncio.ensure_future(store.watch_place(every_s=0.01))
+    watching = asyncio.ensure_future(store.watch(every_s=0.01))
     await asyncio.sleep(0.1)
     assert not store.poisoned
     way(folder / "ledger.sqlite3")
@@ -75,7 +75,7 @@ async def test_what_a_proxy_does_with_its_own_files_closes_nothing(tmp_path: Pat
     """Checkpoints empty the log and fill it again; costs.jsonl may go, the ledger has its lines."""
     store = open_store(tmp_path)
     open_account(store)
-    watching = asyncio.ensure_future(store.watch_place(every_s=0.001))
+    watching = asyncio.ensure_future(store.watch(every_s=0.001))
     for number in range(100):
         call(store, f"r{number}", 1)
         await asyncio.sleep(0.02)  # longer in all than until the next checkpoint
@@ -100,7 +100,7 @@ def test_a_ledger_that_went_in_the_last_second_is_told_of_at_the_end(tmp_path: P
 async def test_after_a_failed_commit_nobody_looks_any_more(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     store.poison("a commit failed")
-    await store.watch_place(every_s=60.0)
+    await store.watch(every_s=60.0)
     store.close()
 
 
@@ -129,4 +129,4 @@ async def test_a_call_after_the_ledger_was_deleted_is_refused_and_the_followers_
 
 
 def test_it_looks_each_second() -> None:
-    assert PLACE_LOOK_S == 1.0
+    assert LEDGER_LOOK_S == 1.0

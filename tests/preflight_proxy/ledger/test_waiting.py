@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from preflight_proxy.core.admission.queue import HEAD_BLOCK_S
 from preflight_proxy.core.errors import LedgerError

@@ -47,18 +47,18 @@ class UnsettledAccount:
 
 
 def unsettled_account(
-    account: Account, pending: Sequence[Reservation], last_s: float, clocks: EvidenceTimes
+    account: Account, pending: Sequence[Reservation], clocks: EvidenceTimes
 ) -> UnsettledAccount | None:
     """Return the account with what must be settled; None if nothing must be.
 
     Args:
         account: As in the ledger.
         pending: Its pending reservations.
-        last_s: When its last entry was written; 0 if it has none.
         clocks: See there.
     """
     if not pending and not account.usage_unread:
         return None
+    last_s = account.last_entry_s
     begun_s = [reservation.created_at_s for reservation in pending]
     ends_s = [_ended_by_s(reservation, clocks) for reservation in pending]
     if account.usage_unread:  # a call of the last second before a power cut may not be in the ledger

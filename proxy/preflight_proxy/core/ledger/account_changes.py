@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from preflight_proxy.core.ledger.commands import Conclude, Freeze, OpenAccount, Refuse, SetLimit, Unfreeze
 from preflight_proxy.core.ledger.cost_line import clean

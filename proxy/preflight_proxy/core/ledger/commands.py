@@ -1,17 +1,17 @@
-"""The commands of the ledger: one frozen dataclass each; `core.ledger.transition` executes them."""
+"""The commands of the ledger: one frozen struct each; `core.ledger.transition` executes them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
+from preflight_proxy.core.budget_text import UNLABELLED
 from preflight_proxy.core.ledger.rows import CallFacts
 from preflight_proxy.core.refusals.outcomes import Cause
 
 NO_FACTS = CallFacts()
 
 
-@dataclass(frozen=True, slots=True)
-class OpenAccount:
+class OpenAccount(msgspec.Struct, frozen=True, gc=False):
     """Open an account, or update an existing one; what is posted and pending stays.
 
     Attributes:
@@ -32,40 +32,35 @@ class OpenAccount:
     budget_mode: str = "simple"
 
 
-@dataclass(frozen=True, slots=True)
-class SetLimit:
+class SetLimit(msgspec.Struct, frozen=True, gc=False):
     """Change the limit. A limit below what is posted and pending stops new calls and ends no call."""
 
     account: str
     limit_pusd: int
 
 
-@dataclass(frozen=True, slots=True)
-class Freeze:
+class Freeze(msgspec.Struct, frozen=True, gc=False):
     """Stop new reservations. A second freeze replaces the reason."""
 
     account: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Unfreeze:
+class Unfreeze(msgspec.Struct, frozen=True, gc=False):
     """Lift a freeze. A freeze that waits for the key's usage stays; `Recover` lifts it."""
 
     account: str
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """Count a refused call and its cause, if known. Both are committed with the account's next change."""
+class Refuse(msgspec.Struct, frozen=True, gc=False):
+    """Count a refused call and its cause, if known. Both are in memory until the next projection."""
 
     account: str
     cause: Cause | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Conclude:
-    """Note how a call ended that the proxy did not refuse. It is committed with the account's next change.
+class Conclude(msgspec.Struct, frozen=True, gc=False):
+    """Note how a call ended that the proxy did not refuse. It is in memory until the next projection.
 
     Attributes:
         cause: why it was not served; None if it was.
@@ -77,8 +72,7 @@ class Conclude:
     overtaken: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Reserve:
+class Reserve(msgspec.Struct, frozen=True, gc=False):
     """Reserve a worst case under a new id.
 
     The answer is a refusal if it does not fit, the account is frozen, or an endpoint is quarantined.
@@ -96,20 +90,18 @@ class Reserve:
     key_base: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SetGeneration:
-    """Note upstream's id of a pending call, and the endpoint that serves it, if known."""
+class SetGeneration(msgspec.Struct, frozen=True, gc=False):
+    """Note upstream's id of a pending call, and the endpoint that serves it, if known. A second one changes nothing."""
 
     reservation_id: str
     generation_id: str
     tag: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class MarkUnknown:
+class MarkUnknown(msgspec.Struct, frozen=True, gc=False):
     """Note that the outcome of a pending call is unknown from now on. A second mark keeps the first moment.
 
-    The generation id and the endpoint tag of the facts are kept.
+    The generation id and the endpoint tag of the facts are kept, unless they were known before.
 
     Attributes:
         ended_by_s: when upstream has ended the call at the latest, if its end was not seen.
@@ -120,17 +112,20 @@ class MarkUnknown:
     ended_by_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Post:
-    """End a reservation with the cost that upstream reported."""
+class Post(msgspec.Struct, frozen=True, gc=False):
+    """End a reservation with the cost that upstream reported.
+
+    Attributes:
+        label: what the call was for, for the detailed budget.txt.
+    """
 
     reservation_id: str
     cost_pusd: int
     call: CallFacts = NO_FACTS
+    label: str = UNLABELLED
 
 
-@dataclass(frozen=True, slots=True)
-class Void:
+class Void(msgspec.Struct, frozen=True, gc=False):
     """End a reservation that provably cost nothing (M13 (unknown cost))."""
 
     reservation_id: str
@@ -138,8 +133,7 @@ class Void:
     call: CallFacts = NO_FACTS
 
 
-@dataclass(frozen=True, slots=True)
-class Assume:
+class Assume(msgspec.Struct, frozen=True, gc=False):
     """End a reservation whose cost upstream did not report, at no more than was reserved."""
 
     reservation_id: str
@@ -147,8 +141,7 @@ class Assume:
     call: CallFacts = NO_FACTS
 
 
-@dataclass(frozen=True, slots=True)
-class Recover:
+class Recover(msgspec.Struct, frozen=True, gc=False):
     """Post what the key's usage shows above the ledger (0: nothing), and lift the freeze that waits for it (M21 (restart))."""
 
     account: str
@@ -156,8 +149,7 @@ class Recover:
     call: CallFacts = NO_FACTS
 
 
-@dataclass(frozen=True, slots=True)
-class Quarantine:
+class Quarantine(msgspec.Struct, frozen=True, gc=False):
     """Disable an endpoint of a model for every account."""
 
     model: str
@@ -165,16 +157,14 @@ class Quarantine:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class ClearQuarantine:
+class ClearQuarantine(msgspec.Struct, frozen=True, gc=False):
     """Enable an endpoint again: a person decided so."""
 
     model: str
     tag: str
 
 
-@dataclass(frozen=True, slots=True)
-class NoteKeyBase:
+class NoteKeyBase(msgspec.Struct, frozen=True, gc=False):
     """Note what a foreign key has used, for the calls that begin from now on; see `KeyBase`."""
 
     upstream: str
@@ -183,8 +173,7 @@ class NoteKeyBase:
     byok_pusd: int
 
 
-@dataclass(frozen=True, slots=True)
-class LoseKeyBase:
+class LoseKeyBase(msgspec.Struct, frozen=True, gc=False):
     """Note that the usage of a foreign key is no evidence for the calls of this base. A second loss keeps the first reason."""
 
     key_base: int

@@ -35,37 +35,90 @@ def entry_of(
         call: what upstream reported.
         reason: why it was voided; empty otherwise.
     """
-    fields = {
-        "entry_id": entry_id,
-        "time": datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "account": account,
-        "model": clean(call.model or (reservation.model if reservation else "")),
-        "provider": clean(call.provider or ""),
-        "generation_id": reservation.generation_id if reservation else clean(call.generation_id or "") or None,
-        "tag": reservation.tag if reservation else clean(call.tag or "") or None,
-        "prompt_tokens": call.prompt_tokens,
-        "cached_tokens": call.cached_tokens,
-        "cache_write_tokens": call.cache_write_tokens,
-        "completion_tokens": call.completion_tokens,
-        "reasoning_tokens": call.reasoning_tokens,
-        "conversation": call.conversation or None,
-        "cache_miss": clean(call.cache_miss) or None,
-        "cache_saved_usd": None if call.cache_saved_pusd is None else usd_text(call.cache_saved_pusd),
-        "cost_usd": usd_text(cost_pusd),
-        "reserved_usd": usd_text(reservation.reserved_pusd if reservation else 0),
-        "status": call.status,
-        "ttft_ms": call.ttft_ms,
-        "duration_ms": call.duration_ms,
-        "api": reservation.api if reservation else "",
-        "streamed": reservation.streamed if reservation else False,
-        "outcome": kind.value,
-        "reservation_id": reservation.id if reservation else None,
-        "reason": clean(reason),
-    }
-    line = msgspec.json.encode(fields).decode()
+    line = _ENCODER.encode(
+        _CostLine(
+            entry_id,
+            datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            account,
+            clean(call.model or (reservation.model if reservation else "")),
+            clean(call.provider or ""),
+            reservation.generation_id if reservation else clean(call.generation_id or "") or None,
+            reservation.tag if reservation else clean(call.tag or "") or None,
+            call.prompt_tokens,
+            call.cached_tokens,
+            call.cache_write_tokens,
+            call.completion_tokens,
+            call.reasoning_tokens,
+            call.conversation or None,
+            clean(call.cache_miss) or None,
+            None if call.cache_saved_pusd is None else usd_text(call.cache_saved_pusd),
+            usd_text(cost_pusd),
+            usd_text(reservation.reserved_pusd if reservation else 0),
+            call.status,
+            call.ttft_ms,
+            call.duration_ms,
+            reservation.api if reservation else "",
+            reservation.streamed if reservation else False,
+            kind.value,
+            reservation.id if reservation else None,
+            clean(reason),
+        )
+    ).decode()
     return Entry(entry_id, reservation.id if reservation else None, account, kind, cost_pusd, at_s, line)
+
+
+class _CostLine(msgspec.Struct, gc=False):
+    """The fields of a line, in their order."""
+
+    entry_id: int
+    time: str
+    account: str
+    model: str
+    provider: str
+    generation_id: str | None
+    tag: str | None
+    prompt_tokens: int
+    cached_tokens: int
+    cache_write_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+    conversation: str | None
+    cache_miss: str | None
+    cache_saved_usd: str | None
+    cost_usd: str
+    reserved_usd: str
+    status: int | None
+    ttft_ms: int | None
+    duration_ms: int | None
+    api: str
+    streamed: bool
+    outcome: str
+    reservation_id: str | None
+    reason: str
+
+
+_ENCODER = msgspec.json.Encoder()
+
+
+class LineTokens(msgspec.Struct, frozen=True, gc=False):
+    """The token counts in a line."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    completion_tokens: int = 0
+
+
+def tokens_of(line: str) -> LineTokens:
+    """Return the token counts of a line that an entry keeps; zeros if it cannot be read."""
+    try:
+        return msgspec.json.decode(line, type=LineTokens)
+    except msgspec.DecodeError:
+        return LineTokens()
 
 
 def clean(text: str) -> str:
     """Return upstream's text cut to `LEDGER_TEXT_CHARS_MAX` and without lone surrogates, which no database stores."""
+    if text.isascii() and len(text) <= LEDGER_TEXT_CHARS_MAX:
+        return text
     return text[:LEDGER_TEXT_CHARS_MAX].encode("utf-8", "replace").decode()

@@ -1,28 +1,23 @@
 """The rows of the ledger: accounts, reservations, entries, quarantined endpoints, bases of foreign keys.
 
-A reservation goes PENDING → POSTED or PENDING → VOIDED, once (M15 (one end)). *Assumed* marks a POSTED reservation whose cost
-upstream never reported. Ledgers of earlier versions also have entries that correct such a cost (ADJUSTED).
+A reservation is pending until an entry ends it, once (M15 (one end)): POSTED, VOIDED, or ASSUMED where upstream never reported a
+cost. Ledgers of earlier versions also have entries that correct an assumed cost (ADJUSTED).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum, StrEnum
+from enum import StrEnum
 
+import msgspec
+
+from preflight_proxy.core.budget_text import Action
 from preflight_proxy.core.refusals.outcomes import NONE_YET, Outcomes
 
 USAGE_UNREAD = "waiting for the sub-key's usage: the machine has restarted since the last commit"
 """Why an account is frozen after a restart of the machine: its last commits may be lost (M21 (restart))."""
 CLOSED = "closed"
 """Why a closed account is frozen: its token is not valid any more."""
-
-
-class ReservationState(Enum):
-    """How far a reservation is."""
-
-    PENDING = "pending"
-    POSTED = "posted"
-    VOIDED = "voided"
 
 
 class EntryKind(StrEnum):
@@ -35,13 +30,12 @@ class EntryKind(StrEnum):
     ADJUSTED = "adjusted"
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(msgspec.Struct, frozen=True, gc=False):
     """One trial's limit and balances, in pico-USD.
 
     Attributes:
         posted_pusd: the sum of this account's entries; above the limit only by an overrun or by a true cost that came late.
-        pending_pusd: the sum of its PENDING reservations.
+        pending_pusd: the sum of its pending reservations.
         assumed_pusd: the part of posted that upstream never reported.
         recovered_pusd: the part of posted that the sub-key's usage showed above the entries (M21).
         overrun_pusd: the sum of what was billed above reservations.
@@ -55,6 +49,11 @@ class Account:
         calls: reservations that ended in a cost, assumed ones included.
         refused: calls that were refused.
         outcomes: how the calls since its token was issued ended.
+        prompt_tokens: of all calls together, as `completion_tokens` and those of the cache are.
+        cache_hit_requests: calls with a prompt token that came from a cache.
+        actions: what the last posted calls were for and cost, newest last.
+        actions_count: posted calls.
+        last_entry_s: when its last entry was written, in seconds since the epoch; 0 if it has none.
     """
 
     id: str
@@ -77,6 +76,14 @@ class Account:
     calls: int = 0
     refused: int = 0
     outcomes: Outcomes = NONE_YET
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    completion_tokens: int = 0
+    cache_hit_requests: int = 0
+    actions: tuple[Action, ...] = ()
+    actions_count: int = 0
+    last_entry_s: float = 0.0
 
     @property
     def available_pusd(self) -> int:
@@ -91,43 +98,40 @@ class Account:
         return USAGE_UNREAD if self.usage_unread else None
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(msgspec.Struct, frozen=True, gc=False):
     """One call's worst case, reserved until its cost is known.
 
     Attributes:
         id: made by the caller before anything is sent, never used twice.
-        posted_pusd: what it cost in the end; 0 while pending.
         model: the model as quoted.
         tags: the endpoint tags that were quoted.
         bound: the output bound that was sent, in tokens.
         created_at_s: seconds since the epoch, like all other moments here.
-        tag: the endpoint that served, once known.
-        unknown_since_s: since when upstream should have reported its cost: since its end or, if that was not seen, since
-            the latest moment at which it can have ended; None if the outcome is not unknown.
-        assumed: it was posted although upstream did not report a cost.
         digest: SHA-256 of the body as received, hex.
         key_base: the `KeyBase` of the key that it is sent with, read before this call; None for an account's own key, or if there
             is none.
+        seq: its number in the ledger: 1, 2, 3, ...
+        generation_id: upstream's id of the call, once known.
+        tag: the endpoint that served, once known.
+        unknown_since_s: since when upstream should have reported its cost: since its end or, if that was not seen, since
+            the latest moment at which it can have ended; None if the outcome is not unknown.
     """
 
     id: str
     account: str
-    state: ReservationState
     reserved_pusd: int
-    posted_pusd: int
     api: str
     model: str
     tags: tuple[str, ...]
     bound: int
     streamed: bool
     created_at_s: float
+    digest: str = ""
+    key_base: int | None = None
+    seq: int = 0
     generation_id: str | None = None
     tag: str | None = None
     unknown_since_s: float | None = None
-    assumed: bool = False
-    digest: str = ""
-    key_base: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +159,7 @@ class KeyBase:
     lost: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One immutable entry of the ledger.
 
     Attributes:
@@ -194,8 +197,7 @@ class QuarantinedEndpoint:
     upstream: str = OPENROUTER
 
 
-@dataclass(frozen=True, slots=True)
-class CallFacts:
+class CallFacts(msgspec.Struct, frozen=True, gc=False):
     """What upstream reported about a call; every field may be missing.
 
     Attributes:

@@ -5,17 +5,12 @@ M13 (unknown cost), M14 (overrun), M15 (one end), M21 (restart of the machine).
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
+from preflight_proxy.core.budget_text import RECENT_ACTIONS, UNLABELLED, Action
 from preflight_proxy.core.ledger.commands import Recover
-from preflight_proxy.core.ledger.cost_line import clean, entry_of
-from preflight_proxy.core.ledger.rows import (
-    CallFacts,
-    EntryKind,
-    QuarantinedEndpoint,
-    Reservation,
-    ReservationState,
-)
+from preflight_proxy.core.ledger.cost_line import LineTokens, clean, entry_of
+from preflight_proxy.core.ledger.rows import Account, CallFacts, EntryKind, QuarantinedEndpoint, Reservation
 from preflight_proxy.core.ledger.state import Change, LedgerState, require
 
 
@@ -27,6 +22,7 @@ def end(
     call: CallFacts,
     at_s: float,
     reason: str = "",
+    label: str = UNLABELLED,
 ) -> Change:
     """End a pending reservation: posted, voided or assumed.
 
@@ -39,67 +35,89 @@ def end(
         call: what upstream reported.
         at_s: now, in seconds since the epoch.
         reason: why it is voided.
+        label: what a posted call was for.
 
     Raises:
         ValueError: It is not pending, or the amount is not allowed.
     """
     pending = state.pending_reservation(reservation_id)
     require(cost_pusd >= 0, "a cost is not negative")
-    is_assumed = kind is EntryKind.ASSUMED
-    require(not is_assumed or cost_pusd <= pending.reserved_pusd, "more than was reserved is never assumed")
-    account = state.accounts[pending.account]
-    ended = replace(
-        identified(pending, call.generation_id, call.tag),
-        state=ReservationState.VOIDED if kind is EntryKind.VOIDED else ReservationState.POSTED,
-        posted_pusd=cost_pusd,
-        assumed=is_assumed,
+    require(
+        kind is not EntryKind.ASSUMED or cost_pusd <= pending.reserved_pusd, "more than was reserved is never assumed"
     )
-    settled = replace(
-        account,
-        pending_pusd=account.pending_pusd - pending.reserved_pusd,
-        posted_pusd=account.posted_pusd + cost_pusd,
-        assumed_pusd=account.assumed_pusd + (cost_pusd if is_assumed else 0),
-        calls=account.calls + (kind is not EntryKind.VOIDED),
-    )
-    assert settled.pending_pusd >= 0, "pending is a sum of reservations"
-    entry = entry_of(state.next_entry_id, at_s, settled.id, kind, cost_pusd, ended, call, reason)
+    ended = identified(pending, call.generation_id, call.tag)
+    account = settled(state.accounts[pending.account], pending, kind, cost_pusd, call, at_s, label)
+    entry = entry_of(state.next_entry_id, at_s, account.id, kind, cost_pusd, ended, call, reason)
     overrun_pusd = cost_pusd - ended.reserved_pusd
     if overrun_pusd <= 0:
-        return Change(settled, ended, entry)
+        return Change(account, ended, entry)
     # If it is not known which endpoint served the call, each quoted one may have billed it.
     tags = (ended.tag,) if ended.tag else ended.tags
     reason = f"billed {cost_pusd} pico-USD, reserved {ended.reserved_pusd} ({ended.generation_id or ended.id})"
-    return Change(
-        replace(settled, overrun_pusd=account.overrun_pusd + overrun_pusd),
-        ended,
-        entry,
-        quarantined=tuple(QuarantinedEndpoint(ended.model, tag, reason, at_s) for tag in tags),
-        overrun_pusd=overrun_pusd,
+    quarantined = tuple(QuarantinedEndpoint(ended.model, tag, reason, at_s) for tag in tags)
+    return Change(account, ended, entry, quarantined=quarantined, overrun_pusd=overrun_pusd)
+
+
+def settled(
+    account: Account,
+    reservation: Reservation,
+    kind: EntryKind,
+    cost_pusd: int,
+    tokens: CallFacts | LineTokens,
+    at_s: float,
+    label: str = UNLABELLED,
+) -> Account:
+    """Return an account after one of its pending reservations has ended; see `end`."""
+    counts = tokens if tokens.prompt_tokens else _NO_TOKENS  # a call without prompt tokens is in no total
+    is_posted = kind is EntryKind.POSTED
+    after = replace(
+        account,
+        pending_pusd=account.pending_pusd - reservation.reserved_pusd,
+        posted_pusd=account.posted_pusd + cost_pusd,
+        assumed_pusd=account.assumed_pusd + (cost_pusd if kind is EntryKind.ASSUMED else 0),
+        overrun_pusd=account.overrun_pusd + max(0, cost_pusd - reservation.reserved_pusd),
+        calls=account.calls + (kind is not EntryKind.VOIDED),
+        prompt_tokens=account.prompt_tokens + counts.prompt_tokens,
+        cached_tokens=account.cached_tokens + counts.cached_tokens,
+        cache_write_tokens=account.cache_write_tokens + counts.cache_write_tokens,
+        completion_tokens=account.completion_tokens + counts.completion_tokens,
+        cache_hit_requests=account.cache_hit_requests + bool(counts.cached_tokens),
+        actions=(*account.actions[1 - RECENT_ACTIONS :], Action(label, cost_pusd)) if is_posted else account.actions,
+        actions_count=account.actions_count + is_posted,
+        last_entry_s=max(account.last_entry_s, at_s),
     )
+    assert after.pending_pusd >= 0, "pending is a sum of reservations"
+    return after
+
+
+_NO_TOKENS = LineTokens()
 
 
 def recover(state: LedgerState, command: Recover, at_s: float) -> Change:
     """Post what the key's usage shows above the ledger, and unfreeze the account (M21)."""
     cost_pusd = command.cost_pusd
     require(cost_pusd >= 0, "a recovered amount is not negative")
-    account = state.account(command.account)
-    recovered = replace(
+    account = replace(state.account(command.account), usage_unread=False)
+    if cost_pusd == 0:
+        return Change(account, identity_changed=True)
+    entry = entry_of(state.next_entry_id, at_s, account.id, EntryKind.RECOVERED, cost_pusd, None, command.call)
+    return Change(recovered(account, cost_pusd, at_s), entry=entry, identity_changed=True)
+
+
+def recovered(account: Account, cost_pusd: int, at_s: float) -> Account:
+    """Return an account after a recovered amount was posted."""
+    return replace(
         account,
         posted_pusd=account.posted_pusd + cost_pusd,
         recovered_pusd=account.recovered_pusd + cost_pusd,
-        usage_unread=False,
+        last_entry_s=max(account.last_entry_s, at_s),
     )
-    if cost_pusd == 0:
-        return Change(account=recovered)
-    kind = EntryKind.RECOVERED
-    entry = entry_of(state.next_entry_id, at_s, account.id, kind, cost_pusd, None, command.call)
-    return Change(account=recovered, entry=entry)
 
 
 def identified(reservation: Reservation, generation_id: str | None, tag: str | None) -> Reservation:
-    """Return the reservation with upstream's id of the call and the endpoint that served it, where these are known."""
-    return replace(
-        reservation,
-        generation_id=clean(generation_id) if generation_id else reservation.generation_id,
-        tag=clean(tag) if tag else reservation.tag,
-    )
+    """Return the reservation with upstream's id of the call and the endpoint that served it, as far as they were not known."""
+    new_id = clean(generation_id) if generation_id and reservation.generation_id is None else reservation.generation_id
+    new_tag = clean(tag) if tag and reservation.tag is None else reservation.tag
+    if new_id == reservation.generation_id and new_tag == reservation.tag:
+        return reservation
+    return replace(reservation, generation_id=new_id, tag=new_tag)

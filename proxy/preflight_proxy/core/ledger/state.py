@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from preflight_proxy.core.ledger.rows import (
-    Account,
-    Entry,
-    KeyBase,
-    QuarantinedEndpoint,
-    Reservation,
-    ReservationState,
-)
+import msgspec
+
+from preflight_proxy.core.ledger.rows import Account, Entry, EntryKind, KeyBase, QuarantinedEndpoint, Reservation
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True, gc=False):
     """The rows that one command adds or replaces. All of them are committed together, or none.
 
     Attributes:
+        account: the account afterwards.
+        reservation: the reservation afterwards; ended if there is an entry too.
+        identity_changed: the account differs in more than its balance and its counts.
         quarantined: endpoints that are disabled by it.
         cleared: (model, tag) of endpoints that are enabled again.
         overrun_pusd: what it posts above the reservation; nearly always 0.
@@ -29,6 +25,7 @@ class Change:
     account: Account | None = None
     reservation: Reservation | None = None
     entry: Entry | None = None
+    identity_changed: bool = False
     quarantined: tuple[QuarantinedEndpoint, ...] = ()
     cleared: tuple[tuple[str, str], ...] = ()
     overrun_pusd: int = 0
@@ -36,55 +33,87 @@ class Change:
 
 
 @dataclass(slots=True)
+class KeyPosted:
+    """What the calls of one key base have cost together, over all accounts.
+
+    Attributes:
+        posted_pusd: the sum of their entries.
+        assumed_pusd: the part that upstream never reported.
+    """
+
+    posted_pusd: int = 0
+    assumed_pusd: int = 0
+
+
+@dataclass(slots=True)
 class LedgerState:
     """The ledger in memory; changed only by `apply`.
 
     Attributes:
-        reservations: the PENDING ones, by id, oldest first.
-        assumed: ended ones whose cost was assumed.
+        reservations: the pending ones, by id, oldest first.
+        next_seq: the number of the next reservation.
         key_bases: of foreign keys, by id, oldest first.
-        key_posted_pusd: what the calls of each base have posted together, over all accounts.
+        key_posted: what the calls of each base have cost.
     """
 
     accounts: dict[str, Account] = field(default_factory=dict)
     reservations: dict[str, Reservation] = field(default_factory=dict)
-    assumed: dict[str, Reservation] = field(default_factory=dict)
     quarantined: dict[tuple[str, str], QuarantinedEndpoint] = field(default_factory=dict)
     next_entry_id: int = 1
+    next_seq: int = 1
     key_bases: dict[int, KeyBase] = field(default_factory=dict)
-    key_posted_pusd: dict[int, int] = field(default_factory=dict)
+    key_posted: dict[int, KeyPosted] = field(default_factory=dict)
+    _of_account: dict[str, dict[str, Reservation]] = field(default_factory=dict, compare=False)
+    _unknown: dict[str, int] = field(default_factory=dict, compare=False)
 
     def apply(self, change: Change) -> None:
         """Apply a change that is committed."""
         if change.account is not None:
             self.accounts[change.account.id] = change.account
-        if change.reservation is not None:
-            self.put(change.reservation)
-        if change.entry is not None:
-            assert change.entry.entry_id == self.next_entry_id, "entries are numbered without a gap"
+        reservation, entry = change.reservation, change.entry
+        if entry is not None:
+            assert entry.entry_id == self.next_entry_id, "entries are numbered without a gap"
             self.next_entry_id += 1
-            if change.reservation is not None and change.reservation.key_base is not None:
-                self.key_posted_pusd[change.reservation.key_base] += change.entry.cost_pusd
+            if reservation is not None:
+                self._remove(reservation, entry)
+        elif reservation is not None:
+            self.put(reservation)
         if change.key_base is not None:
             self.key_bases[change.key_base.id] = change.key_base
-            self.key_posted_pusd.setdefault(change.key_base.id, 0)
+            self.key_posted.setdefault(change.key_base.id, KeyPosted())
         for row in change.quarantined:
             self.quarantined[row.model, row.tag] = row
         for endpoint in change.cleared:
             self.quarantined.pop(endpoint, None)
 
     def put(self, reservation: Reservation) -> None:
-        """Store the row of one reservation; only `apply` and `state_of` call this."""
-        if reservation.state is ReservationState.PENDING:
-            self.reservations[reservation.id] = reservation
-            return
-        self.reservations.pop(reservation.id, None)
-        if reservation.assumed:
-            self.assumed[reservation.id] = reservation
+        """Store a pending reservation, new or changed; only `apply` and the fold of a start call this."""
+        before = self.reservations.get(reservation.id)
+        self.reservations[reservation.id] = reservation
+        self._of_account.setdefault(reservation.account, {})[reservation.id] = reservation
+        self._count_unknown(reservation.account, _is_unknown(reservation) - _is_unknown(before))
+        self.next_seq = max(self.next_seq, reservation.seq + 1)
+
+    def _remove(self, reservation: Reservation, entry: Entry) -> None:
+        before = self.reservations.pop(reservation.id)
+        del self._of_account[reservation.account][reservation.id]
+        self._count_unknown(reservation.account, -_is_unknown(before))
+        if reservation.key_base is not None:
+            posted = self.key_posted[reservation.key_base]
+            posted.posted_pusd += entry.cost_pusd
+            posted.assumed_pusd += entry.cost_pusd if entry.kind is EntryKind.ASSUMED else 0
+
+    def _count_unknown(self, account: str, more: int) -> None:
+        if more:
+            self._unknown[account] = self._unknown.get(account, 0) + more
 
     def pending(self, account: str | None = None) -> list[Reservation]:
-        """Return the PENDING reservations of an account, or of all, oldest first."""
-        return [r for r in self.reservations.values() if account is None or r.account == account]
+        """Return the pending reservations of an account, or of all, oldest first."""
+        return list((self.reservations if account is None else self._of_account.get(account, {})).values())
+
+    def unknown_count(self, account: str) -> int:
+        """Return how many pending calls of an account have an unknown outcome."""
+        return self._unknown.get(account, 0)
 
     def base_of(self, upstream: str, key_hash: str) -> KeyBase | None:
         """Return the base of a foreign key whose usage is evidence; None if there is none."""
@@ -97,54 +126,23 @@ class LedgerState:
         Raises:
             ValueError: There is none.
         """
-        require(account in self.accounts, f"there is no account {account!r}")
-        return self.accounts[account]
+        if (row := self.accounts.get(account)) is None:
+            raise ValueError(f"there is no account {account!r}")
+        return row
 
     def pending_reservation(self, reservation_id: str) -> Reservation:
-        """Return the PENDING reservation of this id.
+        """Return the pending reservation of this id.
 
         Raises:
             ValueError: It has ended, or never existed.
         """
-        require(reservation_id in self.reservations, f"ended: no reservation {reservation_id} is pending")
-        return self.reservations[reservation_id]
+        if (reservation := self.reservations.get(reservation_id)) is None:
+            raise ValueError(f"ended: no reservation {reservation_id} is pending")
+        return reservation
 
 
-def state_of(
-    accounts: Iterable[Account],
-    reservations: Iterable[Reservation],
-    quarantined: Iterable[QuarantinedEndpoint],
-    next_entry_id: int,
-    key_bases: Iterable[KeyBase] = (),
-    key_posted_pusd: Mapping[int, int] | None = None,
-) -> LedgerState:
-    """Return the state that these rows of the store make up.
-
-    Args:
-        accounts: all of them.
-        reservations: those PENDING or assumed; others are ignored.
-        quarantined: all disabled endpoints.
-        next_entry_id: one more than the last entry's.
-        key_bases: all of them.
-        key_posted_pusd: what the calls of each have posted; 0 for those that are left out.
-
-    Raises:
-        ValueError: The rows contradict each other: an account's pending or assumed amount is not the sum of its reservations.
-    """
-    state = LedgerState(next_entry_id=next_entry_id)
-    state.accounts = {account.id: account for account in accounts}
-    for reservation in reservations:
-        state.put(reservation)
-    state.key_bases = {base.id: base for base in key_bases}
-    state.key_posted_pusd = {base_id: (key_posted_pusd or {}).get(base_id, 0) for base_id in state.key_bases}
-    state.quarantined = {(row.model, row.tag): row for row in quarantined}
-    for account in state.accounts.values():
-        pending_pusd = sum(r.reserved_pusd for r in state.pending(account.id))
-        assumed_pusd = sum(r.posted_pusd for r in state.assumed.values() if r.account == account.id)
-        sums = (("pending", pending_pusd, account.pending_pusd), ("assumed", assumed_pusd, account.assumed_pusd))
-        for name, sum_pusd, amount_pusd in sums:
-            require(sum_pusd == amount_pusd, f"account {account.id}: {name} is not the sum of its reservations")
-    return state
+def _is_unknown(reservation: Reservation | None) -> bool:
+    return reservation is not None and reservation.unknown_since_s is not None
 
 
 def require(condition: bool, message: str) -> None:

@@ -1,36 +1,40 @@
 """The only place where a balance changes: a pure function from the ledger's state and a command to a change.
 
-`LedgerState` holds the accounts, the PENDING reservations and those whose cost was assumed. `transition` returns a `Change` (the
+`LedgerState` holds the accounts, the pending reservations. `transition` returns a `Change` (the
 new rows; nothing is applied), or a `Refusal`. The store commits the change in one transaction, and only then is it
 applied to the state (`LedgerState.apply`). So memory is never ahead of the disk.
 
-    command       PENDING becomes     account                               entry
-    Reserve       (new) PENDING       pending + reserved                    -
-    Post          POSTED              pending - reserved, posted + cost     posted; above reserved: overrun, quarantine (M14)
-    Void          VOIDED              pending - reserved                    voided, cost 0
-    Assume        POSTED, assumed     pending - reserved, posted + cost     assumed; at most what was reserved
+    command       pending becomes     account                               entry
+    Reserve       (new) pending       pending + reserved                    -
+    Post          ended               pending - reserved, posted + cost     posted; above reserved: overrun, quarantine (M14)
+    Void          ended               pending - reserved                    voided, cost 0
+    Assume        ended               pending - reserved, posted + cost     assumed; at most what was reserved
     Recover       -                   posted + cost                         recovered; none where the cost is 0
 
-After every change: posted = the sum of the account's entries; pending = the sum of its PENDING reservations; neither is negative.
+After every change: posted = the sum of the account's entries; pending = the sum of its pending reservations; neither is negative.
 At every admission: posted + pending <= limit. Later, only a true cost (overrun, recovery) or a lowered limit can take
 an account above it. M14 (overrun): the bill is above the reservation.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import replace as replace_row
+
+from msgspec.structs import replace
 
 from preflight_proxy.core.ledger.account_changes import account_changed
 from preflight_proxy.core.ledger.commands import (
     Assume,
     ClearQuarantine,
     Command,
+    Conclude,
     LoseKeyBase,
     MarkUnknown,
     NoteKeyBase,
     Post,
     Quarantine,
     Recover,
+    Refuse,
     Reserve,
     SetGeneration,
     Void,
@@ -42,7 +46,6 @@ from preflight_proxy.core.ledger.rows import (
     KeyBase,
     QuarantinedEndpoint,
     Reservation,
-    ReservationState,
 )
 from preflight_proxy.core.ledger.settle import end, identified, recover
 from preflight_proxy.core.ledger.state import Change, LedgerState, require
@@ -68,11 +71,16 @@ def transition(state: LedgerState, command: Command, at_s: float) -> Change | Re
         case Reserve():
             return _reserve(state, command, at_s)
         case SetGeneration(reservation_id, generation_id, tag):
-            return Change(reservation=identified(state.pending_reservation(reservation_id), generation_id, tag))
+            pending = state.pending_reservation(reservation_id)
+            return (
+                Change(reservation=identified(pending, generation_id, tag))
+                if pending.generation_id is None
+                else Change()
+            )
         case MarkUnknown():
             return _mark_unknown(state, command, at_s)
-        case Post(reservation_id, cost_pusd, call):
-            return end(state, reservation_id, EntryKind.POSTED, cost_pusd, call, at_s)
+        case Post(reservation_id, cost_pusd, call, label):
+            return end(state, reservation_id, EntryKind.POSTED, cost_pusd, call, at_s, label=label)
         case Void(reservation_id, reason, call):
             return end(state, reservation_id, EntryKind.VOIDED, 0, call, at_s, reason)
         case Assume(reservation_id, cost_pusd, call):
@@ -87,9 +95,10 @@ def transition(state: LedgerState, command: Command, at_s: float) -> Change | Re
             return Change(key_base=KeyBase(len(state.key_bases) + 1, upstream, key_hash, usage_pusd, byok_pusd, at_s))
         case LoseKeyBase(base_id, reason):
             base = state.key_bases[base_id]
-            return Change(key_base=replace(base, lost=base.lost or clean(reason)))
+            return Change(key_base=replace_row(base, lost=base.lost or clean(reason)))
         case _:
-            return Change(account=account_changed(state, command))
+            is_count = isinstance(command, Refuse | Conclude)
+            return Change(account=account_changed(state, command), identity_changed=not is_count)
 
 
 def may_send(state: LedgerState, reservation_id: str, reserved_under: Account) -> bool:
@@ -110,10 +119,12 @@ def may_send(state: LedgerState, reservation_id: str, reserved_under: Account) -
     account = state.accounts[reservation.account]
     if reservation.key_base is not None and state.key_bases[reservation.key_base].key_hash != account.key_hash:
         return False
-    identity, identity_before = (
-        (state.models, state.token_hash, state.key_hash) for state in (account, reserved_under)
+    is_same = (account.models, account.token_hash, account.key_hash) == (
+        reserved_under.models,
+        reserved_under.token_hash,
+        reserved_under.key_hash,
     )
-    return identity == identity_before and account.frozen is None and account.available_pusd >= 0
+    return is_same and account.frozen is None and account.available_pusd >= 0
 
 
 def refusal(code: Code, account: Account, needed_pusd: int = 0) -> Refusal:
@@ -130,8 +141,8 @@ def refusal(code: Code, account: Account, needed_pusd: int = 0) -> Refusal:
 
 def _reserve(state: LedgerState, command: Reserve, at_s: float) -> Change | Refusal:
     account = state.account(command.account)
-    used = command.reservation_id in state.reservations or command.reservation_id in state.assumed
-    require(not used, f"reservation id {command.reservation_id} was used before")
+    if command.reservation_id in state.reservations:
+        raise ValueError(f"reservation id {command.reservation_id} was used before")
     require(command.reserved_pusd >= 0, "a reservation is not negative")
     if account.frozen is not None:
         return refusal(Code.FROZEN, account, command.reserved_pusd)
@@ -144,9 +155,7 @@ def _reserve(state: LedgerState, command: Reserve, at_s: float) -> Change | Refu
     reservation = Reservation(
         id=command.reservation_id,
         account=command.account,
-        state=ReservationState.PENDING,
         reserved_pusd=command.reserved_pusd,
-        posted_pusd=0,
         api=command.api,
         model=clean(command.model),
         tags=command.tags,
@@ -155,12 +164,14 @@ def _reserve(state: LedgerState, command: Reserve, at_s: float) -> Change | Refu
         created_at_s=at_s,
         digest=command.digest,
         key_base=command.key_base,
+        seq=state.next_seq,
     )
     return Change(account=charged, reservation=reservation)
 
 
 def _mark_unknown(state: LedgerState, command: MarkUnknown, at_s: float) -> Change:
     pending = state.pending_reservation(command.reservation_id)
-    since_s = max(at_s, command.ended_by_s) if pending.unknown_since_s is None else pending.unknown_since_s
-    marked = replace(pending, unknown_since_s=since_s)
+    if pending.unknown_since_s is not None:
+        return Change()
+    marked = replace(pending, unknown_since_s=max(at_s, command.ended_by_s))
     return Change(reservation=identified(marked, command.call.generation_id, command.call.tag))

@@ -135,8 +135,7 @@ def _line(text: str) -> str:
     return " ".join(printable.split())[:TEXT_CHARS_MAX]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcomes:
+class Outcomes(msgspec.Struct, frozen=True, gc=False):
     """How an account's calls ended, in that order.
 
     Attributes:
@@ -166,19 +165,16 @@ class Outcomes:
             overtaken: The budget refused another call after this one was admitted: that refusal stays `last`.
         """
         last = self.last if overtaken and _is_budget(self.last) else None
-        return replace(self, served=self.served + 1, last=last, since_served=0, since_served_upstream=0)
+        return Outcomes(self.served + 1, self.causes, last)
 
     def with_unserved(self, cause: Cause, *, overtaken: bool = False) -> Outcomes:
         """Return the outcomes after a call that was not served; see `with_served`."""
-        counted = replace(self, causes=_counted(self.causes, cause))
+        causes = _counted(self.causes, cause)
         if cause.source in (Source.CLIENT, Source.END):
-            return counted
-        return replace(
-            counted,
-            last=self.last if overtaken and _is_budget(self.last) else cause,
-            since_served=self.since_served + 1,
-            since_served_upstream=self.since_served_upstream + (cause.source is Source.UPSTREAM),
-        )
+            return Outcomes(self.served, causes, self.last, self.since_served, self.since_served_upstream)
+        last = self.last if overtaken and _is_budget(self.last) else cause
+        upstream = self.since_served_upstream + (cause.source is Source.UPSTREAM)
+        return Outcomes(self.served, causes, last, self.since_served + 1, upstream)
 
 
 NONE_YET = Outcomes()
@@ -195,18 +191,3 @@ def _counted(causes: tuple[Cause, ...], cause: Cause) -> tuple[Cause, ...]:
     if len(causes) >= CAUSES_MAX and cause is not _OTHER:
         return _counted(causes, _OTHER)
     return (*causes, cause)
-
-
-def outcomes_text(outcomes: Outcomes) -> str:
-    """Return the JSON text that the ledger stores."""
-    return msgspec.json.encode(outcomes).decode()
-
-
-def read_outcomes(document: object) -> Outcomes:
-    """Return outcomes from JSON text or from decoded JSON; `NONE_YET` if it has another form."""
-    try:
-        if isinstance(document, str | bytes):
-            return msgspec.json.decode(document, type=Outcomes)
-        return msgspec.convert(document, Outcomes)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return NONE_YET

@@ -1,9 +1,8 @@
 """One look at an account: admit, clamp, wait or refuse (M9, M18)."""
 
-from dataclasses import replace
-
 import msgspec
 import pytest
+from msgspec import structs
 
 from preflight_proxy.core.admission.admission import Admission, Wait, admit, unread_refusal
 from preflight_proxy.core.admission.queue import CALL_WAIT_S_MAX
@@ -122,7 +121,7 @@ def test_a_freeze_by_a_person_refuses_whatever_is_asked(reason: str | None, code
 
 def test_a_frozen_account_refuses_whatever_fits() -> None:
     """And at once: nobody waits for an operator."""
-    frozen = replace(Account("a", "run", 10 * WORST), frozen_reason="by hand")
+    frozen = structs.replace(Account("a", "run", 10 * WORST), frozen_reason="by hand")
     refused = admit(frozen, QUOTE, busy=False, has_unknown=True, waited_s=0.0)
     assert isinstance(refused, Refusal)
     assert refused.code is Code.FROZEN
@@ -130,7 +129,7 @@ def test_a_frozen_account_refuses_whatever_fits() -> None:
 
 def test_an_account_that_waits_for_its_keys_usage_lets_calls_wait() -> None:
     """M21: that freeze ends by itself."""
-    unread = replace(Account("a", "run", 10 * WORST), usage_unread=True)
+    unread = structs.replace(Account("a", "run", 10 * WORST), usage_unread=True)
     assert admit(unread, QUOTE, busy=False, has_unknown=False, waited_s=0.0) == Wait(WORST)
     refused = admit(unread, QUOTE, busy=False, has_unknown=False, waited_s=CALL_WAIT_S_MAX)
     assert isinstance(refused, Refusal)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from preflight_proxy.core.evidence.aftermath import EvidenceTimes, UnsettledAccount, settle, unsettled_account
 from preflight_proxy.core.evidence.evidence import NOTHING_PUSD
@@ -25,29 +24,29 @@ def loose(of: Account = OWN) -> UnsettledAccount:
 
 
 def test_an_account_of_which_nothing_is_open_has_no_loose_end() -> None:
-    assert unsettled_account(OWN, [], NOW_S, CLOCKS) is None
+    assert unsettled_account(replace(OWN, last_entry_s=NOW_S), [], CLOCKS) is None
 
 
 def test_a_call_that_nobody_saw_end_may_be_billed_until_the_longest_call_is_over_and_the_figure_lags_no_more() -> None:
-    found = unsettled_account(OWN, [pending("x", 1, NOW_S)], 0.0, CLOCKS)
+    found = unsettled_account(OWN, [pending("x", 1, NOW_S)], CLOCKS)
     assert found is not None
     assert found.known_at_s == NOW_S + 1800 + 60
 
 
 def test_a_call_whose_end_was_seen_is_in_the_figure_after_the_lag() -> None:
-    found = unsettled_account(OWN, [replace(pending("x", 1, NOW_S), unknown_since_s=NOW_S + 5)], 0.0, CLOCKS)
+    found = unsettled_account(OWN, [replace(pending("x", 1, NOW_S), unknown_since_s=NOW_S + 5)], CLOCKS)
     assert found is not None
     assert found.known_at_s == NOW_S + 5 + 60
 
 
 def test_what_was_posted_last_must_be_in_the_figure_too() -> None:
-    found = unsettled_account(OWN, [replace(pending("x", 1), unknown_since_s=1.0)], NOW_S, CLOCKS)
+    found = unsettled_account(replace(OWN, last_entry_s=NOW_S), [replace(pending("x", 1), unknown_since_s=1.0)], CLOCKS)
     assert found is not None
     assert found.known_at_s == NOW_S + 60
 
 
 def test_after_a_loss_of_power_calls_may_run_that_stand_nowhere() -> None:
-    found = unsettled_account(replace(OWN, usage_unread=True), [], NOW_S, CLOCKS)
+    found = unsettled_account(replace(OWN, usage_unread=True, last_entry_s=NOW_S), [], CLOCKS)
     assert found is not None
     assert found.known_at_s == NOW_S + 1800 + 60
 
@@ -94,7 +93,7 @@ def test_the_books_are_the_bill_afterwards_and_nothing_is_open(
         do(state, MarkUnknown(f"r{index}"))
     state.accounts["a"] = replace(account(state), usage_unread=lost_pusd > 0)
     billed_pusd = posted_pusd + lost_pusd + sum(min(cost) for cost in costs)
-    found = unsettled_account(account(state), state.pending("a"), NOW_S, CLOCKS)
+    found = unsettled_account(account(state), state.pending("a"), CLOCKS)
     assert found is not None
     for command in settle(found, billed_pusd):
         do(state, command)

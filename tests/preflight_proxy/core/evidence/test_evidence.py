@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from preflight_proxy.core.evidence.evidence import NOTHING_PUSD, PostedHistory, Verdict, judge
-from preflight_proxy.core.ledger.rows import Reservation, ReservationState
+from preflight_proxy.core.ledger.rows import Reservation
 
 
 def pending(name: str, reserved_pusd: int, created_at_s: float = 0.0) -> Reservation:
     return Reservation(
         id=name,
         account="a",
-        state=ReservationState.PENDING,
         reserved_pusd=reserved_pusd,
-        posted_pusd=0,
         api="chat",
         model="m",
         tags=("t",),

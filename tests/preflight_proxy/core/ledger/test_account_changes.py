@@ -1,8 +1,7 @@
 """Opening an account, and opening it again."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from preflight_proxy.core.ledger.commands import Conclude, Freeze, OpenAccount, Post, Refuse, SetLimit, Unfreeze
 from preflight_proxy.core.ledger.transition import transition

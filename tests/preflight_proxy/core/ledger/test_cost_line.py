@@ -2,12 +2,10 @@
 
 import json
 
-from preflight_proxy.core.ledger.cost_line import clean, entry_of
-from preflight_proxy.core.ledger.rows import CallFacts, EntryKind, Reservation, ReservationState
+from preflight_proxy.core.ledger.cost_line import LineTokens, clean, entry_of, tokens_of
+from preflight_proxy.core.ledger.rows import CallFacts, EntryKind, Reservation
 
-POSTED = Reservation(
-    "r1", "a", ReservationState.POSTED, 2_000_000_000, 1_590_000_000, "chat", "m/x", ("t",), 16, True, 1.0, "gen-1", "t"
-)
+POSTED = Reservation("r1", "a", 2_000_000_000, "chat", "m/x", ("t",), 16, True, 1.0, generation_id="gen-1", tag="t")
 CALL = CallFacts("m/x-2026", "OpenAI", "gen-1", "t", 1000, 900, 10, 50, 20, 200, 340, 1234, "c0ffee", "tools", -5)
 
 
@@ -68,3 +66,9 @@ def test_text_of_upstream_is_one_line_of_valid_unicode_and_short() -> None:
     assert json.loads(line)["model"].startswith("m\n?xxx")
     assert json.loads(line)["generation_id"] == "g?"
     assert clean("é") == "é"
+
+
+def test_the_token_counts_of_a_line_are_read_again_and_a_torn_line_has_none() -> None:
+    line = entry_of(7, 0.0, "a", EntryKind.POSTED, 1, POSTED, CALL).line
+    assert tokens_of(line) == LineTokens(1000, 900, 10, 50)
+    assert tokens_of(line[:-9]) == tokens_of('{"prompt_tokens": "x"}') == LineTokens()

@@ -1,6 +1,6 @@
 """What is derived of an account's row."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from preflight_proxy.core.ledger.rows import USAGE_UNREAD, Account
 

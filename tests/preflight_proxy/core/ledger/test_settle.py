@@ -1,9 +1,9 @@
 """What the end of a reservation leaves in the ledger, and what is learned later (M13-M15, M21)."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
+from preflight_proxy.core.budget_text import RECENT_ACTIONS, Action
 from preflight_proxy.core.ledger.commands import (
     Assume,
     OpenAccount,
@@ -13,32 +13,29 @@ from preflight_proxy.core.ledger.commands import (
     SetGeneration,
     Void,
 )
-from preflight_proxy.core.ledger.rows import CallFacts, EntryKind, ReservationState
+from preflight_proxy.core.ledger.rows import CallFacts, EntryKind
 from preflight_proxy.core.ledger.transition import transition
 from tests.support.cases import each
 from tests.support.ledger_cases import NOW_S, account, do, hold, opened
 
 
 @each(
-    "command, ending, kind, calls",
+    "command, kind, calls",
     [
-        (Post("r", 40), ReservationState.POSTED, EntryKind.POSTED, 1),
-        (Assume("r", 40), ReservationState.POSTED, EntryKind.ASSUMED, 1),
-        (Void("r", "upstream refused"), ReservationState.VOIDED, EntryKind.VOIDED, 0),
+        (Post("r", 40), EntryKind.POSTED, 1),
+        (Assume("r", 40), EntryKind.ASSUMED, 1),
+        (Void("r", "upstream refused"), EntryKind.VOIDED, 0),
     ],
 )
-def test_each_end_leaves_one_entry(
-    command: Post | Assume | Void, ending: ReservationState, kind: EntryKind, calls: int
-) -> None:
+def test_each_end_leaves_one_entry(command: Post | Assume | Void, kind: EntryKind, calls: int) -> None:
     """With its kind, and numbered."""
     state = opened()
     do(state, hold("r", 100))
     change = do(state, command)
     assert change.reservation is not None
     assert change.entry is not None
-    assert change.reservation.state is ending
     assert (change.entry.kind, change.entry.entry_id, change.entry.reservation_id) == (kind, 1, "r")
-    assert change.entry.cost_pusd == change.reservation.posted_pusd == (0 if kind is EntryKind.VOIDED else 40)
+    assert change.entry.cost_pusd == (0 if kind is EntryKind.VOIDED else 40)
     assert account(state).calls == calls
     assert state.next_entry_id == 2
 
@@ -94,7 +91,6 @@ def test_an_assumed_cost_is_posted_and_counted_as_assumed() -> None:
     do(state, hold("r", 100))
     do(state, Assume("r", 60))
     assert (account(state).posted_pusd, account(state).assumed_pusd, account(state).pending_pusd) == (60, 60, 0)
-    assert list(state.assumed) == ["r"]
 
 
 def test_no_more_than_the_reservation_is_assumed() -> None:
@@ -134,3 +130,29 @@ def test_an_end_in_one_account_leaves_the_other_alone() -> None:
     do(state, hold("r", 100, account="b"))
     do(state, Post("r", 50))
     assert (account(state).posted_pusd, state.accounts["b"].posted_pusd) == (0, 50)
+
+
+def test_the_tokens_of_settled_calls_add_up_and_a_call_without_prompt_tokens_is_in_no_total() -> None:
+    state = opened()
+    for name, facts in (
+        ("r", CallFacts(prompt_tokens=5, cached_tokens=2, completion_tokens=1)),
+        ("s", CallFacts(prompt_tokens=7, cache_write_tokens=4, completion_tokens=6)),
+        ("t", CallFacts(completion_tokens=9)),
+    ):
+        do(state, hold(name, 10))
+        do(state, Post(name, 1, facts))
+    now = account(state)
+    assert (now.prompt_tokens, now.cached_tokens, now.cache_write_tokens, now.completion_tokens) == (12, 2, 4, 7)
+    assert now.cache_hit_requests == 1
+
+
+def test_what_the_last_posted_calls_were_for_is_kept() -> None:
+    """Five are shown; all are counted."""
+    state = opened()
+    for number in range(RECENT_ACTIONS + 2):
+        do(state, hold(f"r{number}", 10))
+        do(state, Post(f"r{number}", number, label=f"tool {number}"))
+    do(state, hold("v", 10))
+    do(state, Void("v", "refused"))
+    assert account(state).actions == tuple(Action(f"tool {number}", number) for number in range(2, RECENT_ACTIONS + 2))
+    assert account(state).actions_count == RECENT_ACTIONS + 2

@@ -1,53 +1,57 @@
-"""The state in memory: what applying a change does, and which rows make no state."""
+"""The state in memory: what applying a change does."""
 
-import pytest
-
-from preflight_proxy.core.ledger.commands import Assume, ClearQuarantine, Post
-from preflight_proxy.core.ledger.rows import Account, QuarantinedEndpoint, Reservation, ReservationState
-from preflight_proxy.core.ledger.state import Change, LedgerState, state_of
+from preflight_proxy.core.ledger.commands import Assume, ClearQuarantine, MarkUnknown, NoteKeyBase, Post, Reserve
+from preflight_proxy.core.ledger.rows import QuarantinedEndpoint, Reservation
+from preflight_proxy.core.ledger.state import Change, KeyPosted, LedgerState
 from tests.support.ledger_cases import do, hold, opened
-
-
-def held(reserved_pusd: int) -> Reservation:
-    """A pending reservation of account `a`."""
-    return Reservation("r", "a", ReservationState.PENDING, reserved_pusd, 0, "chat", "m/x", ("t",), 16, False, 1.0)
-
-
-def test_a_book_made_of_its_rows_is_the_same_book() -> None:
-    """As at every start."""
-    state = opened()
-    for name in ("r", "s", "t"):
-        do(state, hold(name, 100))
-    do(state, Assume("s", 50))
-    do(state, Post("t", 120))
-    rows = [*state.reservations.values(), *state.assumed.values()]
-    assert state_of(state.accounts.values(), rows, state.quarantined.values(), state.next_entry_id) == state
 
 
 def test_ended_reservations_are_not_kept_in_memory() -> None:
     """A run of a hundred thousand calls stays small."""
     state = opened()
-    do(state, hold("r"))
+    for name in ("r", "s"):
+        do(state, hold(name))
     do(state, Post("r", 1))
-    assert (state.reservations, state.assumed) == ({}, {})
-
-
-def test_rows_that_contradict_each_other_make_no_book() -> None:
-    """Fail closed: with wrong sums nothing could be promised."""
-    with pytest.raises(ValueError, match="pending is not the sum"):
-        state_of([Account("a", "run", 100, pending_pusd=7)], [held(8)], [], 1)
-    with pytest.raises(ValueError, match="assumed is not the sum"):
-        state_of([Account("a", "run", 100, posted_pusd=7, assumed_pusd=7)], [], [], 1)
+    do(state, Assume("s", 1))
+    assert (state.reservations, state.pending("a"), state.pending()) == ({}, [], [])
 
 
 def test_pending_reservations_by_account() -> None:
-    """Of one, or of all."""
-    state = LedgerState(reservations={"r": held(1)})
-    assert state.pending() == state.pending("a") == [held(1)]
-    assert state.pending("b") == []
+    """Of one, or of all, oldest first."""
+    state = LedgerState()
+    first = Reservation("r", "a", 1, "chat", "m/x", ("t",), 16, False, 1.0, seq=1)
+    second = Reservation("s", "b", 1, "chat", "m/x", ("t",), 16, False, 1.0, seq=2)
+    for reservation in (first, second):
+        state.apply(Change(reservation=reservation))
+    assert (state.pending(), state.pending("a"), state.pending("c")) == ([first, second], [first], [])
+    assert state.next_seq == 3
 
 
-def test_an_endpoint_goes_out_of_use_and_comes_back() -> None:
+def test_unknown_calls_are_counted_until_they_end() -> None:
+    state = opened()
+    for name in ("r", "s"):
+        do(state, hold(name))
+        do(state, MarkUnknown(name))
+        do(state, MarkUnknown(name))
+    assert state.unknown_count("a") == 2
+    do(state, Post("r", 1))
+    do(state, hold("t"))
+    do(state, Post("t", 1))
+    assert (state.unknown_count("a"), state.unknown_count("b")) == (1, 0)
+
+
+def test_what_the_calls_of_a_key_base_cost_is_summed_and_its_assumed_part_apart() -> None:
+    state = opened()
+    do(state, NoteKeyBase("upstream", "key", 5, 0))
+    for name, key_base in (("r", 1), ("s", 1), ("t", None)):
+        do(state, Reserve(name, "a", 100, "chat", "m/x", ("t",), 16, key_base=key_base))
+    do(state, Post("r", 30))
+    do(state, Assume("s", 12))
+    do(state, Post("t", 1))
+    assert state.key_posted == {1: KeyPosted(42, 12)}
+
+
+def test_an_endpoint_is_disabled_and_enabled_again() -> None:
     """The newest reason stands; clearing one that is in use is no error."""
     state = opened()
     for reason in ("first", "second"):

@@ -1,13 +1,14 @@
 """No order of commands and crashes passes a limit or ends a reservation twice (Hypothesis, on the pure ledger).
 
-The machine keeps the durable rows beside the state, as the store does. A crash falls before or after a commit; what is in memory is
-gone then, and the state is made again of the rows.
+The machine keeps the durable rows beside the state, as the store does: each transition adds rows, and a projection is taken at any
+moment. A crash falls before or after a commit; what is in memory is gone then, and the state is folded of projection and rows.
 """
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+from msgspec.structs import replace
 
 from preflight_proxy.core.ledger.commands import (
     Assume,
@@ -15,26 +16,30 @@ from preflight_proxy.core.ledger.commands import (
     Command,
     Freeze,
     MarkUnknown,
+    NoteKeyBase,
     OpenAccount,
     Post,
     Quarantine,
     Recover,
     Refuse,
+    SetGeneration,
     SetLimit,
     Unfreeze,
     Void,
 )
+from preflight_proxy.core.ledger.projection import IN_ROW, Marks, fold, marks_of, projected
 from preflight_proxy.core.ledger.rows import (
     Account,
     CallFacts,
     Entry,
     EntryKind,
+    KeyBase,
     QuarantinedEndpoint,
     Reservation,
-    ReservationState,
 )
-from preflight_proxy.core.ledger.state import Change, LedgerState, state_of
+from preflight_proxy.core.ledger.state import Change, LedgerState
 from preflight_proxy.core.ledger.transition import transition
+from preflight_proxy.core.refusals.outcomes import NONE_YET
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 from tests.support.ledger_cases import NOW_S, hold
 
@@ -49,27 +54,44 @@ class Rows:
 
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}
-        self.reservations: dict[str, Reservation] = {}
+        self.reservations: dict[int, Reservation] = {}
         self.entries: list[Entry] = []
         self.quarantined: dict[tuple[str, str], QuarantinedEndpoint] = {}
+        self.key_bases: dict[int, KeyBase] = {}
+        self.marks = Marks()
+        self.projection: dict[str, Account] = {}
 
     def write(self, change: Change) -> None:
-        """One transaction."""
-        if change.account is not None:
-            self.accounts[change.account.id] = change.account
-        if change.reservation is not None:
-            self.reservations[change.reservation.id] = change.reservation
+        """One transaction. Of an account only its row is written, and only where that changes."""
+        if change.account is not None and change.identity_changed:
+            self.accounts[change.account.id] = Account(**{name: getattr(change.account, name) for name in IN_ROW})
+        if change.reservation is not None and change.entry is None:
+            self.reservations[change.reservation.seq] = change.reservation
         if change.entry is not None:
             self.entries.append(change.entry)
+        if change.key_base is not None:
+            self.key_bases[change.key_base.id] = change.key_base
         for row in change.quarantined:
             self.quarantined[row.model, row.tag] = row
         for endpoint in change.cleared:
             self.quarantined.pop(endpoint, None)
 
+    def project(self, state: LedgerState) -> None:
+        """What the checkpointing thread writes."""
+        self.marks = marks_of(state, (0, 0))
+        self.projection = dict(state.accounts)
+
     def load(self) -> LedgerState:
         """The state after a restart."""
-        reservations = (r for r in self.reservations.values() if r.state is ReservationState.PENDING or r.assumed)
-        return state_of(self.accounts.values(), reservations, self.quarantined.values(), len(self.entries) + 1)
+        return fold(
+            self.marks,
+            [projected(row, self.projection.get(name)) for name, row in self.accounts.items()],
+            [self.reservations[seq] for seq in self.marks.pending],
+            [row for seq, row in self.reservations.items() if seq > self.marks.seq],
+            [entry for entry in self.entries if entry.entry_id > self.marks.entry_id],
+            self.key_bases.values(),
+            self.quarantined.values(),
+        )
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -101,6 +123,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def open_both(self, limit_pusd: int) -> None:
         for name in ACCOUNTS:
             self.commit(OpenAccount(name, "run", limit_pusd, token_hash=name))
+        self.commit(NoteKeyBase("upstream", "k", 0, 0))
 
     @rule(
         target=held,
@@ -112,7 +135,8 @@ class LedgerMachine(RuleBasedStateMachine):
     def reserve(self, account: str, amount: int, tag: str, crash: str) -> str:
         self.count += 1
         before, name = self.state.accounts[account], f"r{self.count}"
-        answer = self.commit(hold(name, amount, account=account, tag=tag), crash)
+        key_base = 1 if account == "a" else None
+        answer = self.commit(replace(hold(name, amount, account=account, tag=tag), key_base=key_base), crash)
         now = self.state.accounts[account]
         if isinstance(answer, Change):
             assert now.posted_pusd + now.pending_pusd <= now.limit_pusd
@@ -127,7 +151,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(name=held, cost_pusd=st.integers(0, 90), crash=st.sampled_from(["none", "none", "before", "after"]))
     def post(self, name: str, cost_pusd: int, crash: str) -> None:
         if self.pending(name):
-            change = self.commit(Post(name, cost_pusd, CallFacts(tag="t")), crash)
+            change = self.commit(
+                Post(name, cost_pusd, CallFacts(tag="t", prompt_tokens=cost_pusd, cached_tokens=1)), crash
+            )
             assert isinstance(change, Change)
             assert change.reservation is not None
             assert (
@@ -182,6 +208,15 @@ class LedgerMachine(RuleBasedStateMachine):
     def quarantine(self, tag: str, cleared: bool) -> None:
         self.commit(ClearQuarantine("m/x", tag) if cleared else Quarantine("m/x", tag, "by hand"))
 
+    @rule(name=held)
+    def name(self, name: str) -> None:
+        if self.pending(name):
+            self.commit(SetGeneration(name, f"gen-{name}"))
+
+    @rule()
+    def project(self) -> None:
+        self.rows.project(self.state)
+
     @rule()
     def crash(self) -> None:
         self.state = self.rows.load()
@@ -196,26 +231,32 @@ class LedgerMachine(RuleBasedStateMachine):
             transition(self.state, command, NOW_S)
 
     @invariant()
-    def the_book_is_what_is_durable(self) -> None:
+    def the_ledger_in_memory_is_what_is_durable(self) -> None:
+        """But for the counts of refused calls since the last projection."""
         loaded = self.rows.load()
-        assert self.state.accounts == loaded.accounts
-        assert self.state.reservations == loaded.reservations
-        assert self.state.assumed == loaded.assumed
-        assert self.state.next_entry_id == loaded.next_entry_id
+        accounts, loaded.accounts = loaded.accounts, self.state.accounts
+        assert loaded == self.state
+        assert [loaded.unknown_count(name) for name in ACCOUNTS] == [
+            self.state.unknown_count(name) for name in ACCOUNTS
+        ]
+        for name, account in accounts.items():
+            now = self.state.accounts[name]
+            assert account.refused <= now.refused
+            assert replace(account, refused=0, outcomes=NONE_YET) == replace(now, refused=0, outcomes=NONE_YET)
 
     @invariant()
     def balances_are_sums(self) -> None:
+        reserved_pusd = {row.id: row.reserved_pusd for row in self.rows.reservations.values()}
         for account in self.state.accounts.values():
-            assert account.posted_pusd == sum(e.cost_pusd for e in self.rows.entries if e.account == account.id) >= 0
+            entries = [entry for entry in self.rows.entries if entry.account == account.id]
+            assert account.posted_pusd == sum(entry.cost_pusd for entry in entries) >= 0
             assert account.pending_pusd == sum(r.reserved_pusd for r in self.state.pending(account.id)) >= 0
-            assert account.assumed_pusd >= 0
-            ended = [
-                r
-                for r in self.rows.reservations.values()
-                if r.account == account.id and r.state is ReservationState.POSTED
-            ]
-            assert account.overrun_pusd == sum(max(0, r.posted_pusd - r.reserved_pusd) for r in ended)
-            assert account.posted_pusd == sum(r.posted_pusd for r in ended) + account.recovered_pusd
+            assumed = [entry.cost_pusd for entry in entries if entry.kind is EntryKind.ASSUMED]
+            assert account.assumed_pusd == sum(assumed)
+            ended = [entry for entry in entries if entry.reservation_id is not None]
+            over = (entry.cost_pusd - reserved_pusd[entry.reservation_id or ""] for entry in ended)
+            assert account.overrun_pusd == sum(max(0, pusd) for pusd in over)
+            assert account.posted_pusd == sum(entry.cost_pusd for entry in ended) + account.recovered_pusd
 
     @invariant()
     def each_reservation_ended_at_most_once(self) -> None:
@@ -225,9 +266,7 @@ class LedgerMachine(RuleBasedStateMachine):
             if e.kind in {EntryKind.POSTED, EntryKind.VOIDED, EntryKind.ASSUMED}
         ]
         assert len(ends) == len(set(ends))
-        assert {name for name, r in self.rows.reservations.items() if r.state is not ReservationState.PENDING} == set(
-            ends
-        )
+        assert {row.id for row in self.rows.reservations.values()} == set(ends) | set(self.state.reservations)
         assert [e.entry_id for e in self.rows.entries] == list(range(1, len(self.rows.entries) + 1))
 
 
