@@ -20,7 +20,7 @@ from preflight_proxy.calls.parsing import RequestReader
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.shapes.shape import Request
-from preflight_proxy.core.shapes.steps import LONG_BYTES
+from preflight_proxy.core.shapes.steps import STEP_COST
 from tests.support.proxy_process import Child, standalone
 from tests.support.proxy_world import chat
 
@@ -45,7 +45,7 @@ def reading(parsing: RequestReader, account_id: str, raw: bytes) -> asyncio.Task
 
 async def test_a_body_is_read_the_same_whatever_its_size() -> None:
     parsing = RequestReader("drop")
-    for raw in (body(3), body(2000), body(3, "x" * LONG_BYTES), one_message(3000)):
+    for raw in (body(3), body(2000), body(3, "x" * STEP_COST), one_message(3000)):
         assert await parsing.read("a", CHAT, raw, {}) == CHAT.read(raw, {}, "drop")
 
 

@@ -59,14 +59,21 @@ class Calibration:
         if count == 0:  # bills of messages say nothing about text outside messages
             return lambda endpoint: prompt_bound(prompt, endpoint)
         digests: dict[int, bytes] = {}
+        rests: dict[int, _Rest] = {}
         preamble_count = _preamble_count(prompt)
 
         def tokens_max(endpoint: Endpoint) -> int:
             fields, least = _fields(account, request, endpoint), prompt_bound(prompt, endpoint)
             for bills, count_max in ((self._prefixes, count), (self._preambles, preamble_count)):
                 known = bills.longest(fields, prompt, count_max, digests)
-                if known is not None and (tokens := _with_rest(prompt, endpoint, *known)) is not None:
-                    least = min(least, tokens)
+                if known is None:
+                    continue
+                known_count, tokens = known
+                if (rest := rests.get(known_count)) is None:
+                    rest = rests[known_count] = _Rest(prompt, known_count)
+                if not rest.has_media:
+                    added = text_tokens(rest.ascii_bytes, rest.other_bytes, rest.wrap_count, endpoint)
+                    least = min(least, tokens + added + rest.opaque_bytes + TEMPLATE_TOKENS)
             return least
 
         return tokens_max
@@ -123,7 +130,10 @@ class _Bills:
 
     def tokens(self, fields: _Fields, digest: bytes) -> int | None:
         """Return what these messages were billed at; None if that is not known."""
-        return next((tokens for known in self._of(fields) if (tokens := known.tokens.get(digest)) is not None), None)
+        for bills in (self._young, self._old):
+            if (known := bills.get(fields)) is not None and (tokens := known.tokens.get(digest)) is not None:
+                return tokens
+        return None
 
     def longest(
         self, fields: _Fields, prompt: Prompt, count_max: int, digests: dict[int, bytes]
@@ -217,21 +227,18 @@ def _own(price: int | None, other: int) -> int:
     return other if price is None else price
 
 
-def _with_rest(prompt: Prompt, endpoint: Endpoint, count: int, tokens: int) -> int | None:
-    """The most tokens of a prompt whose first `count` messages were billed at `tokens`; None if a later one holds media.
+class _Rest:
+    """What is added to the bill of the first `count` messages: those after them, and opaque parts of these as bytes (M4)."""
 
-    Opaque parts of the known messages count again as bytes (M4).
-    """
-    ascii_bytes = other_bytes = wrap_count = 0
-    opaque_bytes = prompt.opaque_bytes
-    for message in prompt.messages[count:]:
-        if message.media:
-            return None
-        ascii_bytes += message.ascii_bytes
-        other_bytes += message.other_bytes
-        wrap_count += message.wrap_count
-        opaque_bytes -= message.opaque_bytes
-    return tokens + text_tokens(ascii_bytes, other_bytes, wrap_count, endpoint) + opaque_bytes + TEMPLATE_TOKENS
+    __slots__ = ("ascii_bytes", "has_media", "opaque_bytes", "other_bytes", "wrap_count")
+
+    def __init__(self, prompt: Prompt, count: int) -> None:
+        messages = prompt.messages[count:]
+        self.ascii_bytes = sum([message.ascii_bytes for message in messages])
+        self.other_bytes = sum([message.other_bytes for message in messages])
+        self.wrap_count = sum([message.wrap_count for message in messages])
+        self.opaque_bytes = prompt.opaque_bytes - sum([message.opaque_bytes for message in messages])
+        self.has_media = any(message.media for message in messages)
 
 
 def _preamble_count(prompt: Prompt) -> int:

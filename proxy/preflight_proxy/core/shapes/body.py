@@ -17,7 +17,7 @@ from typing import TypeAlias
 import msgspec
 
 from preflight_proxy.core.money import number
-from preflight_proxy.core.shapes.steps import LONG_BYTES, LONG_VALUES, STEP_COST, Steps, run_steps
+from preflight_proxy.core.shapes.steps import STEP_COST, Steps, run_steps, text_cost
 
 Slice: TypeAlias = "bytes | msgspec.Raw"
 """The bytes of one value as they came; a `Raw` is a view of the body."""
@@ -32,6 +32,7 @@ _ERROR_PLACE = re.compile(r"\(byte (\d+)\)")
 _HALF = re.compile(rb"\\u[dD](?:(?P<first>[89abAB])|[c-fC-F])[0-9a-fA-F]{2}")
 _ESCAPE_BYTES = 6
 _WINDOW_BYTES = 128 * 1024
+_SHORT_BYTES = STEP_COST // 64
 _UTF8_WINDOW_BYTES = 2**20
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
 BODY_NESTING_MAX = 160
@@ -74,22 +75,20 @@ class Number(str):
         return number(self.encode())
 
 
-def top_level(body: bytes, values_max: int = VALUES_MAX) -> dict[str, bytes]:
+def top_level(body: bytes) -> dict[str, bytes]:
     """Do the steps of `cut` at once."""
-    return {name: bytes(raw) for name, raw in run_steps(cut(body, values_max)).items()}
+    return {name: bytes(raw) for name, raw in run_steps(cut(body)).items()}
 
 
-def cut(body: bytes, values_max: int = VALUES_MAX) -> Steps[dict[str, msgspec.Raw]]:
+def cut(body: bytes) -> Steps[dict[str, msgspec.Raw]]:
     """Return the slices of a JSON object by key, in order; of a key that comes twice the last.
 
     Raises:
-        BadRequest: The body is no JSON object in UTF-8, is nested too deeply, has half of a surrogate pair, or has more than
-            `values_max` values. Half a pair is not repaired: upstream could read other text than the proxy.
+        BadRequest: The body is no JSON object in UTF-8, is nested too deeply, or has half of a surrogate pair. Half a pair is not
+            repaired: upstream could read other text than the proxy.
     """
     if len(body) > STEP_COST:
         yield None
-    if len(body) > values_max and body.count(b",") > values_max:
-        check_count((yield partial(count_commas, body, values_max)), values_max)
     yield from _check_utf8(body)
     try:
         return _top_level.decode(body)
@@ -172,6 +171,16 @@ def count_commas(raw: bytes, enough: int = VALUES_MAX) -> int:
     return commas
 
 
+def check_values(body: bytes, commas: int, values_max: int) -> Steps[None]:
+    """Check the values of a body that has so many commas, within strings or between values.
+
+    Raises:
+        BadRequest: There are too many to be read.
+    """
+    if commas > values_max:
+        check_count((yield partial(count_commas, body, values_max)), values_max)
+
+
 def check_count(count: int, values_max: int = VALUES_MAX) -> None:
     """Check a number of values.
 
@@ -201,7 +210,7 @@ def value(raw: bytes) -> Json:
         BadRequest: It is no JSON, is nested too deeply, or holds a key twice.
     """
     try:
-        decoder = _decoder if len(raw) <= LONG_BYTES and raw.count(b",") <= LONG_VALUES else _patient_decoder
+        decoder = _decoder if len(raw) < _SHORT_BYTES or text_cost(raw) <= STEP_COST else _patient_decoder
         decoded: Json = decoder.decode(raw.decode("utf-8"))
     except RecursionError as exc:
         raise BadRequest("The request body is nested too deeply.") from exc

@@ -231,6 +231,7 @@ def count_message(raw: bytes) -> Message:
         media=text.media,
         is_preamble=_is_preamble(decoded) and not text.media and not text.opaque_bytes,
         role=_role(decoded),
+        comma_count=raw.count(b","),
         more=None if text == _NOTHING else text,
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -29,6 +29,7 @@ from preflight_proxy.core.shapes.steps import (
     STEP_COST,
     Steps,
     apart,
+    text_cost,
 )
 from preflight_proxy.core.shapes.tools import Api, Tools, kept_tools, read_tools
 
@@ -83,6 +84,7 @@ class Frame(msgspec.Struct, frozen=True):
         own: Of these, those that leave otherwise than they came.
         kept_tools: The positions of the tools that leave; None if all do.
         value_count: See `PromptText`.
+        comma_count: The commas in its fields and between them.
         digest: A running SHA-256 over its fields, for `Request.digest`.
     """
 
@@ -91,6 +93,7 @@ class Frame(msgspec.Struct, frozen=True):
     own: dict[str, bytes]
     kept_tools: tuple[int, ...] | None
     value_count: int
+    comma_count: int
     digest: hashlib._Hash
 
 
@@ -109,25 +112,25 @@ def read_steps(
     """
     if headers.get("Content-Encoding", "identity").lower() not in ("identity", ""):
         raise BadRequest("Send the request body uncompressed.", 415)
-    slices = yield from bodies.cut(body, form.values_max)
-    frame = yield from _frame(shape, form, slices, unknown_fields)
+    slices = yield from bodies.cut(body)
+    frame = yield from _frame(shape, form, slices, unknown_fields, body)
     digest, text, sequence_count = frame.digest.copy(), PromptText(value_count=frame.value_count), 1
-    messages: list[Message] = []
+    reader = _MessageReader(form, body, frame.comma_count, text, digest)
     raw = slices.get(form.prompt_field)
     if form.texts is not None:
         digest.update(hashlib.sha256(raw or b"").digest())
-        sequence_count = yield from _texts(form.texts, b"null" if raw is None else bytes(raw), text)
+        sequence_count = yield from _texts(form, b"null" if raw is None else bytes(raw), text, body)
     elif raw is None:
         raise BadRequest(f"The field {form.prompt_field!r} is missing.")
     else:
-        messages = yield from _read_messages(form, raw, text, digest, len(body) // KNOWN_TEXT_DIVISOR)
+        yield from reader.read(raw)
     fields: dict[str, Slice] = {}
     for name in frame.names:
         fields[name] = slices[name] if name == form.prompt_field else frame.own.get(name) or bytes(slices[name])
     if frame.kept_tools is not None:
         fields["tools"] = kept_tools(bytes(slices["tools"]), frame.kept_tools)
     request = frame.request
-    prompt = with_messages(request.prompt, text, messages, sequence_count)
+    prompt = with_messages(request.prompt, text, reader.messages, bytes(reader.digests), sequence_count)
     return msgspec.structs.replace(request, fields=fields, prompt=prompt, digest=digest.hexdigest())
 
 
@@ -146,7 +149,9 @@ def unread_digest(form: Form, body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def _frame(shape: Shape, form: Form, slices: Mapping[str, Slice], unknown_fields: UnknownFields) -> Steps[Frame]:
+def _frame(
+    shape: Shape, form: Form, slices: Mapping[str, Slice], unknown_fields: UnknownFields, body: bytes
+) -> Steps[Frame]:
     """The frame of a request, remembered by all that it depends on."""
     rest = [b"" if name == form.prompt_field else bytes(raw) for name, raw in slices.items()]
     joined = b"".join(rest)
@@ -154,7 +159,8 @@ def _frame(shape: Shape, form: Form, slices: Mapping[str, Slice], unknown_fields
     frame = _frames.get(key)
     if frame is None:
         fields = dict(zip(slices, rest, strict=True))
-        frame = yield from apart(partial(_new_frame, shape, form, fields, unknown_fields), joined)
+        yield from bodies.check_values(body, joined.count(b","), form.values_max)
+        frame = yield from apart(partial(_new_frame, shape, form, fields, unknown_fields), text_cost(joined))
         if sum(len(name) + len(raw) for name, raw in fields.items() if name not in _NOT_KEPT) <= FRAME_BYTES_MAX:
             _frames.put(key, frame)
     return frame
@@ -176,42 +182,97 @@ def _new_frame(shape: Shape, form: Form, fields: Mapping[str, bytes], unknown_fi
         own={name: raw for name, raw in request.fields.items() if name != "tools" and raw != fields[name]},
         kept_tools=tools.kept,
         value_count=text.value_count,
+        comma_count=sum(1 + raw.count(b",") for raw in fields.values()),
         digest=fields_hash({name: fields[name] for name in parsed.digested}, form.prompt_field),
     )
 
 
-def _read_messages(form: Form, raw: Slice, text: PromptText, digest: hashlib._Hash, cost: int) -> Steps[list[Message]]:
-    """The messages of a prompt; adds their counts to `text`, and their hashes to `digest`. `cost` is that of the step so far."""
-    messages: list[Message] = []
-    chunk: list[Message] = []
-    for element in _elements(form, raw):
-        key = hashlib.sha256(element).digest()
-        digest.update(key)
-        if (message := _messages.get(key)) is None:
-            new = bytes(element)
-            message = yield from apart(partial(count_message, new), new)
-            _messages.put(key, message)
-            cost += NEW_MESSAGE_COST + len(new)
-        chunk.append(message)
-        cost += KNOWN_MESSAGE_COST
+class _MessageReader:
+    """Reads the messages of one prompt.
+
+    Args:
+        form: What the API's requests look like.
+        body: The whole body, whose values are counted, once, where its commas could be those of too many.
+        comma_count: The commas of the other fields.
+        text: Takes the counts of the messages.
+        digest: Takes their hashes.
+
+    Attributes:
+        messages: The messages.
+        digests: See `Prompt.digests`.
+    """
+
+    def __init__(self, form: Form, body: bytes, comma_count: int, text: PromptText, digest: hashlib._Hash) -> None:
+        self._form = form
+        self._body = body
+        self._comma_count = comma_count
+        self._commas_max = form.values_max
+        self._text = text
+        self._digest = digest
+        self.messages: list[Message] = []
+        self.digests = bytearray()
+
+    def read(self, raw: Slice) -> Steps[None]:
+        """Read them all.
+
+        Raises:
+            BadRequest: One is refused, or there are too many values.
+        """
+        cost = len(self._body) // KNOWN_TEXT_DIVISOR
         if cost > STEP_COST:
-            text.add_messages(chunk, form.roles)
-            messages += chunk
-            cost, chunk = 0, []
             yield None
-    text.add_messages(chunk, form.roles)
-    return messages + chunk
+        waiting = _elements(self._form, raw)
+        if cost > STEP_COST // 4:
+            yield None
+        self._comma_count += len(waiting)
+        waiting.reverse()
+        chunk: list[Message] = []
+        while waiting:
+            element = waiting.pop()
+            key = hashlib.sha256(element).digest()
+            self._digest.update(key)
+            if (message := _messages.get(key)) is None:
+                new = bytes(element)
+                yield from self._check_values(new.count(b","))
+                new_cost = text_cost(new)
+                message = yield from apart(partial(count_message, new), new_cost)
+                _messages.put(key, message)
+                cost += NEW_MESSAGE_COST + new_cost
+            chunk.append(message)
+            cost += KNOWN_MESSAGE_COST
+            if cost > STEP_COST:
+                yield from self._add(chunk)
+                cost, chunk = 0, []
+                yield None
+        yield from self._add(chunk)
+
+    def _add(self, chunk: list[Message]) -> Steps[None]:
+        self._comma_count += sum([message.comma_count for message in chunk])
+        yield from self._check_values(0)
+        self._text.add_messages(chunk, self._form.roles)
+        self.messages += chunk
+        self.digests += b"".join([message.digest for message in chunk])
+
+    def _check_values(self, more: int) -> Steps[None]:
+        """Count the values of the body if it has so many more commas that they could be too many."""
+        if self._comma_count + more > self._commas_max:
+            yield from bodies.check_values(self._body, self._comma_count + more, self._commas_max)
+            self._commas_max = len(self._body)
 
 
-def _elements(form: Form, raw: Slice) -> Sequence[Slice]:
+def _elements(form: Form, raw: Slice) -> list[Slice]:
     """The slices of the messages. A text in place of them is one, as are the texts of an API without messages."""
     if form.texts is not None or (form.takes_text and bytes(memoryview(raw)[:1]) != b"["):
         return [raw]
-    return bodies.elements(raw)
+    return [*bodies.elements(raw)]
 
 
-def _texts(count: Callable[[Json, PromptText], int], raw: bytes, text: PromptText) -> Steps[int]:
-    def counted() -> int:
-        return count(bodies.value(raw), text)
+def _texts(form: Form, raw: bytes, text: PromptText, body: bytes) -> Steps[int]:
+    """Count the texts of a prompt without messages, and return how many prompts they are."""
+    yield from bodies.check_values(body, body.count(b","), form.values_max)
 
-    return (yield from apart(counted, raw))
+    def count() -> int:
+        assert form.texts is not None, "an API without messages counts texts"
+        return form.texts(bodies.value(raw), text)
+
+    return (yield from apart(count, text_cost(raw)))

@@ -104,6 +104,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
         is_preamble: True for text of the system or of the user, which can come before the first answer. No template leaves any of
             it out later.
         role: Its role; empty if it has none.
+        comma_count: The commas in its slice, within strings or not.
         more: What else is counted in it; None for text alone.
     """
 
@@ -115,6 +116,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     media: bool = False
     is_preamble: bool = False
     role: str = ""
+    comma_count: int = 0
     more: PromptText | None = None
 
 

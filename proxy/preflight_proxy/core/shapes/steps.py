@@ -13,14 +13,19 @@ Result = TypeVar("Result")
 
 Steps: TypeAlias = Generator[Callable[[], Any] | None, Any, Result]
 
-STEP_COST = 256 * 1024
-"""The work between two yields, in bytes of text at first sight: about 2 ms."""
-KNOWN_MESSAGE_COST, NEW_MESSAGE_COST = 128, 2048
-"""What a message costs besides its text, in the same unit."""
+STEP_COST = 128 * 1024
+"""The work between two yields, in bytes of text at first sight: about 1 ms. One value that costs more is decoded in a thread."""
+VALUE_COST = 64
+"""What a value of a text costs besides its bytes, in the same unit."""
+NEW_MESSAGE_COST, KNOWN_MESSAGE_COST = 2048, 128
+"""What a message costs besides its text."""
 KNOWN_TEXT_DIVISOR = 8
-"""Text that is only cut or hashed costs so much less than text that is decoded and counted."""
-LONG_BYTES, LONG_VALUES = 256 * 1024, 2000
-"""One value with more bytes or more commas is decoded in a thread."""
+"""Text that is only cut and hashed costs so much less than text that is decoded and counted."""
+
+
+def text_cost(text: bytes) -> int:
+    """Return what it costs to decode and count a text."""
+    return len(text) + VALUE_COST * (text.count(b",") + text.count(b"[") + text.count(b"{"))
 
 
 def run_steps(steps: Steps[Result]) -> Result:
@@ -35,8 +40,7 @@ def run_steps(steps: Steps[Result]) -> Result:
         return result
 
 
-def apart(work: Callable[[], Result], *texts: bytes) -> Steps[Result]:
-    """Return what `work` returns; it is yielded where it reads long texts."""
-    is_long = any(len(text) > LONG_BYTES or text.count(b",") > LONG_VALUES for text in texts)
-    result: Result = (yield work) if is_long else work()
+def apart(work: Callable[[], Result], cost: int) -> Steps[Result]:
+    """Return what `work` returns; it is yielded if it costs more than a step."""
+    result: Result = (yield work) if cost > STEP_COST else work()
     return result

@@ -19,7 +19,7 @@ from preflight_proxy.core.shapes.prompt_text import count_message
 from preflight_proxy.core.shapes.reading import FRAME_BYTES_MAX, FRAMES_MAX, MESSAGES_MAX, UNREAD_BYTES_MAX
 from preflight_proxy.core.shapes.request_writer import write_request
 from preflight_proxy.core.shapes.shape import Request, Shape, UnknownFields
-from preflight_proxy.core.shapes.steps import KNOWN_MESSAGE_COST, LONG_BYTES, NEW_MESSAGE_COST, STEP_COST, run_steps
+from preflight_proxy.core.shapes.steps import KNOWN_MESSAGE_COST, NEW_MESSAGE_COST, STEP_COST, run_steps
 from tests.support.cases import each
 from tests.support.quote_cases import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES
 
@@ -176,6 +176,38 @@ def test_a_large_body_that_is_refused_unread_is_recognised_by_all_its_bytes() ->
     assert CHAT.unread_digest(b"no json") == CHAT.unread_digest(b"no json") != CHAT.unread_digest(b"none")
 
 
+MANY_VALUES: list[list[object]] = [
+    [""] * 60_000,
+    [{"role": "user", "content": [{"type": "text", "text": "x"}] * 60_000}],
+    [{"role": "user", "content": "x", "y": [1] * 20_000}] * 3,
+    [{"role": "user", "content": ",", "y": [1] * 20_000}, {"role": "user", "content": "x", "y": [1] * 40_000}],
+]
+
+
+@each("place", [0, 1, 2, 3])
+def test_more_values_than_may_be_walked_are_a_413_wherever_they_are(place: int) -> None:
+    for name in ("messages", "tools", "stop"):
+        body = json.dumps({"model": "a/b", "messages": [], name: MANY_VALUES[place]}).encode()
+        for _ in range(2):
+            with pytest.raises(BadRequest, match="too many values") as caught:
+                CHAT.read(body, {}, "drop")
+            assert caught.value.status == 413
+
+
+def test_commas_within_texts_are_no_values() -> None:
+    messages = [{"role": "user", "content": f"{number}" + ", " * 20_000} for number in range(4)]
+    body = json.dumps({"model": "a/b", "messages": messages}).encode()
+    assert len(CHAT.read(body, {}, "drop").prompt.messages) == 4
+
+
+def test_an_array_of_tokens_may_have_more_values() -> None:
+    for shape, field in ((EMBEDDINGS, "input"), (COMPLETIONS, "prompt")):
+        body = json.dumps({"model": "a/b", field: [1] * 60_000}).encode()
+        assert shape.read(body, {}, "drop").prompt.ascii_bytes == 60_000
+        with pytest.raises(BadRequest, match="too many values"):
+            shape.read(json.dumps({"model": "a/b", field: [1] * 500_002}).encode(), {}, "drop")
+
+
 # No step is long
 
 
@@ -218,10 +250,10 @@ def chat_body(count: int, size_bytes: int, mark: str) -> bytes:
 def test_no_step_decodes_much_however_the_text_is_spread(count: int, size_bytes: int) -> None:
     with nothing_remembered():
         steps, _ = steps_of(CHAT, chat_body(count, size_bytes, "a"))
-    in_steps = count if size_bytes < LONG_BYTES else 0
+    in_steps = count if size_bytes < STEP_COST else 0
     assert sum(step.decoded for step in steps) == in_steps
     assert max(step.decoded for step in steps) <= STEP_COST // NEW_MESSAGE_COST + 1
-    assert max(step.decoded_bytes for step in steps) <= STEP_COST + LONG_BYTES
+    assert max(step.decoded_bytes for step in steps) <= STEP_COST + STEP_COST
     assert max(step.hashed for step in steps) <= STEP_COST // KNOWN_MESSAGE_COST + 10
 
 

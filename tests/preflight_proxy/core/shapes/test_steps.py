@@ -2,7 +2,7 @@
 
 import pytest
 
-from preflight_proxy.core.shapes.steps import LONG_BYTES, LONG_VALUES, Steps, apart, run_steps
+from preflight_proxy.core.shapes.steps import STEP_COST, VALUE_COST, Steps, apart, run_steps, text_cost
 from tests.support.cases import each
 
 
@@ -16,17 +16,14 @@ def test_steps_are_done_at_once_where_nobody_waits() -> None:
     assert run_steps(count()) == [1, 2]
 
 
-@each(
-    "text, is_long",
-    [
-        (b"x" * LONG_BYTES, False),
-        (b"x" * (LONG_BYTES + 1), True),
-        (b"," * LONG_VALUES, False),
-        (b"," * (LONG_VALUES + 1), True),
-    ],
-)
-def test_what_reads_a_long_text_is_handed_over(text: bytes, is_long: bool) -> None:
-    steps = apart(lambda: 7, b"", text)
+def test_each_value_of_a_text_costs_more_than_its_bytes() -> None:
+    assert text_cost(b"xyz") == 3
+    assert text_cost(b'[{"a":1},2]') == 11 + 3 * VALUE_COST
+
+
+@each("cost, is_long", [(0, False), (STEP_COST, False), (STEP_COST + 1, True)])
+def test_what_costs_more_than_a_step_is_handed_over(cost: int, is_long: bool) -> None:
+    steps = apart(lambda: 7, cost)
     if not is_long:
         with pytest.raises(StopIteration) as end:
             next(steps)
