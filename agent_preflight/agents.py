@@ -33,10 +33,11 @@ class AgentOutput:
 
     def derive(self, event: Event) -> list[Derived]:
         """Return the events that are derived from one event, in order. Each names the agent in `agent`. Never raises."""
-        for agent, recognise in RECOGNISERS.items():
-            if derived := list(recognise(self, event)):
-                return [{**each, "agent": agent} for each in derived]
-        return []
+        kind = event.get("type")
+        if not isinstance(kind, str) or (recogniser := RECOGNISERS.get(kind)) is None:
+            return []
+        agent, recognise = recogniser
+        return [{**each, "agent": agent} for each in recognise(self, event)]
 
     def _claude_code(self, event: Event) -> Iterator[Derived]:
         """Source: code.claude.com/docs/en/headless, ``--output-format stream-json``, read 2026-10."""
@@ -110,13 +111,13 @@ class AgentOutput:
         return {"type": "tool_execution_end", "toolName": tool, "toolCallId": str(call_id), "success": success}
 
 
-RECOGNISERS: dict[str, Callable[[AgentOutput, Event], Iterator[Derived]]] = {
-    "claude-code": AgentOutput._claude_code,
-    "codex": AgentOutput._codex,
-    "pi": AgentOutput._pi,
-    "mini-swe-agent": AgentOutput._mini_swe_agent,
+RECOGNISERS: dict[str, tuple[str, Callable[[AgentOutput, Event], Iterator[Derived]]]] = {
+    **dict.fromkeys(("assistant", "user", "result"), ("claude-code", AgentOutput._claude_code)),
+    **dict.fromkeys(("item.started", "item.completed", "turn.completed", "turn.failed"), ("codex", AgentOutput._codex)),
+    "message_end": ("pi", AgentOutput._pi),
+    "raw": ("mini-swe-agent", AgentOutput._mini_swe_agent),
 }
-"""The readers of events, by agent. No event has the form of two agents."""
+"""The reader of each type of event, with its agent. No type is of two agents."""
 
 
 def _claim(prompt: int, completion: int, cached: int, written: int, cost_usd: object = None) -> Derived:

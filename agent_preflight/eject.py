@@ -56,11 +56,11 @@ class EjectPolicy:
             budget_status: Dollars posted and granted.
             events: The agent's events so far, oldest first, with the fields that the agent gave them. Of a very long trial the
                 oldest are dropped.
-            context: Figures of the trial, in which a policy may also keep notes. `tool_calls`: tool calls that the events
-                reported. `calls`: calls with a cost. `calls_in_flight`: calls under way. `repeats`: how many times in a row
-                the newest request repeated the one before it. In dollars: `spent_usd` is posted, `reserved_usd` is reserved
-                for calls whose cost is not known yet, `limit_usd` is the budget with top-ups, and `available_usd` is what is
-                left for a new call.
+            context: Figures of the trial, in which a policy may also keep notes. `events`: events so far. `tool_calls`: tool
+                calls that they reported. `calls`: calls with a cost. `calls_in_flight`: calls under way. `repeats`: how many
+                times in a row the newest request repeated the one before it. In dollars: `spent_usd` is posted,
+                `reserved_usd` is reserved for calls whose cost is not known yet, `limit_usd` is the budget with top-ups, and
+                `available_usd` is what is left for a new call.
 
         Returns:
             The decision. `EjectDecision(False)` lets the trial go on.
@@ -84,16 +84,16 @@ class BudgetExceededEject(EjectPolicy):
 
     def check(self, *, budget_status: BudgetStatus, elapsed_s: float = 0.0, **_: Any) -> EjectDecision:  # noqa: ANN401 - what others judge by
         """Eject if `used` has reached `limit`, or if nothing has fitted for `grace_s` seconds."""
-        used, limit = f"${budget_status.used:.3f}", dollars(pusd(budget_status.limit))
         if budget_status.used >= budget_status.limit:
-            return _eject(f"{EXHAUSTED} ({used} >= {limit})")
+            return _eject(f"{EXHAUSTED} (${budget_status.used:.3f} >= {dollars(pusd(budget_status.limit))})")
         if not budget_status.spent:
             self._spent_at_s = None
             return _stay()
         self._spent_at_s = elapsed_s if self._spent_at_s is None else self._spent_at_s
         if elapsed_s - self._spent_at_s < self.grace_s:
             return _stay()
-        return _eject(f"{EXHAUSTED} ({used} of {limit}, nothing more fits)")
+        limit = dollars(pusd(budget_status.limit))
+        return _eject(f"{EXHAUSTED} (${budget_status.used:.3f} of {limit}, nothing more fits)")
 
 
 class IdleTimeoutEject(EjectPolicy):
@@ -115,7 +115,7 @@ class IdleTimeoutEject(EjectPolicy):
     def check(self, *, events: Events, context: Context | None = None, **_: Any) -> EjectDecision:  # noqa: ANN401 - as above
         """Eject if nothing has changed for `timeout_s` seconds."""
         now, known = self._clock(), context or {}
-        seen = (len(events), known.get("calls"), known.get("calls_in_flight"))
+        seen = (known.get("events", len(events)), known.get("calls"), known.get("calls_in_flight"))
         if seen != self._seen or known.get("calls_in_flight"):
             self._seen, self._active_at = seen, now
         idle = now - self._active_at
@@ -236,3 +236,13 @@ def default_eject_policies(idle_timeout_s: float = 300.0) -> CompositeEject:
         idle_timeout_s: Seconds without activity after which a trial is ejected.
     """
     return CompositeEject([BudgetExceededEject(), IdleTimeoutEject(timeout_s=idle_timeout_s)])
+
+
+LOOK_AT_NO_EVENT = (BudgetExceededEject, IdleTimeoutEject, BudgetFractionEject, ProgressEject, StallEject)
+
+
+def reads_events(policy: object) -> bool:
+    """Return whether a policy may look at `events`. Those above do not; a class of the user's own may."""
+    if type(policy) is CompositeEject:
+        return any(reads_events(each) for each in policy.policies)
+    return type(policy) not in LOOK_AT_NO_EVENT

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import StreamReader
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ LAST_WORDS_CHARS_MAX = 200
 
 LINES_AT_ONCE = 100
 """After so many lines of one agent the loop serves the others, so that a flood of lines does not block them."""
+GATHER_S = 0.02
+"""After all that has come was read, output gathers for so long: an agent that prints line by line costs little for each line."""
 
 CHARACTER_BYTES_MAX = 4
 VALUE_BYTES = 100
@@ -36,6 +38,8 @@ EVENT_BYTES = 500
 """About the most memory that a character, a value in a list or object, and an event take."""
 
 Event = dict[str, Any]
+WeighedEvent = tuple[Event, int]
+"""An event, and about how many bytes of memory it takes."""
 
 
 class AgentStreams:
@@ -43,7 +47,7 @@ class AgentStreams:
 
     Args:
         events: The trial's event log.
-        on_event: Takes each event and its weight in bytes (`weight_of`), on the loop; must not block.
+        on_events: Takes events, each with its weight in bytes (`weight_of`), on the loop; must not block.
         on_end: Called with True when the agent says that it is done, with False when it continues after that.
 
     Attributes:
@@ -59,11 +63,11 @@ class AgentStreams:
     def __init__(
         self,
         events: EventLogger,
-        on_event: Callable[[Event, int], None],
+        on_events: Callable[[Sequence[WeighedEvent]], None],
         on_end: Callable[[bool], None],
     ) -> None:
         self._events = events
-        self._on_event = on_event
+        self._on_events = on_events
         self._on_end = on_end
         self._agent = AgentOutput()
         self.end = AgentEnd()
@@ -85,51 +89,67 @@ class AgentStreams:
     async def read_stdout(self, stream: StreamReader) -> None:
         """Take every line until the stream ends."""
         lines = Lines()
-        while chunk := await stream.read(OUTPUT_CHUNK_BYTES):
-            for number, line in enumerate(lines.feed(chunk), 1):
-                self._take(line)
-                if number % LINES_AT_ONCE == 0:
-                    await asyncio.sleep(0)
-        for line in lines.rest():
-            self._take(line)
+        async for chunk in _chunks(stream):
+            complete = lines.feed(chunk)
+            for at in range(0, len(complete), LINES_AT_ONCE):
+                self._take(complete[at : at + LINES_AT_ONCE])
+                await asyncio.sleep(0)
+        if rest := lines.rest():
+            self._take(rest)
 
     async def read_stderr(self, stream: StreamReader, path: Path) -> None:
         """Append the stream to a file until it ends, up to the limit. The rest is read and dropped."""
         bytes_left = STDERR_BYTES_MAX
         with path.open("ab", buffering=0) as file:
             path.chmod(0o600)
-            while chunk := await stream.read(OUTPUT_CHUNK_BYTES):
+            async for chunk in _chunks(stream):
                 file.write(chunk[:bytes_left])
                 self.stderr_end = (self.stderr_end + chunk)[-STDERR_END_BYTES:]
                 if len(chunk) > bytes_left:
                     self.caps_hit["stderr_bytes"] += 1
                 bytes_left = max(bytes_left - len(chunk), 0)
 
-    def _take(self, line: bytes) -> None:
-        if len(line) > LINE_BYTES_MAX:
-            self.caps_hit["line_bytes"] += 1
-        event = from_agent(parse_line(line))
-        follows = self._agent.derive(event)
-        claimed = any(each["type"] == "usage_claim" for each in follows)
-        self._accept(event, weight_of(line), counts_usage=not claimed)
-        for each in follows:
-            self._accept(from_agent(each), EVENT_BYTES, counts_usage=True)
-        if event["type"] == "agent_end":
-            self.end_status = str(event.get("status") or "")[:STATUS_CHARS_MAX]
-        if self.end.take(event):
-            self._on_end(self.end.is_done)
-
-    def _accept(self, event: Event, weight_bytes: int, *, counts_usage: bool) -> None:
-        """Log, count and pass on one event, the agent's own or one that follows from it."""
+    def _take(self, lines: Sequence[bytes]) -> None:
+        """Log and count the events of some lines, and those that follow from them; then pass them on."""
+        taken: list[WeighedEvent] = []
+        for line in lines:
+            if len(line) > LINE_BYTES_MAX:
+                self.caps_hit["line_bytes"] += 1
+            event = from_agent(parse_line(line))
+            taken.append((event, weight_of(line)))
+            follows = self._agent.derive(event)
+            if not any(each["type"] == "usage_claim" for each in follows):
+                self._count_usage(event)
+            for each in follows:
+                taken.append((from_agent(each), EVENT_BYTES))
+                self._count_usage(each)
         if self._bytes_left > 0:
-            self._bytes_left -= self._events.record(event)
+            self._bytes_left -= self._events.record_all(event for event, _ in taken)
         else:
-            self.caps_hit["events_bytes"] += 1
-        self.events_count += 1
-        self.tool_calls += event["type"] == "tool_execution_start"
-        if counts_usage and (usage := read_usage(event.get("usage"))) is not None:
+            self.caps_hit["events_bytes"] += len(taken)
+        self.events_count += len(taken)
+        self.tool_calls += sum(event["type"] == "tool_execution_start" for event, _ in taken)
+        self._on_events(taken)
+        for event, _ in taken:
+            if event["type"] == "agent_end":
+                self.end_status = str(event.get("status") or "")[:STATUS_CHARS_MAX]
+            if self.end.take(event):
+                self._on_end(self.end.is_done)
+
+    def _count_usage(self, event: Mapping[str, Any]) -> None:
+        if (usage := read_usage(event.get("usage"))) is not None:
             add_usage(self.claims, usage)
-        self._on_event(event, weight_bytes)
+
+
+_pause = asyncio.sleep
+
+
+async def _chunks(stream: StreamReader) -> AsyncIterator[bytes]:
+    """Yield a stream's bytes until it ends; each chunk has what came within `GATHER_S`."""
+    while chunk := await stream.read(OUTPUT_CHUNK_BYTES):
+        yield chunk
+        if len(chunk) < OUTPUT_CHUNK_BYTES and not stream.at_eof():
+            await _pause(GATHER_S)
 
 
 def weight_of(line: bytes) -> int:
@@ -139,6 +159,11 @@ def weight_of(line: bytes) -> int:
 
 
 ERROR_CHARS_MAX = 500
+END_TYPES = (
+    *("agent_start", "agent_end", "message_end"),
+    *("auto_retry_start", "auto_retry_end", "compaction_start", "compaction_end"),
+)
+"""The types of events that tell whether an agent is done."""
 
 
 class AgentEnd:
@@ -160,6 +185,8 @@ class AgentEnd:
 
     def take(self, event: Mapping[str, Any]) -> bool:
         """Take an event; returns whether it changed `is_done`. Never raises."""
+        if event.get("type") not in END_TYPES:
+            return False
         was_done, is_ending = self.is_done, self.is_done or self._may_retry
         self._take_error(event)
         match event:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -89,7 +89,7 @@ class RunningTrial:
         self.state = TrialState.PLANNED
         self.events = TrialLogs(self.folder)
         self.watch = Watch(policy, run.settings.on_event, lambda: self.progress, self.say)
-        self.output = AgentStreams(self.events, self.watch.event, self._agent_end)
+        self.output = AgentStreams(self.events, self.watch.take, self._agent_end)
         self.tasks = Tasks()
         self.readers: list[asyncio.Task[None]] = []
         self.exiting: list[asyncio.Task[None]] = []
@@ -242,12 +242,13 @@ class TrialLogs(EventLogger):
         """Append a record of the runner, with a ``source`` that no event of an agent can have."""
         self.record({"type": event_type, "source": "preflight", **fields})
 
-    def record(self, event: Mapping[str, Any]) -> int:
-        """Append one event, as `EventLogger` does. If that fails, count it and return 0."""
+    def record_all(self, events: Iterable[Mapping[str, Any]]) -> int:
+        """Append events, as `EventLogger` does. If that fails, count them and return 0."""
+        records = list(events)
         try:
-            return super().record(event)
+            return super().record_all(records)
         except OSError:
-            self.lost += 1
+            self.lost += len(records)
             return 0
 
     def line(self, text: str) -> None:

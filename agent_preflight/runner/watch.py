@@ -1,21 +1,23 @@
 """Runs the user's code of a trial: `on_event` for each event, and the policy on each event, settlement and second.
 
-It runs in the trial's own thread. Slow code delays its own trial only, and the budget holds without it.
+It runs in the trial's own thread. Slow code delays its own trial only, and the budget holds without it. If there is no `on_event`
+and the policy looks at no event, events are only counted, and the policy judges after several that came together.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any
 
 from agent_preflight.base.usd import usd
-from agent_preflight.eject import EjectPolicy
+from agent_preflight.eject import EjectPolicy, reads_events
 from agent_preflight.models import BudgetStatus
 from agent_preflight.runner.loop import in_thread
 from agent_preflight.runner.progress import TrialProgress, now_s
 from agent_preflight.runs.trial_state import Ender, EndReason
+from preflight_proxy.base.control_messages import Balance
 
 Event = dict[str, Any]
 
@@ -54,26 +56,40 @@ class Watch:
         self._on_event = on_event
         self._progress = progress
         self._log = log
-        self._waiting: SimpleQueue[tuple[Event, int] | None] = SimpleQueue()
-        self._bytes_in = 0
-        self._bytes_out = 0
+        self._reads_events = reads_events(policy)
+        self._is_listening = on_event is not None or self._reads_events
+        self._waiting: SimpleQueue[Sequence[tuple[Event, int]] | None] = SimpleQueue()
+        self._count_in = self._count_out = 0
+        self._bytes_in = self._bytes_out = 0
+        self._events_count = self._tool_calls = 0
+        self._balance: Balance | None = None
+        self._figures: dict[str, Any] = {}
         self._closed = False
         self._events: list[Event] = []
         self._weights: deque[int] = deque()
         self._kept_bytes = 0
-        self._context: dict[str, Any] = {"tool_calls": 0}
+        self._context: dict[str, Any] = {}
         self.policy_errors = 0
         self.dropped = 0
         self.forgotten = 0
 
-    def event(self, event: Event, weight_bytes: int) -> None:
-        """Take an event of the agent, and its size in memory (about)."""
-        backlog_bytes = self._bytes_in + weight_bytes - self._bytes_out
-        if self._closed or self._waiting.qsize() >= BACKLOG_MAX or backlog_bytes > BACKLOG_BYTES_MAX:
-            self.dropped += 1
+    def take(self, events: Sequence[tuple[Event, int]]) -> None:
+        """Take events of the agent, each with its size in memory (about)."""
+        if not self._is_listening:
+            self._count(events)
+            self.look()
             return
-        self._bytes_in += weight_bytes
-        self._waiting.put((event, weight_bytes))
+        kept = []
+        for event, weight_bytes in events:
+            backlog_bytes = self._bytes_in + weight_bytes - self._bytes_out
+            if self._closed or self._count_in - self._count_out >= BACKLOG_MAX or backlog_bytes > BACKLOG_BYTES_MAX:
+                self.dropped += 1
+                continue
+            self._count_in += 1
+            self._bytes_in += weight_bytes
+            kept.append((event, weight_bytes))
+        if kept:
+            self._waiting.put(kept)
 
     def look(self) -> None:
         """Let the policy judge again, after a settlement or a second."""
@@ -92,20 +108,25 @@ class Watch:
     def _work(self) -> EndReason | None:
         """In the thread: pass on each event and judge after it. After `close`, no more is judged."""
         while not (self._closed and self._waiting.empty()):
-            if (entry := self._waiting.get()) is not None:
-                event, weight_bytes = entry
-                self._bytes_out += weight_bytes
-                try:
-                    if self._on_event is not None:
-                        self._on_event(event)
-                except Exception as exc:
-                    return EndReason(Ender.CALLBACK, str(exc) or type(exc).__name__)
-                self._take(event, weight_bytes)
-            if not self._closed and (ending := self._judge()) is not None:
-                return ending
+            for entry in self._waiting.get() or (None,):
+                if entry is not None:
+                    event, weight_bytes = entry
+                    self._count_out += 1
+                    self._bytes_out += weight_bytes
+                    try:
+                        if self._on_event is not None:
+                            self._on_event(event)
+                    except Exception as exc:
+                        return EndReason(Ender.CALLBACK, str(exc) or type(exc).__name__)
+                    self._keep(event, weight_bytes)
+                if not self._closed and (ending := self._judge()) is not None:
+                    return ending
         return None
 
-    def _take(self, event: Event, weight_bytes: int) -> None:
+    def _keep(self, event: Event, weight_bytes: int) -> None:
+        self._count(((event, weight_bytes),))
+        if not self._reads_events:
+            return
         self._events.append(event)
         self._weights.append(weight_bytes)
         self._kept_bytes += weight_bytes
@@ -114,20 +135,26 @@ class Watch:
             del self._events[:count]
             self._kept_bytes -= sum(self._weights.popleft() for _ in range(count))
             self.forgotten += count
-        self._context["tool_calls"] += event.get("type") == "tool_execution_start"
+
+    def _count(self, events: Sequence[tuple[Event, int]]) -> None:
+        self._events_count += len(events)
+        self._tool_calls += sum(event.get("type") == "tool_execution_start" for event, _ in events)
 
     def _judge(self) -> EndReason | None:
         progress = self._progress()
         balance = progress.balance
-        self._context |= {
-            "calls": balance.calls,
-            "calls_in_flight": balance.calls_in_flight,
-            "repeats": progress.repeats,
-            "spent_usd": float(usd(balance.posted_pusd)),
-            "reserved_usd": float(usd(balance.pending_pusd)),
-            "available_usd": float(usd(balance.available_pusd)),
-            "limit_usd": float(usd(balance.limit_pusd)),
-        }
+        if balance is not self._balance:
+            self._balance = balance
+            self._figures = {
+                "calls": balance.calls,
+                "calls_in_flight": balance.calls_in_flight,
+                "spent_usd": float(usd(balance.posted_pusd)),
+                "reserved_usd": float(usd(balance.pending_pusd)),
+                "available_usd": float(usd(balance.available_pusd)),
+                "limit_usd": float(usd(balance.limit_pusd)),
+            }
+        self._context |= self._figures
+        self._context |= {"events": self._events_count, "tool_calls": self._tool_calls, "repeats": progress.repeats}
         status = BudgetStatus(self._context["spent_usd"], self._context["limit_usd"], spent=balance.spent)
         try:
             decision = self._policy.check(

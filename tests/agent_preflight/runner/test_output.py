@@ -3,7 +3,7 @@
 import asyncio
 import json
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,14 @@ import pytest
 
 from agent_preflight.events import EventLogger, parse_line
 from agent_preflight.runner import output
-from agent_preflight.runner.output import ERROR_CHARS_MAX, AgentEnd, AgentStreams, weight_of
+from agent_preflight.runner.output import (
+    ERROR_CHARS_MAX,
+    LINES_AT_ONCE,
+    AgentEnd,
+    AgentStreams,
+    WeighedEvent,
+    weight_of,
+)
 from tests.support.cases import each
 
 
@@ -22,10 +29,10 @@ class Reader:
         self.events: list[dict[str, Any]] = []
         self.ends = 0
         self.logger = EventLogger(folder / "events.jsonl")
-        self.output = AgentStreams(self.logger, self._event, self._end)
+        self.output = AgentStreams(self.logger, self._take, self._end)
 
-    def _event(self, event: dict[str, Any], weight_bytes: int) -> None:
-        self.events.append(event)
+    def _take(self, events: Sequence[WeighedEvent]) -> None:
+        self.events += [event for event, _ in events]
 
     def _end(self, is_done: bool) -> None:
         self.ends += is_done
@@ -98,7 +105,8 @@ async def test_events_of_a_known_agent_are_translated(reader: Reader) -> None:
 
 
 async def test_events_after_the_limit_are_counted_but_not_written(reader: Reader, tmp_path: Path) -> None:
-    await reader.read(*[line(type="a", n=n) for n in range(5)])
+    for numbers in (range(2), range(2, 5)):  # what comes together is written together
+        await reader.read(*[line(type="a", n=n) for n in numbers])
     assert len(reader.events) == 5
     assert reader.output.caps_hit == {"events_bytes": 3}
     assert len(EventLogger.read(tmp_path / "events.jsonl")) == 2
@@ -138,7 +146,52 @@ async def test_the_last_words_are_the_last_line_of_stderr(
 async def test_the_limit_counts_written_bytes(reader: Reader, tmp_path: Path) -> None:
     await reader.read(b"x\n" * 1000)
     assert reader.output.events_count == 1000
-    assert (tmp_path / "events.jsonl").stat().st_size < 300
+    assert len(EventLogger.read(tmp_path / "events.jsonl")) == LINES_AT_ONCE
+    assert reader.output.caps_hit == {"events_bytes": 1000 - LINES_AT_ONCE}
+
+
+class CountingLog(EventLogger):
+    """An event log that counts its writes."""
+
+    writes = 0
+
+    def record_all(self, events: Iterable[Mapping[str, Any]]) -> int:
+        self.writes += 1
+        return super().record_all(events)
+
+
+async def test_an_agent_that_prints_line_by_line_costs_few_reads_and_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines that come while others gather are taken with them."""
+    gathering, went_on = asyncio.Event(), asyncio.Event()
+
+    async def gather(_: float) -> None:
+        gathering.set()
+        await went_on.wait()
+
+    monkeypatch.setattr(output, "_pause", gather)
+    taken: list[int] = []
+    with CountingLog(tmp_path / "events.jsonl") as log:
+        agent = AgentStreams(log, lambda events: taken.append(len(events)), lambda is_done: None)
+        stream = asyncio.StreamReader()
+        stream.feed_data(b"first\n")
+        reading = asyncio.ensure_future(agent.read_stdout(stream))
+        await gathering.wait()
+        for number in range(LINES_AT_ONCE):
+            stream.feed_data(b"line %d\n" % number)
+            await asyncio.sleep(0)
+        stream.feed_eof()
+        went_on.set()
+        await reading
+    assert [count for count in taken if count] == [1, LINES_AT_ONCE]
+    assert log.writes == 2
+
+
+async def test_the_end_of_a_stream_waits_for_nothing(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "GATHER_S", 1000.0)
+    await reader.read(b"x\n")
+    assert reader.output.events_count == 1
 
 
 async def test_a_flood_of_lines_does_not_block_the_loop(reader: Reader) -> None:

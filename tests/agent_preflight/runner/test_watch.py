@@ -3,18 +3,28 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent_preflight.eject import EjectDecision, EjectPolicy
+from agent_preflight.eject import (
+    CompositeEject,
+    EjectDecision,
+    EjectPolicy,
+    IdleTimeoutEject,
+    StallEject,
+    default_eject_policies,
+    reads_events,
+)
 from agent_preflight.models import BudgetStatus
 from agent_preflight.runner import watch as watch_module
-from agent_preflight.runner.progress import TrialProgress
+from agent_preflight.runner.progress import TrialProgress, now_s
 from agent_preflight.runner.watch import Watch
 from agent_preflight.runs.trial_state import Ender, EndReason
 from preflight_proxy.base.control_messages import Balance
+from tests.support.cases import each
 
 Events = list[dict[str, Any]]
 
@@ -65,7 +75,7 @@ async def judged(
 
     watch = Watch(policy, close_after_last, lambda: trial(balance), lambda line: None)
     for event in (*events, LAST):
-        watch.event(event, event.get("weight", 100))
+        watch.take([(event, event.get("weight", 100))])
     return await watch.run("watch"), watch
 
 
@@ -162,9 +172,9 @@ async def test_events_that_wait_at_the_end_are_still_passed_on_but_not_judged() 
     events: list[object] = []
     policy = Recording()
     watch = Watch(policy, events.append, trial, lambda line: None)
-    watch.event({"type": "x"}, 100)
+    watch.take([({"type": "x"}, 100)])
     watch.close()
-    watch.event({"type": "y"}, 100)
+    watch.take([({"type": "y"}, 100)])
     assert await watch.run("watch") is None
     assert (events, policy.judgements, watch.dropped) == ([{"type": "x"}], [], 1)
 
@@ -190,7 +200,7 @@ def test_large_events_that_wait_for_slow_user_code_are_dropped_and_counted(monke
     monkeypatch.setattr(watch_module, "BACKLOG_BYTES_MAX", 1000)
     watch = Watch(Recording(), None, trial, lambda line: None)
     for _ in range(5):
-        watch.event({"type": "x"}, 400)
+        watch.take([({"type": "x"}, 400)])
     assert watch.dropped == 3
 
 
@@ -200,9 +210,51 @@ async def test_events_that_were_passed_on_make_room_for_others(monkeypatch: pyte
     watch = Watch(policy, None, trial, lambda line: None)
     running = asyncio.ensure_future(watch.run("watch"))
     for count in (1, 2, 3):
-        watch.event({"type": "x"}, 900)
+        watch.take([({"type": "x"}, 900)])
         while len(policy.judgements) < count:
             await asyncio.sleep(0.001)
     watch.close()
     await running
     assert watch.dropped == 0
+
+
+async def test_no_event_is_kept_where_nobody_looks_at_events() -> None:
+    """The policies of a trial that names none look at none: a flood of output takes no memory, and wakes the thread rarely."""
+    policies = CompositeEject([*default_eject_policies().policies, StallEject()])
+    balance = Balance(limit_pusd=10**12, available_pusd=10**12)
+    watch = Watch(policies, None, lambda: replace(trial(balance), started_s=now_s()), lambda line: None)
+    events = [({"type": "tool_execution_start"}, 100) for _ in range(1000)]
+    for at in range(0, 1000, 10):
+        watch.take(events[at : at + 10])
+    assert watch._waiting.qsize() == 1
+    running = asyncio.ensure_future(watch.run("watch"))
+    while not watch._context:
+        await asyncio.sleep(0.001)
+    watch.close()
+    assert await running is None
+    assert watch._events == []
+    assert (watch.dropped, watch._context["events"], watch._context["tool_calls"]) == (0, 1000, 1000)
+
+
+@each(
+    "policy",
+    [
+        EjectPolicy(),
+        CompositeEject([IdleTimeoutEject(), Recording()]),
+        CompositeEject([CompositeEject([Recording()])]),
+        type("Own", (StallEject,), {})(),
+        object(),
+    ],
+)
+def test_a_policy_of_the_users_own_may_look_at_events(policy: object) -> None:
+    assert reads_events(policy)
+
+
+async def test_on_event_alone_gets_every_event_and_keeps_none() -> None:
+    events: list[object] = []
+    watch = Watch(StallEject(), events.append, trial, lambda line: None)
+    for _ in range(3):
+        watch.take([({"type": "x"}, 100)] * 2)
+    watch.close()
+    await watch.run("watch")
+    assert (len(events), watch._events) == (6, [])
