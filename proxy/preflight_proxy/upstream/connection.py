@@ -152,7 +152,7 @@ class UpstreamAnswer:
         """It broke off."""
         if self._error is None:
             self._error = BrokenAnswerError(why)
-            self.ended, self.keeps_alive = True, False
+            self.ended = True
             self._parser = None
             self._wake()
 
@@ -165,9 +165,8 @@ class UpstreamAnswer:
             self._pieces = self._pieces.copy()  # the parser adds to the other list
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or a trailer, which is ignored."""
-        if not self._final_status:
-            self._fields += (name, value)
+        """A header; or a trailer, which nobody reads."""
+        self._fields += (name, value)
 
     def on_headers_complete(self) -> None:
         """The head is there; an interim one (1xx) is ignored."""
