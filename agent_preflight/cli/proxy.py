@@ -95,6 +95,13 @@ def proxy(
     byok: Annotated[
         bool, typer.Option("--byok", help="Let calls run on provider keys that your OpenRouter account holds.")
     ] = False,
+    durability: Annotated[
+        str,
+        typer.Option(
+            metavar="WHAT",
+            help="What a cost survives: process, a kill of the proxy; power, a loss of power too, but calls are slower.",
+        ),
+    ] = "process",
     ready_file: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Written as JSON once everything is served.", show_default=False),
@@ -111,15 +118,16 @@ def proxy(
     """
     ctx.obj = data
     if ctx.invoked_subcommand is not None:
-        if any((unix, upstream, budget, account, byok, ready_file)):
+        if any((unix, upstream, budget, account, byok, ready_file, durability != "process")):
             raise typer.BadParameter(f"before `{ctx.invoked_subcommand}` only --data has a meaning")
         return
     folder = _data_folder(ctx, data)
     upstream = upstream or base_url() or UPSTREAM
     limits_usd = _limits(folder, budget, account or [])
     _check_addresses(upstream, listen)
-    from preflight_proxy.base.config import StandaloneConfig, environment_key
+    from preflight_proxy.base.config import Durability, StandaloneConfig, environment_key
 
+    chosen = read_flag(kinds.choice(Durability), durability, "--durability")
     environment_key()  # the proxy reads it
 
     _become_proxy(
@@ -130,6 +138,7 @@ def proxy(
             unix=unix,
             limits_usd=limits_usd,
             byok=byok,
+            durability=chosen,
             ready_file=None if ready_file is None else str(ready_file),
         )
     )

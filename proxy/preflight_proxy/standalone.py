@@ -69,8 +69,8 @@ def serve(settings: StandaloneConfig, upstream_key: Secret) -> int:
             listen=listen,
             unix=unix,
             control=str(control),
-            durability="power",
             byok=settings.byok,
+            durability=settings.durability,
             quarantine_file=str(user_quarantine_file()),
         )
 
@@ -82,7 +82,7 @@ def serve(settings: StandaloneConfig, upstream_key: Secret) -> int:
             if ready_file is not None:
                 write_ready_file(ready_file, _ready(proxy, named, next(iter(limits), None), control))
             _say(proxy, named, new, before_pusd, data)
-            proxy.foreign_keys.on_limit = _say_limit
+            proxy.foreign_keys.on_limit, proxy.foreign_keys.on_recovered = _say_limit, _say_recovered
             await _compare_with_key(proxy, named.names(), upstream_key)
 
         try:
@@ -166,7 +166,7 @@ def _say(
         if account.posted_pusd:
             facts.append(f"${_dollars(account.posted_pusd)} spent")
         if account.frozen is not None:
-            facts.append("frozen")
+            facts.append("frozen" if account.frozen_reason is not None else "waits for the key's usage")
         token = f"  {named.token(name)}" if name in new else ""
         print(f"account   {name}  {', '.join(facts)}{token}")  # noqa: T201
     if new != frozenset(named.names()):
@@ -183,6 +183,14 @@ def _dollars(amount_pusd: int) -> str:
 def _say_limit(resets_at: str | None) -> None:
     when = f" It begins anew at {resets_at}." if resets_at is not None else ""
     print(f"The key's limit at OpenRouter is reached; calls that fit below it are still sent.{when}", flush=True)  # noqa: T201
+
+
+def _say_recovered(name: str, cost_pusd: int) -> None:
+    print(  # noqa: T201
+        f"The machine restarted, and the last costs may be lost: ${_dollars(cost_pusd)} is charged to {name}. "
+        "The key's usage grew by more than was posted. That may include what other programs spent with the key.",
+        flush=True,
+    )
 
 
 async def _compare_with_key(proxy: RunningProxy, names: Sequence[str], key: Secret) -> None:

@@ -21,6 +21,7 @@ GRACE_S = 10.0
 """A runner without a control connection for this long counts as dead."""
 
 
+Durability = Literal["process", "power"]
 _Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
@@ -53,7 +54,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ready_file: str | None = None
     run: str | None = None
     grace_s: _Seconds = GRACE_S
-    durability: Literal["process", "power"] = "process"
+    durability: Durability = "process"
     unknown_fields: Literal["drop", "refuse", "pass"] = "drop"
     byok: bool = False
     key_usage_lag_s: _Seconds = KEY_USAGE_LAG_S
@@ -76,7 +77,7 @@ class StandaloneConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         listen: `HOST:PORT`.
         unix: Path of a unix-socket listener; None for none.
         limits_usd: Account name to dollars, as text: new accounts, and new limits of those in `data`.
-        byok: Calls may run on provider keys of the user's own (M16).
+        byok, durability: See `Config`.
         ready_file: Written once everything is served; None for no such file.
     """
 
@@ -86,6 +87,7 @@ class StandaloneConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     unix: str | None = None
     limits_usd: dict[str, str] = {}
     byok: bool = False
+    durability: Durability = "process"
     ready_file: str | None = None
 
 

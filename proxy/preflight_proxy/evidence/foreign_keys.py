@@ -4,6 +4,9 @@ Other programs may use such a key as well, so its usage is an upper bound: what 
 was read have cost together is at most
 
     usage now - base - what these calls posted a lag ago
+
+While calls run, its usage is also read and kept each minute. A machine that loses power may lose the last commits. After that, an
+account is charged at most what the usage shows above the ledger since the last figure (M21, the ledger file).
 """
 
 from __future__ import annotations
@@ -16,13 +19,16 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from preflight_proxy.core.errors import LedgerError, UpstreamError
-from preflight_proxy.core.evidence.evidence import KEY_USAGE_LAG_S, ROUNDING_PUSD
-from preflight_proxy.core.ledger.commands import LoseKeyBase, NoteKeyBase
-from preflight_proxy.core.ledger.rows import KeyBase, Reservation
+from preflight_proxy.core.evidence.evidence import KEY_USAGE_LAG_S, ROUNDING_PUSD, lost_at_most
+from preflight_proxy.core.ledger.commands import KeepKeyFigure, LoseKeyBase, NoteKeyBase, Recover
+from preflight_proxy.core.ledger.rows import Account, KeyBase, KeyFigure, Reservation
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.evidence_reads import KeyRecord, read_key
+
+FIGURE_S = 60.0
+"""While calls run, and once more when the usage includes them, a key's usage is kept this often."""
 
 _log = structlog.get_logger("preflight_proxy.evidence.foreign_keys")
 
@@ -37,6 +43,7 @@ class ForeignKeys:
 
     Attributes:
         on_limit: Called once each time that a key's own limit is reached, with the time of its reset in ISO 8601, or None.
+        on_recovered: Called with an account and the cost that it was charged after a restart of the machine.
     """
 
     def __init__(self, ledger: Ledger, upstream: Upstream, *, lag_s: float = KEY_USAGE_LAG_S) -> None:
@@ -49,43 +56,101 @@ class ForeignKeys:
         self._limits: set[tuple[str, str | None]] = set()
         self._highest_pusd: dict[int, int] = {}
         self.on_limit: Callable[[str | None], None] = lambda _resets_at: None
+        self.on_recovered: Callable[[str, int], None] = lambda _account, _cost_pusd: None
 
     async def ready(self, account_id: str) -> None:
-        """Before a call: read and keep what the account's key has used, if it is foreign and has no base yet.
+        """Before a call: read and keep what the account's key has used, if it is foreign and has no base or no figure yet.
 
         There is no base where `/key` cannot be read: then the call is no part of the evidence, and a later call brings a base. But
         only while no call with that key is undecided here, and none has ended within the lag: what they cost would be in no base
         and in no bound. Never raises.
         """
-        key, key_hash = self._ledger.account_state(account_id).key, self._ledger.account(account_id).key_hash
-        if key is None or self._ledger.account(account_id).key_is_own or self._has_base(key_hash):
+        account, key = self._ledger.account(account_id), self._ledger.account_state(account_id).key
+        key_hash = account.key_hash
+        if key is None or account.key_is_own or (self._has_base(key_hash) and self._figure(account_id) is not None):
             return
         async with self._reading[key_hash]:
             failed_s = self._failed_s.get(key_hash)
             failed_just_now = failed_s is not None and self._ledger.clock.monotonic_s() - failed_s < self._lag_s
             try:
-                if not failed_just_now and not self._has_base(key_hash) and self._is_quiet(key_hash):
+                lacks_base = not self._has_base(key_hash) and self._is_quiet(key_hash)
+                if not failed_just_now and (lacks_base or self._figure(account_id) is None):
                     await self.read(key, key_hash)
             except LedgerError:
                 return  # the ledger takes no reservation: the call is refused there
 
     async def read(self, key: Secret, key_hash: str) -> KeyRecord | None:
-        """Read a foreign key, and keep what it has used as a base, if it has none and every call with it is settled.
+        """Read a foreign key, and keep its usage: as a figure, and as a base if it has none and every call with it is settled.
 
         Returns:
             OpenRouter's record of the key; None if it cannot be read.
 
         Raises:
-            LedgerError: The base cannot be kept.
+            LedgerError: The usage cannot be kept.
         """
         record, now_s = await self._record(key), self._ledger.clock.monotonic_s()
+        upstream = self._ledger.upstream
         if record is None:
             self._failed_s[key_hash] = now_s
+            self._ledger.commit(KeepKeyFigure(upstream, key_hash, None))
             return None
         self._records[key_hash] = (now_s, record)
+        self._ledger.commit(KeepKeyFigure(upstream, key_hash, record.usage_pusd + record.byok_pusd))
         if not self._has_base(key_hash) and self._is_quiet(key_hash):
-            self._ledger.commit(NoteKeyBase(self._ledger.upstream, key_hash, record.usage_pusd, record.byok_pusd))
+            self._ledger.commit(NoteKeyBase(upstream, key_hash, record.usage_pusd, record.byok_pusd))
         return record
+
+    async def keep_figures(self) -> None:
+        """Keep what each foreign key has used, if its last figure is a minute old and calls with it have run since.
+
+        Raises:
+            LedgerError: A figure cannot be kept.
+        """
+        for account in list(self._ledger.accounts().values()):
+            key, figure = self._ledger.account_state(account.id).key, self._figure(account.id)
+            if key is None or figure is None or not self._has_moved(account, figure):
+                continue
+            read_s = max(self._failed_s.get(account.key_hash, 0.0), self._records.get(account.key_hash, (0.0, None))[0])
+            if self._ledger.clock.monotonic_s() - read_s >= FIGURE_S:
+                await self.read(key, account.key_hash)
+
+    def _has_moved(self, account: Account, figure: KeyFigure) -> bool:
+        """Whether calls of the account run, or have ended so late that the figure may not include them."""
+        return bool(self._ledger.store.pending(account.id)) or account.last_entry_s > figure.at_s - self._lag_s
+
+    def _figure(self, account_id: str) -> KeyFigure | None:
+        """The last figure of an account's foreign key; None if there is none of this upstream."""
+        figure = self._ledger.store.state.key_figures.get(account_id)
+        return figure if figure is not None and figure.upstream == self._ledger.upstream else None
+
+    async def recover(self, account_id: str, *, is_last_try: bool) -> None:
+        """Charge an account what it may have lost with the last commits before a restart of the machine, and open it (M21).
+
+        With several accounts on the key it is not known whose the lost calls were: each is charged for all of them.
+
+        Args:
+            account_id: Nothing of it is pending, and the key's usage includes all of its calls.
+            is_last_try: The usage could not be read for so long that all that is left is charged.
+
+        Raises:
+            LedgerError: It cannot be committed.
+        """
+        key = self._ledger.account_state(account_id).key
+        record = None if key is None else await self._record(key)
+        account = self._ledger.account(account_id)
+        if not account.usage_unread or (record is None and not is_last_try):
+            return
+        users = [user for user in self._ledger.accounts().values() if user.key_hash == account.key_hash]
+        figures = [(user, figure) for user in users if (figure := self._figure(user.id)) is not None]
+        usage_pusd = None if record is None else record.usage_pusd + record.byok_pusd
+        cost_pusd = lost_at_most(account, figures, usage_pusd)
+        if (base := self._ledger.store.state.base_of(self._ledger.upstream, account.key_hash)) is not None:
+            self._lose(base, "the machine restarted")
+        self._ledger.commit(Recover(account_id, cost_pusd))
+        self._ledger.publish("settled", account_id, outcome="recovered", cost_pusd=cost_pusd)
+        if cost_pusd:
+            _log.warning("key.recovered", account=account_id, cost_pusd=cost_pusd, may_include="other users of the key")
+            self.on_recovered(account_id, cost_pusd)
 
     async def _record(self, key: Secret) -> KeyRecord | None:
         try:

@@ -87,6 +87,7 @@ class UnknownCalls:
             return
         work = [self._settle_account(account_id) for account_id in self._ledger.accounts()]
         work += [self._settle_foreign_key(base) for base in list(self._ledger.store.state.key_bases.values())]
+        work.append(self._foreign.keep_figures())
         for failed in await asyncio.gather(*work, return_exceptions=True):
             if isinstance(failed, Exception):  # one account's failure must not stop the others
                 _log.error("unknown_calls.failed", error=type(failed).__name__, exc_info=failed)
@@ -138,7 +139,7 @@ class UnknownCalls:
             return
         if not account.key_is_own or account.key_usage_base_pusd is None:
             if recovers:
-                self._ledger.commit(Recover(account_id, 0))  # such accounts commit durably (M21)
+                await self._recover_foreign(account_id)
             self._judge([r for r in ripe if self._is_final(r)], None, last_word=True)
             return
         key = self._ledger.account_state(account_id).key  # None if it was closed while its generations were asked for
@@ -190,6 +191,14 @@ class UnknownCalls:
         self._judge(ripe, used_pusd - posted_pusd, last_word=exact)
         if not exact:
             self._judge([r for r in ripe if self._overdue(r)], used_pusd - posted_pusd, last_word=True)
+
+    async def _recover_foreign(self, account_id: str) -> None:
+        """Open an account on a foreign key after a restart of the machine, once the usage includes every call (M21)."""
+        since_start_s = self._now_s() - self._started_s
+        if since_start_s >= self._lag_s and self._may_read(account_id):
+            async with self._polls:
+                is_last_try = since_start_s >= self._generation_s_max + 2 * self._lag_s
+                await self._foreign.recover(account_id, is_last_try=is_last_try)
 
     def _may_read(self, sharers: str | int) -> bool:
         """Whether a key's usage is due to be read again. If so, this read counts from now on."""

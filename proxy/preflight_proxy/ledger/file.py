@@ -14,17 +14,15 @@ import sys
 import threading
 from contextlib import closing
 from pathlib import Path
-from typing import Literal
 
 import structlog
 
+from preflight_proxy.base.config import Durability
 from preflight_proxy.core.errors import LedgerError, LedgerInUseError
 from preflight_proxy.core.ledger.projection import Marks
 from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.ledger import schema
 from preflight_proxy.ledger.tables import PUT_PROJECTION, Projection, projection_text
-
-Durability = Literal["process", "power"]
 
 CHECKPOINT_S = 1.0
 """How often the log is moved into the file: also the most that a loss of power takes with durability "process"."""

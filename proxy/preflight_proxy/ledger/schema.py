@@ -8,7 +8,7 @@ Migrations are numbered and only ever added to. From version 5 on, a call only a
     entries        what ended a reservation, and its line    insert only
     accounts       identity, limit, freeze                   written with the command that changes them
     projection     balances and counts at one moment         written by the checkpointing thread, see `core.ledger.projection`
-    quarantine, key_bases, meta                              written with the command that changes them
+    quarantine, key_bases, key_figures, meta                 written with the command that changes them
 """
 
 from __future__ import annotations
@@ -201,7 +201,27 @@ _APPEND_ONLY = (
     ),
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _GENERATIONS, _QUARANTINE_BY_UPSTREAM, _KEY_BASES, _APPEND_ONLY)
+_KEY_FIGURES = (
+    """CREATE TABLE key_figures (
+        account TEXT PRIMARY KEY,
+        upstream TEXT NOT NULL,
+        key_hash TEXT NOT NULL,
+        usage_pusd INTEGER CHECK (usage_pusd >= 0),
+        posted_pusd INTEGER NOT NULL,
+        at_s REAL NOT NULL
+    ) WITHOUT ROWID""",
+    """CREATE TRIGGER key_figures_are_of_the_key AFTER UPDATE OF key_hash ON accounts WHEN new.key_hash <> old.key_hash
+        BEGIN DELETE FROM key_figures WHERE account = new.id; END""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    _FIRST,
+    _GENERATIONS,
+    _QUARANTINE_BY_UPSTREAM,
+    _KEY_BASES,
+    _APPEND_ONLY,
+    _KEY_FIGURES,
+)
 """Statements by version: the first takes an empty file to version 1."""
 
 PUT_META = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"

@@ -16,9 +16,11 @@ from dataclasses import replace as replace_row
 from pathlib import Path
 
 import structlog
+from msgspec.structs import astuple as struct_tuple
 from msgspec.structs import replace
 
 from preflight_proxy.base.clock import Clock
+from preflight_proxy.base.config import Durability
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Command, Conclude, Refuse, Reserve
 from preflight_proxy.core.ledger.projection import marks_of
@@ -28,7 +30,7 @@ from preflight_proxy.core.ledger.transition import transition
 from preflight_proxy.core.refusals.refusals import Refusal
 from preflight_proxy.ledger import file, tables
 from preflight_proxy.ledger.disk_reserve import DiskReserve
-from preflight_proxy.ledger.file import COSTS, Durability
+from preflight_proxy.ledger.file import COSTS
 from preflight_proxy.ledger.files import CostLog, read_listing
 
 LEDGER_LOOK_S = 1.0
@@ -157,6 +159,8 @@ class Store:
             statements.append((tables.ADD_ENTRY, tables.entry_row(entry)))
         if change.key_base is not None:
             statements.append((tables.PUT_KEY_BASE, astuple(change.key_base)))
+        for figure in change.key_figures:
+            statements.append((tables.PUT_KEY_FIGURE, struct_tuple(figure)))
         for row in change.quarantined:
             statements.append((tables.PUT_QUARANTINE, astuple(row)))
         for endpoint in change.cleared:

@@ -9,8 +9,16 @@ from typing import Any, TypeVar
 import msgspec
 
 from preflight_proxy.core.ledger.projection import IN_ROW, Marks, fold, projected
-from preflight_proxy.core.ledger.rows import Account, Entry, EntryKind, KeyBase, QuarantinedEndpoint, Reservation
-from preflight_proxy.core.ledger.state import LedgerState
+from preflight_proxy.core.ledger.rows import (
+    Account,
+    Entry,
+    EntryKind,
+    KeyBase,
+    KeyFigure,
+    QuarantinedEndpoint,
+    Reservation,
+)
+from preflight_proxy.core.ledger.state import Change, LedgerState
 
 ACCOUNT_COLUMNS = ", ".join(IN_ROW)
 RESERVATION_COLUMNS = (
@@ -19,6 +27,7 @@ RESERVATION_COLUMNS = (
 ENTRY_COLUMNS = "entry_id, reservation_id, account, kind, cost_pusd, at_s, line"
 QUARANTINE_COLUMNS = "model, tag, reason, at_s, upstream"
 KEY_BASE_COLUMNS = "id, upstream, key_hash, usage_pusd, byok_pusd, at_s, lost"
+KEY_FIGURE_COLUMNS = ", ".join(KeyFigure.__struct_fields__)
 
 
 def _insert(table: str, columns: str) -> str:
@@ -38,6 +47,7 @@ ADD_ENTRY = _insert("entries", ENTRY_COLUMNS)
 PUT_QUARANTINE = _upsert("quarantine", QUARANTINE_COLUMNS, "upstream, model, tag")
 CLEAR_QUARANTINE = "DELETE FROM quarantine WHERE model = ? AND tag = ? AND upstream = ?"
 PUT_KEY_BASE = f"{_insert('key_bases', KEY_BASE_COLUMNS)} ON CONFLICT (id) DO UPDATE SET lost = excluded.lost"
+PUT_KEY_FIGURE = _upsert("key_figures", KEY_FIGURE_COLUMNS, "account")
 PUT_PROJECTION = (
     "INSERT INTO projection SELECT key, value FROM json_each(?) WHERE true"
     " ON CONFLICT (account) DO UPDATE SET document = excluded.document"
@@ -102,6 +112,11 @@ def read_key_bases(connection: sqlite3.Connection) -> list[KeyBase]:
     return [KeyBase(*row) for row in connection.execute(f"SELECT {KEY_BASE_COLUMNS} FROM key_bases ORDER BY id")]  # noqa: S608
 
 
+def read_key_figures(connection: sqlite3.Connection) -> tuple[KeyFigure, ...]:
+    """The last figures of foreign keys (M21), by account."""
+    return tuple(KeyFigure(*row) for row in connection.execute(f"SELECT {KEY_FIGURE_COLUMNS} FROM key_figures"))  # noqa: S608
+
+
 def read_marks(connection: sqlite3.Connection) -> Marks:
     """Return the marks of a ledger's projection.
 
@@ -130,7 +145,7 @@ def read_state(connection: sqlite3.Connection, upstream: str | None = None) -> L
     rows = (_account(row) for row in connection.execute(f"SELECT {ACCOUNT_COLUMNS} FROM accounts ORDER BY rowid"))  # noqa: S608
     quarantined = (row for row in read_quarantine(connection) if upstream in (None, row.upstream))
     pending = "seq IN (SELECT value FROM json_each(?))"
-    return fold(
+    state = fold(
         marks,
         [projected(row, before.get(row.id)) for row in rows],
         read_reservations(connection, pending, _json.encode(marks.pending).decode()),
@@ -139,6 +154,8 @@ def read_state(connection: sqlite3.Connection, upstream: str | None = None) -> L
         read_key_bases(connection),
         quarantined,
     )
+    state.apply(Change(key_figures=read_key_figures(connection)))
+    return state
 
 
 Document = TypeVar("Document", Account, Marks)

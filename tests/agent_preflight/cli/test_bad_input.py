@@ -202,6 +202,7 @@ WRONG_OF_PROXY: Mapping[str, tuple[str, ...]] = {
     "listen": ("", "localhost", "127.0.0.1:99999", f"{HOSTILE}:1", "127.0.0.1:", "8788"),
     "upstream": ("openrouter.ai", "ftp://x", "http://", f"http://{HOSTILE}", "https:/openrouter.ai"),
     "budget": WRONG[kinds.DOLLARS],
+    "durability": ("", "Power", "disk", "none", HOSTILE),
     "account": ("", "alice", *(f"{name}=1" for name in HOSTILE_NAMES), *(f"a={text}" for text in WRONG[kinds.DOLLARS])),
 }
 SWITCHES_OF_PROXY = {"byok"}

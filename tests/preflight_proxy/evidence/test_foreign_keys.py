@@ -22,10 +22,10 @@ from openrouter_sim.billing.account import SimKey
 from openrouter_sim.calls.scenario import Fault
 from preflight_proxy.core.evidence.evidence import CALL_S_MAX, GENERATION_S_MAX, KEY_USAGE_LAG_S
 from preflight_proxy.core.ledger.commands import Freeze, Post
-from preflight_proxy.core.ledger.rows import CallFacts, Reservation
+from preflight_proxy.core.ledger.rows import USAGE_UNREAD, CallFacts, Reservation
 from preflight_proxy.core.ledger.transition import may_send
 from preflight_proxy.core.refusals.refusals import Code
-from preflight_proxy.evidence.foreign_keys import next_reset
+from preflight_proxy.evidence.foreign_keys import FIGURE_S, next_reset
 from preflight_proxy.evidence.unknowns import KEY_POLLS_PER_LAG
 from tests.support.cases import each
 from tests.support.foreign_key_world import RESERVED_PUSD, USD, ForeignKeyWorld
@@ -82,10 +82,11 @@ async def test_a_call_that_nobody_saw_end_waits_for_the_longest_call_and_the_lag
 
 
 async def test_a_key_is_read_only_a_few_times_in_its_lag_while_a_call_waits(desk: ForeignKeyWorld) -> None:
+    """And once more to keep its usage."""
     desk.lose(await desk.call())
     desk.sim.scenario = Scenario(faults=(FaultRule(make_fault("early_answer"), api="GET key"),))
     await desk.pass_s(KEY_USAGE_LAG_S + KEY_USAGE_LAG_S / 2, step_s=0.5)
-    assert 0 < desk.sim.strikes["early_answer"] <= KEY_POLLS_PER_LAG / 2 + 1
+    assert 0 < desk.sim.strikes["early_answer"] <= KEY_POLLS_PER_LAG / 2 + 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -730,3 +731,162 @@ async def test_with_other_traffic_no_less_is_posted_than_our_calls_were_billed(
     await field.play(60)
     assert not desk.pending
     assert desk.billed_pusd <= desk.posted_pusd
+
+
+# After a restart of the machine, which may have lost the last commits (M21, the ledger file)
+
+
+@pytest.fixture
+async def alone(tmp_path: Path) -> AsyncIterator[ForeignKeyWorld]:
+    """One account on a foreign key, whose first call cost a cent; the key's usage with it was kept."""
+    async with ForeignKeyWorld(tmp_path, "a") as made:
+        made.post(await made.call(), CENT)
+        await made.pass_s(2 * KEY_USAGE_LAG_S + 5)
+        yield made
+
+
+async def recovered(world: ForeignKeyWorld) -> dict[str, int]:
+    """Restart the machine; what each account is charged when it opens again."""
+    world.restart("two")
+    assert all(account.frozen == USAGE_UNREAD for account in world.ledger.accounts().values())
+    await world.pass_s(KEY_USAGE_LAG_S - 5)
+    assert all(account.usage_unread for account in world.ledger.accounts().values())
+    await world.until(lambda: not any(a.usage_unread for a in world.ledger.accounts().values()), within_s=400)
+    return {account.id: account.recovered_pusd for account in world.ledger.accounts().values()}
+
+
+async def test_a_lost_call_is_charged_and_what_was_posted_is_not_charged_twice(alone: ForeignKeyWorld) -> None:
+    alone.post(await alone.call(), 3 * MILLI)
+    alone.bill(2 * MILLI)
+    said: list[tuple[str, int]] = []
+    alone.restart("one")
+    assert [kind for kind, _cost in alone.ends] == ["posted", "posted"]
+    alone.restart("two")
+    alone.foreign.on_recovered = lambda account, cost_pusd: said.append((account, cost_pusd))
+    await alone.until(lambda: not alone.ledger.account("a").usage_unread, within_s=70)
+    assert alone.ends[-1] == ("recovered", 2 * MILLI)
+    assert said == [("a", 2 * MILLI)]
+    assert alone.posted_pusd == alone.billed_pusd
+
+
+async def test_what_others_spent_before_the_last_figure_is_not_charged_and_what_they_spent_later_is(
+    alone: ForeignKeyWorld,
+) -> None:
+    alone.bill(5 * CENT, ours=False)
+    alone.post(await alone.call(), MILLI)
+    await alone.pass_s(2 * FIGURE_S)
+    alone.bill(2 * CENT, ours=False)
+    assert await recovered(alone) == {"a": 2 * CENT}
+
+
+async def test_no_more_is_charged_than_the_account_has_left(alone: ForeignKeyWorld) -> None:
+    alone.bill(5 * USD)
+    assert await recovered(alone) == {"a": USD - CENT}
+    assert alone.ledger.account("a").available_pusd == 0
+
+
+async def test_a_key_that_shows_nothing_more_costs_nothing_and_says_nothing(alone: ForeignKeyWorld) -> None:
+    with structlog.testing.capture_logs() as logs:
+        assert await recovered(alone) == {"a": 0}
+    assert [line["event"] for line in logs if line["event"] == "key.recovered"] == []
+
+
+async def test_each_account_on_the_key_is_charged_for_the_lost_calls_and_for_no_posted_one(
+    desk: ForeignKeyWorld,
+) -> None:
+    """Whose the lost calls were is not known, and no account may be over its limit."""
+    for name in "ab":
+        desk.post(await desk.call(name), CENT)
+    await desk.pass_s(2 * KEY_USAGE_LAG_S)
+    desk.post(await desk.call("a"), 3 * MILLI)
+    desk.post(await desk.call("b"), 5 * MILLI)
+    desk.bill(2 * MILLI)
+    assert await recovered(desk) == {"a": 2 * MILLI, "b": 2 * MILLI}
+    assert await recovered_again(desk) == {"a": 2 * MILLI, "b": 2 * MILLI}
+
+
+async def recovered_again(world: ForeignKeyWorld) -> dict[str, int]:
+    """A second restart, after calls that were kept: nothing more is charged."""
+    for name in "ab":
+        world.post(await world.call(name), MILLI)
+    await world.pass_s(2 * KEY_USAGE_LAG_S)
+    world.restart("three")
+    await world.until(lambda: not any(a.usage_unread for a in world.ledger.accounts().values()), within_s=70)
+    return {account.id: account.recovered_pusd for account in world.ledger.accounts().values()}
+
+
+async def test_where_the_usage_cannot_be_read_all_that_is_left_is_charged_in_the_end(alone: ForeignKeyWorld) -> None:
+    alone.sim.scenario = unread()
+    assert await recovered(alone) == {"a": USD - CENT}
+
+
+async def test_a_read_that_fails_once_charges_nothing(alone: ForeignKeyWorld) -> None:
+    alone.bill(MILLI)
+    alone.sim.scenario = unread(times=3)
+    assert await recovered(alone) == {"a": MILLI}
+
+
+async def test_unknown_calls_are_settled_first_and_their_cost_is_not_charged_again(alone: ForeignKeyWorld) -> None:
+    alone.lose(await alone.call())
+    alone.bill(MILLI)
+    alone.restart("two")
+    await alone.until(lambda: not alone.ledger.account("a").usage_unread, within_s=3000)
+    assert alone.ends[1:] == [("assumed", MILLI)]
+
+
+async def test_a_restart_of_the_proxy_alone_closes_and_charges_nothing(alone: ForeignKeyWorld) -> None:
+    alone.bill(MILLI)
+    alone.restart("one")
+    assert alone.ledger.account("a").frozen is None
+    await alone.pass_s(2 * KEY_USAGE_LAG_S)
+    assert alone.ends == [("posted", CENT)]
+
+
+async def test_the_usage_is_kept_each_minute_while_calls_run_and_not_after_them(desk: ForeignKeyWorld) -> None:
+    call = await desk.call("a")
+    await desk.call("b")
+    first_s = desk.clock.epoch_s()
+    await desk.pass_s(5 * FIGURE_S)
+    figures = desk.store.state.key_figures
+    assert {name: figure.at_s - first_s for name, figure in figures.items()} == {"a": 5 * FIGURE_S, "b": 5 * FIGURE_S}
+    desk.post(call, CENT)
+    desk.ledger.commit(Post(desk.pending[0].id, MILLI))
+    await desk.pass_s(20 * FIGURE_S)
+    assert 0 < figures["a"].at_s - first_s - 5 * FIGURE_S <= 3 * FIGURE_S
+    assert [figures[name].posted_pusd for name in "ab"] == [CENT, MILLI]
+    desk.restart()
+    assert desk.store.state.key_figures == figures
+
+
+async def test_a_figure_belongs_to_the_key_and_to_the_upstream_that_counted_it(desk: ForeignKeyWorld) -> None:
+    """An account that had another key meanwhile may have posted there what the first key does not show."""
+    await desk.call("a")
+    await desk.call("b")
+    desk.open("a", OTHER_KEY)
+    assert desk.store.state.key_figures.keys() == {"b"}
+    desk.open("a")
+    desk.restart()
+    assert desk.store.state.key_figures.keys() == {"b"}
+    before = desk.ledger.upstream
+    desk.ledger.upstream = "https://elsewhere.example/api/v1"
+    desk.sim.scenario = unread()
+    await desk.foreign.ready("b")
+    assert desk.store.state.key_figures["b"].usage_pusd is None
+    desk.ledger.upstream = before
+
+
+async def test_an_account_whose_key_was_never_read_is_charged_all_that_it_has_left(tmp_path: Path) -> None:
+    async with ForeignKeyWorld(tmp_path, "a") as world:
+        world.sim.scenario = unread()
+        world.ledger.commit(Post((await world.call()).id, CENT))
+        world.sim.scenario = Scenario()
+        assert await recovered(world) == {"a": USD - CENT}
+
+
+async def test_what_was_recovered_is_not_charged_again_to_a_later_unknown_call(alone: ForeignKeyWorld) -> None:
+    alone.bill(2 * MILLI)
+    assert await recovered(alone) == {"a": 2 * MILLI}
+    await alone.pass_s(KEY_USAGE_LAG_S + 5)
+    alone.lose(await alone.call())
+    await alone.until(lambda: not alone.pending, within_s=70)
+    assert alone.ends[-1] == ("voided", 0)

@@ -11,11 +11,11 @@ and if that is nothing, it is proved that they cost nothing.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from preflight_proxy.core.ledger.commands import Assume, Void
-from preflight_proxy.core.ledger.rows import Reservation
+from preflight_proxy.core.ledger.rows import Account, KeyFigure, Reservation
 
 KEY_USAGE_LAG_S = 60.0
 """A key's usage is taken to be complete for calls that ended this long ago. Upstream publishes no figure; seconds were seen."""
@@ -28,6 +28,26 @@ NOTHING_PUSD = 1000
 
 ROUNDING_PUSD = 1_000_000
 """A key's usage may be rounded by so much: below what is posted by less, it has not fallen."""
+
+
+def lost_at_most(account: Account, figures: Iterable[tuple[Account, KeyFigure]], usage_pusd: int | None) -> int:
+    """Return what calls of an account on a foreign key can have cost that a restart of the machine took from the ledger (M21).
+
+    It is what the key's usage shows above the ledger since the last figure that was kept, at most what the account has left. What
+    other programs spent with the key is in it too. Without evidence it is all that is left.
+
+    Args:
+        account: nothing of it is pending.
+        figures: of all accounts that use its key, each with its account.
+        usage_pusd: what the key has used now, BYOK included; None if it cannot be read.
+    """
+    figures = tuple(figures)
+    available_pusd = max(0, account.available_pusd)
+    kept_pusd = next((figure.usage_pusd for user, figure in figures if user.id == account.id), None)
+    if usage_pusd is None or kept_pusd is None or usage_pusd < kept_pusd - ROUNDING_PUSD:
+        return available_pusd
+    since_pusd = sum(user.posted_pusd - user.recovered_pusd - figure.posted_pusd for user, figure in figures)
+    return max(0, min(usage_pusd - kept_pusd - since_pusd, available_pusd))
 
 
 @dataclass(slots=True)

@@ -173,6 +173,18 @@ class NoteKeyBase(msgspec.Struct, frozen=True, gc=False):
     byok_pusd: int
 
 
+class KeepKeyFigure(msgspec.Struct, frozen=True, gc=False):
+    """Keep what a foreign key has used, for each account that uses it and is not waiting to be compared with it; see `KeyFigure`.
+
+    Attributes:
+        usage_pusd: None if it cannot be read. Then only the figures of another upstream are replaced.
+    """
+
+    upstream: str
+    key_hash: str
+    usage_pusd: int | None
+
+
 class LoseKeyBase(msgspec.Struct, frozen=True, gc=False):
     """Note that the usage of a foreign key is no evidence for the calls of this base. A second loss keeps the first reason."""
 
@@ -197,5 +209,6 @@ Command = (
     | Quarantine
     | ClearQuarantine
     | NoteKeyBase
+    | KeepKeyFigure
     | LoseKeyBase
 )

@@ -159,6 +159,25 @@ class KeyBase:
     lost: str | None = None
 
 
+class KeyFigure(msgspec.Struct, frozen=True, gc=False):
+    """What the foreign key of an account had used at one moment: the last figure that was kept (M21 (restart)).
+
+    Attributes:
+        upstream: the API base of the OpenRouter that counts it.
+        key_hash: SHA-256 of the key, hex.
+        usage_pusd: its usage of all time, BYOK included; None if it could not be read.
+        posted_pusd: what the account had posted then, without recovered amounts.
+        at_s: when it was read.
+    """
+
+    account: str
+    upstream: str
+    key_hash: str
+    usage_pusd: int | None
+    posted_pusd: int
+    at_s: float
+
+
 class Entry(msgspec.Struct, frozen=True, gc=False):
     """One immutable entry of the ledger.
 

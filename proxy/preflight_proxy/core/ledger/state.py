@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from preflight_proxy.core.ledger.rows import Account, Entry, EntryKind, KeyBase, QuarantinedEndpoint, Reservation
+from preflight_proxy.core.ledger.rows import (
+    Account,
+    Entry,
+    EntryKind,
+    KeyBase,
+    KeyFigure,
+    QuarantinedEndpoint,
+    Reservation,
+)
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
@@ -20,6 +28,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
         cleared: (model, tag) of endpoints that are enabled again.
         overrun_pusd: what it posts above the reservation; nearly always 0.
         key_base: the base of a foreign key, new or lost.
+        key_figures: what a foreign key has used, for accounts that use it.
     """
 
     account: Account | None = None
@@ -30,6 +39,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     cleared: tuple[tuple[str, str], ...] = ()
     overrun_pusd: int = 0
     key_base: KeyBase | None = None
+    key_figures: tuple[KeyFigure, ...] = ()
 
 
 @dataclass(slots=True)
@@ -54,6 +64,7 @@ class LedgerState:
         next_seq: the number of the next reservation.
         key_bases: of foreign keys, by id, oldest first.
         key_posted: what the calls of each base have cost.
+        key_figures: of foreign keys, by the account that uses one. An account with another key has none of the former.
     """
 
     accounts: dict[str, Account] = field(default_factory=dict)
@@ -63,6 +74,7 @@ class LedgerState:
     next_seq: int = 1
     key_bases: dict[int, KeyBase] = field(default_factory=dict)
     key_posted: dict[int, KeyPosted] = field(default_factory=dict)
+    key_figures: dict[str, KeyFigure] = field(default_factory=dict)
     _of_account: dict[str, dict[str, Reservation]] = field(default_factory=dict, compare=False)
     _unknown: dict[str, int] = field(default_factory=dict, compare=False)
 
@@ -70,6 +82,8 @@ class LedgerState:
         """Apply a change that is committed."""
         if change.account is not None:
             self.accounts[change.account.id] = change.account
+            if change.identity_changed:
+                self._drop_figure_of_another_key(change.account)
         reservation, entry = change.reservation, change.entry
         if entry is not None:
             assert entry.entry_id == self.next_entry_id, "entries are numbered without a gap"
@@ -81,10 +95,17 @@ class LedgerState:
         if change.key_base is not None:
             self.key_bases[change.key_base.id] = change.key_base
             self.key_posted.setdefault(change.key_base.id, KeyPosted())
+        for figure in change.key_figures:
+            self.key_figures[figure.account] = figure
         for row in change.quarantined:
             self.quarantined[row.model, row.tag] = row
         for endpoint in change.cleared:
             self.quarantined.pop(endpoint, None)
+
+    def _drop_figure_of_another_key(self, account: Account) -> None:
+        figure = self.key_figures.get(account.id)
+        if figure is not None and figure.key_hash != account.key_hash:
+            del self.key_figures[account.id]
 
     def put(self, reservation: Reservation) -> None:
         """Store a pending reservation, new or changed; only `apply` and the fold of a start call this."""

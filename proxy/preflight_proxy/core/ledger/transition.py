@@ -28,6 +28,7 @@ from preflight_proxy.core.ledger.commands import (
     ClearQuarantine,
     Command,
     Conclude,
+    KeepKeyFigure,
     LoseKeyBase,
     MarkUnknown,
     NoteKeyBase,
@@ -44,6 +45,7 @@ from preflight_proxy.core.ledger.rows import (
     Account,
     EntryKind,
     KeyBase,
+    KeyFigure,
     QuarantinedEndpoint,
     Reservation,
 )
@@ -93,6 +95,8 @@ def transition(state: LedgerState, command: Command, at_s: float) -> Change | Re
             return Change(cleared=((model, tag),))
         case NoteKeyBase(upstream, key_hash, usage_pusd, byok_pusd):
             return Change(key_base=KeyBase(len(state.key_bases) + 1, upstream, key_hash, usage_pusd, byok_pusd, at_s))
+        case KeepKeyFigure():
+            return Change(key_figures=_figures(state, command, at_s))
         case LoseKeyBase(base_id, reason):
             base = state.key_bases[base_id]
             return Change(key_base=replace_row(base, lost=base.lost or clean(reason)))
@@ -167,6 +171,20 @@ def _reserve(state: LedgerState, command: Reserve, at_s: float) -> Change | Refu
         seq=state.next_seq,
     )
     return Change(account=charged, reservation=reservation)
+
+
+def _figures(state: LedgerState, command: KeepKeyFigure, at_s: float) -> tuple[KeyFigure, ...]:
+    usage_pusd, upstream, key_hash = command.usage_pusd, command.upstream, command.key_hash
+    users = (a for a in state.accounts.values() if a.key_hash == key_hash and not a.key_is_own and not a.usage_unread)
+    return tuple(
+        KeyFigure(user.id, upstream, key_hash, usage_pusd, user.posted_pusd - user.recovered_pusd, at_s)
+        for user in users
+        if usage_pusd is not None or _is_of_another(state.key_figures.get(user.id), upstream)
+    )
+
+
+def _is_of_another(figure: KeyFigure | None, upstream: str) -> bool:
+    return figure is not None and figure.upstream != upstream
 
 
 def _mark_unknown(state: LedgerState, command: MarkUnknown, at_s: float) -> Change:

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from preflight_proxy.core.evidence.evidence import NOTHING_PUSD, PostedHistory, Verdict, judge
-from preflight_proxy.core.ledger.rows import Reservation
+from preflight_proxy.core.evidence.evidence import NOTHING_PUSD, PostedHistory, Verdict, judge, lost_at_most
+from preflight_proxy.core.ledger.rows import Account, KeyFigure, Reservation
+from tests.support.cases import each
 
 
 def pending(name: str, reserved_pusd: int, created_at_s: float = 0.0) -> Reservation:
@@ -122,3 +123,51 @@ def test_verdicts_are_all_or_none_and_never_above_reservation_or_usage(
     costs = [verdict.cost_pusd or 0 for verdict in verdicts]
     assert all(0 <= cost <= each.reservation.reserved_pusd for cost, each in zip(costs, verdicts, strict=True))
     assert bound_pusd is None or sum(costs) <= max(0, bound_pusd)
+
+
+# After a restart of the machine (M21): figures of accounts `a` and `b` on one foreign key
+
+
+def user(name: str, posted: int, recovered: int = 0, limit: int = 10_000_000) -> Account:
+    return Account(name, "", limit, posted_pusd=posted, recovered_pusd=recovered, key_hash="k")
+
+
+def figure(name: str, usage: int | None, posted: int) -> KeyFigure:
+    return KeyFigure(name, "u", "k", usage, posted, 1.0)
+
+
+@each(
+    "usage, kept, posted, others, expected",
+    [
+        (5_000_000, 5_000_000, (700, 700), (0, 0), 0),
+        (5_000_900, 5_000_000, (700, 700), (0, 0), 900),
+        (5_000_900, 5_000_000, (700, 1000), (0, 0), 600),
+        (5_000_900, 5_000_000, (700, 1000), (50, 250), 400),
+        (5_000_900, 5_000_000, (700, 2000), (0, 0), 0),
+        (50_000_000, 5_000_000, (700, 700), (0, 0), 10_000_000 - 700),
+        (4_000_000, 5_000_000, (700, 700), (0, 0), 0),
+        (3_999_999, 5_000_000, (700, 700), (0, 0), 10_000_000 - 700),
+        (None, 5_000_000, (700, 700), (0, 0), 10_000_000 - 700),
+        (5_000_000, None, (700, 700), (0, 0), 10_000_000 - 700),
+    ],
+)
+def test_lost_calls_cost_at_most_the_growth_of_the_usage_above_what_was_posted_since_and_what_is_left(
+    usage: int | None, kept: int | None, posted: tuple[int, int], others: tuple[int, int], expected: int
+) -> None:
+    """`posted` and `others` are what `a` and `b` had posted at the figure, and have posted now."""
+    account = user("a", posted[1])
+    figures = [(user("b", others[1]), figure("b", kept, others[0])), (account, figure("a", kept, posted[0]))]
+    assert lost_at_most(account, figures, usage) == expected
+
+
+def test_what_was_recovered_from_one_account_does_not_lower_what_is_recovered_from_another() -> None:
+    """A proxy that dies between the two goes on with the second."""
+    account, other = user("a", 700), user("b", 900, recovered=900)
+    figures = [(account, figure("a", 0, 700)), (other, figure("b", 0, 0))]
+    assert lost_at_most(account, figures, 900) == 900
+
+
+def test_an_account_without_a_figure_and_one_over_its_limit_are_charged_what_they_have_left() -> None:
+    account = user("a", 300, limit=1000)
+    assert lost_at_most(account, [(user("b", 0), figure("b", 0, 0))], 0) == 700
+    assert lost_at_most(user("a", 1200, limit=1000), [], 0) == 0

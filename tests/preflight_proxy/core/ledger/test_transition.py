@@ -14,6 +14,7 @@ from preflight_proxy.core.ledger.commands import (
     ClearQuarantine,
     Command,
     Freeze,
+    KeepKeyFigure,
     LoseKeyBase,
     MarkUnknown,
     NoteKeyBase,
@@ -367,3 +368,31 @@ def test_a_call_is_not_sent_with_another_foreign_key_than_the_one_of_its_base() 
     assert may_send(state, "r", account(state))
     state.accounts["a"] = replace(account(state), key_hash="other key")
     assert not may_send(state, "r", account(state))
+
+
+def test_the_figure_of_a_foreign_key_is_kept_for_the_accounts_that_use_it_and_wait_for_nothing() -> None:
+    state = LedgerState()
+    for name, key, is_own in (("a", "k", False), ("b", "k", False), ("c", "k", True), ("d", "other", False)):
+        do(state, OpenAccount(name, "run", 1000, name, key_hash=key, key_is_own=is_own, key_usage_pusd=0))
+    do(state, hold("r", 400))
+    do(state, Post("r", 150))
+    do(state, Recover("a", 50))
+    do(state, KeepKeyFigure("u", "k", 900))
+    assert {name: (f.usage_pusd, f.posted_pusd, f.at_s) for name, f in state.key_figures.items()} == {
+        "a": (900, 150, NOW_S),
+        "b": (900, 0, NOW_S),
+    }
+    state.accounts["b"] = replace(state.accounts["b"], usage_unread=True)
+    do(state, KeepKeyFigure("u", "k", 1000))
+    assert {name: f.usage_pusd for name, f in state.key_figures.items()} == {"a": 1000, "b": 900}
+    do(state, KeepKeyFigure("u", "k", None))
+    assert state.key_figures["a"].usage_pusd == 1000
+    do(state, KeepKeyFigure("v", "k", None))
+    assert {name: (f.upstream, f.usage_pusd) for name, f in state.key_figures.items()} == {
+        "a": ("v", None),
+        "b": ("u", 900),
+    }
+    do(state, SetLimit("a", 2000))
+    assert "a" in state.key_figures
+    do(state, OpenAccount("a", "run", 1000, "a", key_hash="other"))
+    assert state.key_figures.keys() == {"b"}
