@@ -20,7 +20,7 @@ from preflight_proxy.core.pricing.prompt_bound import TEMPLATE_TOKENS, prompt_bo
 from preflight_proxy.core.shapes.memo import DIGEST_BYTES
 from preflight_proxy.core.shapes.shape import CallUsage, Prompt, Reading, Request
 
-PREFIXES_MAX = 8192
+PREFIXES_MAX = 4096
 """Prefixes remembered at most, those not used for long forgotten first; about 200 bytes each. As many preambles."""
 PREAMBLE_MESSAGES_MAX = 8
 """Messages of a preamble that are looked at; agents send one to four before the task."""

@@ -229,7 +229,8 @@ class _MessageReader:
         chunk: list[Message] = []
         while waiting:
             element = waiting.pop()
-            key = hashlib.sha256(element).digest()
+            is_long = memoryview(element).nbytes > STEP_COST
+            key = (yield partial(_hash, element)) if is_long else _hash(element)
             self._digest.update(key)
             if (message := _messages.get(key)) is None:
                 new = bytes(element)
@@ -258,6 +259,10 @@ class _MessageReader:
         if self._comma_count + more > self._commas_max:
             yield from bodies.check_values(self._body, self._comma_count + more, self._commas_max)
             self._commas_max = len(self._body)
+
+
+def _hash(element: Slice) -> bytes:
+    return hashlib.sha256(element).digest()
 
 
 def _elements(form: Form, raw: Slice) -> list[Slice]:

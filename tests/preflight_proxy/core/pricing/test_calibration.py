@@ -1,6 +1,8 @@
 """A billed prefix tightens the bound, and a bill that could be bent does not count."""
 
+import sys
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,9 +12,17 @@ from msgspec import structs
 from openrouter_sim import Scenario
 from openrouter_sim.base.tokens import Tokenizer
 from openrouter_sim.shapes.completions import SimChat
-from preflight_proxy.core.pricing.calibration import Calibration, billed_as_listed, billed_reading
+from preflight_proxy.core.pricing.calibration import (
+    PREFIXES_MAX,
+    TRIED_BYTES_MAX,
+    TRIES_MAX,
+    Calibration,
+    billed_as_listed,
+    billed_reading,
+)
 from preflight_proxy.core.pricing.prompt_bound import TEMPLATE_TOKENS, WRAP_TOKENS, prompt_bound
-from preflight_proxy.core.shapes.shape import CallUsage, Reading, Request
+from preflight_proxy.core.shapes.memo import DIGEST_BYTES
+from preflight_proxy.core.shapes.shape import CallUsage, Prompt, Reading, Request
 from tests.support.cases import each
 from tests.support.quote_cases import (
     ASSISTANT_BYTES,
@@ -207,6 +217,41 @@ def test_a_prefix_that_was_forgotten_leaves_nothing_behind() -> None:
         asked = conversation(f"{number} {LONG}", "more", reasoning={"max_tokens": 2000 + number})
         assert (known.prompt_tokens("a", asked, ENDPOINT) < prompt_bound(asked.prompt, ENDPOINT)) is is_known
     assert len(known._prefixes) == len(known._prefixes._young) + len(known._prefixes._old) == 2
+
+
+def test_after_thousands_of_bills_no_more_are_kept() -> None:
+    known = Calibration()
+    for number in range(PREFIXES_MAX + 2000):
+        known.record(f"a{number % 5}", conversation(f"{number}"), ENDPOINT, bill(20))
+        if number % 500 == 0:
+            for bills in (known._prefixes, known._preambles):
+                assert len(bills) <= PREFIXES_MAX
+                counts = sum(len(kept.counts) for kept in (*bills._young.values(), *bills._old.values()))
+                assert counts <= 2 * len(bills)
+    assert len(known._prefixes) >= PREFIXES_MAX // 2
+
+
+def test_a_prefix_of_thousands_of_messages_is_looked_for_in_bounded_work() -> None:
+    """Else each of its lengths would be hashed for each endpoint."""
+    known = Calibration()
+    texts = [str(number) for number in range(3000)]
+    for count in range(1, 3000, 20):
+        known.record("a", conversation("other", *texts[: count - 1]), ENDPOINT, bill(10 * count))
+    asked, tried = conversation(*texts), []
+    digest = Prompt.prefix_digest
+
+    def counted(frame: Any, event: str, _arg: Any) -> None:
+        if event == "call" and frame.f_code is digest.__code__:
+            tried.append(frame.f_locals["count"])
+
+    sys.setprofile(counted)
+    try:
+        bound = known.prompt_tokens("a", asked, ENDPOINT)
+    finally:
+        sys.setprofile(None)
+    assert bound == prompt_bound(asked.prompt, ENDPOINT)
+    assert 0 < len(tried) <= TRIES_MAX + 9
+    assert sum(tried) * DIGEST_BYTES <= TRIED_BYTES_MAX + 3000 * DIGEST_BYTES
 
 
 def test_the_least_recently_used_prefix_is_forgotten() -> None:

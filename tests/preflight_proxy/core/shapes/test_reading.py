@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preflight_proxy.core.recent import Recent
-from preflight_proxy.core.shapes import SHAPES, reading
+from preflight_proxy.core.shapes import SHAPES, reading, tools
 from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.shapes.prompt_text import count_message
 from preflight_proxy.core.shapes.reading import FRAME_BYTES_MAX, FRAMES_MAX, MESSAGES_MAX, UNREAD_BYTES_MAX
@@ -208,6 +208,44 @@ def test_an_array_of_tokens_may_have_more_values() -> None:
             shape.read(json.dumps({"model": "a/b", field: [1] * 500_002}).encode(), {}, "drop")
 
 
+# What is remembered is bounded
+
+
+def parts_of(root: object) -> int:
+    """How many values are reachable from one: what it costs in memory, roughly."""
+    match root:
+        case dict():
+            inside: list[object] = [*root.keys(), *root.values()]
+        case list() | tuple() | set() | frozenset():
+            inside = list(root)
+        case _:
+            names = getattr(root, "__struct_fields__", None) or getattr(type(root), "__slots__", None) or ()
+            inside = [getattr(root, name) for name in names if hasattr(root, name)]
+    return 1 + sum(parts_of(value) for value in inside)
+
+
+def test_after_thousands_of_calls_nothing_grows() -> None:
+    """Each call has its own model, tools, label and messages, and is written for other endpoints."""
+    roots = (reading._frames, reading._messages, *tools._readers.values())
+
+    def serve(number: int) -> None:
+        tool = {"type": "function", "function": {"name": f"f{number}"}}
+        messages = [{"role": "user", "content": f"{number} {count}"} for count in range(3)]
+        body = {"model": f"a/b{number}", "user": f"{number}", "messages": messages, "tools": [tool]}
+        request = CHAT.read(json.dumps(body).encode(), {}, "drop")
+        for bound in range(number % 7):
+            write_request(request, bound=bound, only=(f"t{number}",), max_price={})
+
+    sizes = []
+    for number in range(6000):
+        serve(number)
+        if number % 500 == 499 and number > 2000:
+            sizes.append(sum(parts_of(root) for root in roots))
+    assert max(sizes[4:]) <= max(sizes[:4]) * 1.01
+    assert len(reading._frames) <= FRAMES_MAX
+    assert len(reading._messages) <= MESSAGES_MAX
+
+
 # No step is long
 
 
@@ -286,7 +324,7 @@ def test_a_single_long_value_is_work_for_the_thread(body: dict[str, object]) -> 
     shape = MESSAGES if "system" in body else CHAT
     with nothing_remembered():
         _, works_count = steps_of(shape, json.dumps({"model": "a/b", **body}).encode())
-    assert works_count == 1
+    assert works_count in (1, 2), "a long message is hashed there too"
 
 
 @each("shape, field", [(EMBEDDINGS, "input"), (COMPLETIONS, "prompt")])
