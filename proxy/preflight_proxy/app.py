@@ -135,7 +135,7 @@ async def running(
 
 def _open_ledger(config: Config, store: Store, clock: Clock) -> Ledger:
     """Update the accounts that an earlier version wrote, and write all budget files."""
-    events = Events(first_seq=int(clock.epoch_s() * 1000))
+    events = Events(first_seq=int(clock.epoch_s() * 1000), wanted=config.run is not None)
     store.on_poisoned = lambda why: events.publish("ledger", "", run=config.run, closed=why)
     ledger = Ledger(store, Files(store.cost_log), events, clock)
     ledger.byok, ledger.call_s_max = config.byok, config.call_s_max
@@ -206,7 +206,7 @@ async def _drain(ledger: Ledger, tasks: Tasks) -> None:
     loop = asyncio.get_running_loop()
     deadline_s = loop.time() + DRAIN_S_MAX
     if not await tasks.finish(DRAIN_S_MAX):
-        await ledger.cut_all("the proxy was stopped")
+        await ledger.sessions.cut_all("the proxy was stopped")
     while _cost_may_come(ledger) and loop.time() < deadline_s:
         await asyncio.sleep(0.1)
 

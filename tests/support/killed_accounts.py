@@ -48,7 +48,7 @@ async def start(
         tokens = [named.token(name) for name in named.names()]
         assert len(set(tokens)) == len(tokens)
         for name, token in zip(named.names(), tokens, strict=True):
-            assert proxy.ledger.by_token(hash_token(token)) == name
+            assert proxy.ledger.sessions.by_token(hash_token(token)) == name
             assert proxy.ledger.account_state(name).key is not None
         assert read_tokens(data) == dict(zip(named.names(), tokens, strict=True))
         found = {name: proxy.ledger.account(name) for name in named.names()}

@@ -153,7 +153,7 @@ class StopOrder(ControlMessage, frozen=True):
 # Answers
 
 
-class Balance(ControlMessage, frozen=True, kw_only=True):
+class Balance(ControlMessage, frozen=True, kw_only=True, gc=False):
     """An account at one moment.
 
     Attributes:
@@ -225,7 +225,7 @@ class AccountList(ControlMessage, frozen=True):
     accounts: tuple[Balance, ...]
 
 
-class LedgerEvent(ControlMessage, frozen=True, kw_only=True, omit_defaults=True):
+class LedgerEvent(ControlMessage, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One event of the stream; a field that an event does not have is None, and is not on the wire.
 
     Attributes:

@@ -85,14 +85,14 @@ class PaidCalls:
         until_s = self._ledger.clock.monotonic_s() + CALL_WAIT_S_MAX
         try:
             async with self._intake.body(request, account_id) as body:
-                if not await self._ledger.opened(account_id, until_s):
+                if not await self._ledger.sessions.opened(account_id, until_s):
                     self._ledger.note_unserved(account_id, not_open(NOT_OPEN))
                     return _plain(caller.shape, 503, NOT_OPEN, "provider_overloaded")
                 if (code := unread_refusal(self._ledger.account(account_id))) is not None:
                     return self._refuse_unread(caller, body.data, code)
                 parsed = await self._reader.read(account_id, caller.shape, body.data, request.headers)
                 self._log_dropped(parsed)
-                is_busy = self._ledger.note_request(account_id, parsed.digest)
+                is_busy = self._ledger.sessions.note_request(account_id, parsed.digest)
                 context = CallContext(caller, parsed, tuple(request.headers.items()), is_busy, until_s)
                 return await self._serve(request, context, body)
         except IntakeError as exc:
@@ -143,7 +143,7 @@ class PaidCalls:
 
     def _refuse_unread(self, caller: Caller, body: bytes, code: Code) -> web.Response:
         digest = caller.shape.unread_digest(body)
-        self._ledger.note_request(caller.account_id, digest)
+        self._ledger.sessions.note_request(caller.account_id, digest)
         refusal = refusal_of(code, self._ledger.account(caller.account_id))
         return _response(refusal_answer(self._ledger, caller, refusal, digest, ""))
 

@@ -114,7 +114,7 @@ class Routes:
         if token is None:
             return None
         token_hash = hash_token(token)
-        account_id = self._ledger.by_token(token_hash)
+        account_id = self._ledger.sessions.by_token(token_hash)
         if account_id is None or (bound_to is not None and account_id != bound_to) or self._is_closed(account_id):
             return None
         return account_id, token_hash

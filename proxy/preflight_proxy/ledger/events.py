@@ -19,9 +19,14 @@ class Events:
 
     Args:
         first_seq: Number of the first event. A process that follows another begins above it, so that an old cursor hides nothing.
+        wanted: A runner will follow, so every event is kept for it from the start.
+
+    Attributes:
+        wanted: Somebody follows, or has followed. Before that, who has an event of a call need not build it.
     """
 
-    def __init__(self, first_seq: int = 1) -> None:
+    def __init__(self, first_seq: int = 1, *, wanted: bool = True) -> None:
+        self.wanted = wanted
         self._kept: deque[LedgerEvent] = deque(maxlen=LEDGER_EVENTS_KEPT)
         self._next_seq = first_seq
         self._more = asyncio.Event()
@@ -33,11 +38,15 @@ class Events:
         self._more.set()
         self._more = asyncio.Event()
 
-    async def follow(self, cursor: int, every_s: float) -> AsyncGenerator[LedgerEvent | None, None]:
+    def follow(self, cursor: int, every_s: float) -> AsyncGenerator[LedgerEvent | None, None]:
         """Yield every kept event after `cursor`, then each new one; None when `every_s` seconds brought nothing.
 
         A cursor above the last event comes from another process: then all kept events are yielded.
         """
+        self.wanted = True
+        return self._follow(cursor, every_s)
+
+    async def _follow(self, cursor: int, every_s: float) -> AsyncGenerator[LedgerEvent | None, None]:
         if cursor >= self._next_seq:
             cursor = 0
         while True:

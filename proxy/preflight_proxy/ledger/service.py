@@ -6,7 +6,6 @@ and may fail without failing a call (M10, step 7).
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any
@@ -32,11 +31,9 @@ from preflight_proxy.core.refusals.refusals import Code, Refusal
 from preflight_proxy.ledger.account_state import AccountState
 from preflight_proxy.ledger.events import Events
 from preflight_proxy.ledger.files import Files
+from preflight_proxy.ledger.sessions import Sessions
 from preflight_proxy.ledger.store import Store
 from preflight_proxy.ledger.waiting import WaitingCalls
-
-KEY_LOOK_S = 0.05
-"""How often a call looks for its account's key while a runner opens it again."""
 
 BYOK = "it runs on a provider key of your own (BYOK), and `byok` is not set"
 """Why an endpoint is out of use that OpenRouter calls with such a key."""
@@ -52,10 +49,11 @@ class Ledger:
     Args:
         store: The durable ledger, loaded.
         files: costs.jsonl, and the budget.txt of each account that has one.
-        hub: Followers of events.
+        events: Followers of events.
         clock: Time of entries and of waiting.
 
     Attributes:
+        sessions: The accounts as this process has them.
         byok: Calls may run on provider keys of the caller's own (M16).
         call_s_max: How long upstream may go on with a call that nobody sees.
         upstream: The API base that counts the keys' usage.
@@ -70,11 +68,7 @@ class Ledger:
         self.escalation = Escalation()
         self.files = files
         self._as_of = count(int(clock.monotonic_s() * 1_000_000))  # a proxy that follows this one begins above it
-        self._states: dict[str, AccountState] = {}
-        self._by_token: dict[str, str] = {}
-        self._tokens: dict[str, str] = {}
-        for account in store.state.accounts.values():
-            self._note_token(account)
+        self.sessions = Sessions(store.state.accounts.values(), clock)
         self.byok = False
         self.upstream = ""
         self.call_s_max = CALL_S_MAX
@@ -94,27 +88,7 @@ class Ledger:
 
     def account_state(self, account_id: str) -> AccountState:
         """The account's state in this process."""
-        return self._states.setdefault(account_id, AccountState())
-
-    async def opened(self, account_id: str, until_s: float) -> bool:
-        """Wait for an account's key, which is in no file: after a restart the runner brings it again.
-
-        False when `until_s` (monotonic) passes first.
-        """
-        while self.account_state(account_id).key is None and self.clock.monotonic_s() < until_s:
-            await asyncio.sleep(KEY_LOOK_S)
-        return self.account_state(account_id).key is not None
-
-    def _note_token(self, account: Account) -> None:
-        """Register the account's token. Its earlier token is unknown from now on."""
-        if (before := self._tokens.get(account.id)) != account.token_hash:
-            self._by_token.pop(before or "", None)
-            self._by_token[account.token_hash] = account.id
-            self._tokens[account.id] = account.token_hash
-
-    def by_token(self, token_hash: str) -> str | None:
-        """The id of the account whose trial token has this SHA-256, if any."""
-        return self._by_token.get(token_hash)
+        return self.sessions.state(account_id)
 
     def commit(self, command: Command) -> Change | Refusal:
         """Make one transition durable, then update files, events and waiting calls.
@@ -135,17 +109,13 @@ class Ledger:
             self.on_quarantined(row)
         if change.account is not None:
             if change.identity_changed:
-                self._note_token(change.account)
+                self.sessions.note_token(change.account)
             self.files.show(change.account)
             self.waiting_calls.wake(change.account.id)
 
     def write_budget(self, account_id: str) -> None:
         """Have the account's budget.txt brought up to date."""
         self.files.show(self.account(account_id))
-
-    def note_request(self, account_id: str, digest: str) -> bool:
-        """Remember a request, and how often in a row it came; True if the account had another within `ACCOUNT_BUSY_S`."""
-        return self.account_state(account_id).requested(digest, self.clock.monotonic_s())
 
     def mark_unknown(self, reservation: Reservation, call: CallFacts, *, ended: bool) -> None:
         """Mark a call as unknown. If its end was not seen, missing usage proves nothing before the longest call is over (M13).
@@ -218,17 +188,14 @@ class Ledger:
         account = self.account(account_id)
         return self.account_state(account_id).is_spent(account.limit_pusd - account.posted_pusd)
 
-    async def cut_all(self, reason: str) -> None:
-        """End every running stream, in its API's terminal form."""
-        running = [call for state in self._states.values() for call in state.running]
-        await asyncio.gather(*(call.cut(reason) for call in running))
-
     def close(self) -> None:
         """Write the last state of the files."""
         self.files.close()
 
     def publish(self, kind: str, account_id: str, **facts: Any) -> None:  # noqa: ANN401 - `LedgerEvent` knows them
-        """Publish an event with the account's balance."""
+        """Publish an event with the account's balance. Nothing is built before anyone has followed."""
+        if not self.events.wanted:
+            return
         self.events.publish(kind, account_id, balance=self.balance(account_id), **facts)
 
     def balance(self, account_id: str) -> Balance:

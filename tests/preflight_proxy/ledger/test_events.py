@@ -93,3 +93,13 @@ async def test_a_cursor_from_the_future_begins_anew() -> None:
     events = Events(first_seq=10)
     events.publish("opened", "a")
     assert seqs(await take(events.follow(5000, AGES_S), 1)) == [10]
+
+
+async def test_events_are_wanted_from_the_first_follower_on_and_still_when_it_has_left() -> None:
+    """It may come again, and then gets what it missed."""
+    events = Events(wanted=False)
+    assert not events.wanted
+    stream = events.follow(0, AGES_S)
+    assert events.wanted
+    await stream.aclose()
+    assert events.wanted

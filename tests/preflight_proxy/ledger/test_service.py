@@ -14,7 +14,6 @@ from preflight_proxy.core.ledger.rows import CallFacts
 from preflight_proxy.core.ledger.state import Change
 from preflight_proxy.core.refusals.outcomes import LEFT
 from preflight_proxy.core.refusals.refusals import Code
-from preflight_proxy.core.secret import Secret
 from preflight_proxy.ledger.events import Events
 from preflight_proxy.ledger.files import Files
 from preflight_proxy.ledger.service import Ledger
@@ -60,7 +59,7 @@ def test_the_totals_are_there_again_after_a_restart(ledger: Ledger, tmp_path: Pa
     ledger.store.close()
     again = opened(tmp_path)
     assert again.balance("a").completion_tokens == 5
-    assert again.by_token("hash") == "a"
+    assert again.sessions.by_token("hash") == "a"
     again.store.close()
 
 
@@ -107,23 +106,6 @@ def test_an_account_without_a_cent_left_is_spent(ledger: Ledger) -> None:
     assert ledger.spent("a")
 
 
-def test_the_same_request_again_and_again_is_counted(ledger: Ledger) -> None:
-    for _ in range(3):
-        ledger.note_request("a", "same")
-    assert ledger.account_state("a").repeats == 2
-    ledger.note_request("a", "other")
-    assert ledger.account_state("a").repeats == 0
-
-
-def test_an_account_is_busy_for_a_minute_after_a_call(ledger: Ledger) -> None:
-    clock = ledger.clock
-    assert isinstance(clock, FakeClock)
-    assert not ledger.note_request("a", "x")
-    assert ledger.note_request("a", "y")
-    clock.advance(61)
-    assert not ledger.note_request("a", "z")
-
-
 async def test_followers_hear_with_the_balance_of_the_moment(ledger: Ledger) -> None:
     ledger.commit(Freeze("a", "stopped"))
     ledger.publish("frozen", "a", reason="stopped")
@@ -150,12 +132,6 @@ async def test_of_two_balances_the_later_one_says_so_after_a_restart_too(ledger:
     assert order == sorted(set(order))
 
 
-async def test_a_key_is_waited_for_and_its_wait_ends(ledger: Ledger) -> None:
-    assert not await ledger.opened("a", ledger.clock.monotonic_s() - 1)
-    ledger.account_state("a").key = Secret("sk-or-v1-x")
-    assert await ledger.opened("a", ledger.clock.monotonic_s() - 1)
-
-
 def test_an_overrun_is_told_to_who_watches_endpoints(ledger: Ledger) -> None:
     seen: list[str] = []
     ledger.on_quarantined = lambda row: seen.append(row.tag)
@@ -165,8 +141,8 @@ def test_an_overrun_is_told_to_who_watches_endpoints(ledger: Ledger) -> None:
 
 def test_an_account_that_is_opened_with_another_token_is_reached_by_that_one_alone(ledger: Ledger) -> None:
     ledger.commit(OpenAccount(account="a", run="r", limit_pusd=DOLLAR, token_hash="other"))
-    assert ledger.by_token("other") == "a"
-    assert ledger.by_token("hash") is None
+    assert ledger.sessions.by_token("other") == "a"
+    assert ledger.sessions.by_token("hash") is None
 
 
 @pytest.mark.parametrize(("ended", "counts_after_s"), [(True, 10.0), (False, 1800.0)])
@@ -183,3 +159,14 @@ def test_silence_about_a_call_counts_only_once_it_has_surely_ended(
     ledger.mark_unknown(reserved.reservation, CallFacts(), ended=ended)
     (pending,) = ledger.store.pending("a")
     assert pending.unknown_since_s == reserved.reservation.created_at_s + counts_after_s
+
+
+def test_no_balance_is_built_for_an_event_before_anyone_has_followed(ledger: Ledger) -> None:
+    """A stand-alone proxy without a follower pays nothing for events."""
+    ledger.events = Events(wanted=False)
+    before = ledger.balance("a").as_of
+    ledger.publish("settled", "a")
+    assert ledger.balance("a").as_of == before + 1
+    ledger.events.follow(0, 1.0)
+    ledger.publish("settled", "a")
+    assert ledger.balance("a").as_of == before + 3

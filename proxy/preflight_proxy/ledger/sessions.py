@@ -1,0 +1,67 @@
+"""The accounts as this process has them: token, key, running calls. It changes no money, and is not kept across a restart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from preflight_proxy.base.clock import Clock
+from preflight_proxy.core.ledger.rows import Account
+from preflight_proxy.ledger.account_state import AccountState
+
+KEY_LOOK_S = 0.05
+"""How often a call looks for its account's key while a runner opens it again."""
+
+
+class Sessions:
+    """The live state of every account, by id and by token.
+
+    Args:
+        accounts: All accounts of the ledger.
+        clock: Time of requests and of waiting.
+    """
+
+    def __init__(self, accounts: Iterable[Account], clock: Clock) -> None:
+        self._clock = clock
+        self._states: dict[str, AccountState] = {}
+        self._by_token: dict[str, str] = {}
+        self._tokens: dict[str, str] = {}
+        for account in accounts:
+            self.note_token(account)
+
+    def state(self, account_id: str) -> AccountState:
+        """The account's state in this process."""
+        state = self._states.get(account_id)
+        if state is None:
+            state = self._states[account_id] = AccountState()
+        return state
+
+    def note_token(self, account: Account) -> None:
+        """Register the account's token. Its earlier token is unknown from now on."""
+        if (before := self._tokens.get(account.id)) != account.token_hash:
+            self._by_token.pop(before or "", None)
+            self._by_token[account.token_hash] = account.id
+            self._tokens[account.id] = account.token_hash
+
+    def by_token(self, token_hash: str) -> str | None:
+        """The id of the account whose trial token has this SHA-256, if any."""
+        return self._by_token.get(token_hash)
+
+    async def opened(self, account_id: str, until_s: float) -> bool:
+        """Wait for an account's key, which is in no file: after a restart the runner brings it again.
+
+        False when `until_s` (monotonic) passes first.
+        """
+        state = self.state(account_id)
+        while state.key is None and self._clock.monotonic_s() < until_s:
+            await asyncio.sleep(KEY_LOOK_S)
+        return state.key is not None
+
+    def note_request(self, account_id: str, digest: str) -> bool:
+        """Remember a request, and how often in a row it came; True if the account had another within `ACCOUNT_BUSY_S`."""
+        return self.state(account_id).requested(digest, self._clock.monotonic_s())
+
+    async def cut_all(self, reason: str) -> None:
+        """End every running stream, in its API's terminal form."""
+        running = [call for state in self._states.values() for call in state.running]
+        await asyncio.gather(*(call.cut(reason) for call in running))
