@@ -33,7 +33,8 @@ from tests.bench.upstream import Behaviour
 
 BOTH = (NAIVE.name, OURS.name)
 JUST_OURS = (OURS.name,)
-OPEN_STREAMS, IDLE_CONNECTIONS = 200, 4000
+OPEN_STREAMS, IDLE_CONNECTIONS = 200, 3800
+OPEN_S = 6.0
 GROWTH_CALLS, GROWTH_CALLS_MORE = 5000, 15_000
 FILL_S_MAX = 3600
 ACCOUNTS = 256
@@ -53,7 +54,7 @@ async def cold_start(bench: Bench, kind: Kind) -> Sample:
 
 async def memory_of_open(bench: Bench, kind: Kind) -> Sample:
     """Memory while streams are open and many connections idle."""
-    bench.upstream.behave(Behaviour(chunks=100, interval_s=0.05))
+    bench.upstream.behave(Behaviour(chunks=40, interval_s=0.25))
     with kind.serving(bench.new_folder(), bench.upstream) as running:
         async with AsyncExitStack() as stack:
             for _ in range(IDLE_CONNECTIONS):
@@ -61,7 +62,7 @@ async def memory_of_open(bench: Bench, kind: Kind) -> Sample:
             calling = asyncio.ensure_future(
                 load.run_for(running.target, 0.0, connections=OPEN_STREAMS, conversation=streams)
             )
-            await asyncio.sleep(3.0)
+            await asyncio.sleep(OPEN_S)
             found = {"rss_open": running.rss_mib()}
             await calling
     return found
@@ -83,13 +84,13 @@ async def _after(running: Running, calls: int) -> float:
 
 async def start_on(calls: int, figure: str, bench: Bench, kind: Kind) -> Sample:
     """How long a start takes on the ledger of so many calls."""
-    with kind.serving(_with_ledger(bench, kind, calls), bench.upstream) as running:
+    with kind.serving(with_ledger(bench, kind, calls), bench.upstream) as running:
         return {figure: running.start_s}
 
 
 async def cpu_on(calls: int, figure: str, bench: Bench, kind: Kind) -> Sample:
     """CPU per call on the ledger of so many calls."""
-    with kind.serving(_with_ledger(bench, kind, calls), bench.upstream) as running:
+    with kind.serving(with_ledger(bench, kind, calls), bench.upstream) as running:
         return {figure: await _cpu_us(bench, running)}
 
 
@@ -117,7 +118,7 @@ async def _cpu_us(bench: Bench, running: Running) -> float:
     return (running.cpu_s() - cpu_s) / seen.calls * US
 
 
-def _with_ledger(bench: Bench, kind: Kind, calls: int) -> Path:
+def with_ledger(bench: Bench, kind: Kind, calls: int) -> Path:
     """Return a folder in which a proxy has made so many calls; each is filled once, and what later starts add stays."""
     folder = bench.folder / f"ledger-{calls}"
     if folder.exists():

@@ -24,7 +24,7 @@ MAX_TOKENS = 200
 FILLER = b"Some words to read. "
 MESSAGE_BYTES = 50
 """Of a message, without its filler."""
-CALL_S_MAX = 60.0
+CALL_S_MAX = 180.0
 
 PARAMETERS = {
     "type": "object",

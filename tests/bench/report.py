@@ -67,6 +67,8 @@ def reached(row: Row, samples: Samples) -> str:
     if not values:
         return "-"
     text = f"{figure(statistics.median(values))}{row.sign} ({figure(min(values))}-{figure(max(values))})"
+    if row.base:
+        text += f" of {cell(samples.get(('ours', row.base), []))}"
     return text if row.must is None else f"{text} {'ok' if row.holds(samples) else 'MISSED'}"
 
 

@@ -13,9 +13,11 @@ import pytest
 
 from tests.bench import load, report
 from tests.bench.__main__ import run
+from tests.bench.fill import COST_PUSD
+from tests.bench.lifetime import with_ledger
 from tests.bench.rounds import Bench
 from tests.bench.rows import chosen_rows
-from tests.bench.subjects import NAIVE, NO_PROXY, OURS, Running, constant_upstream
+from tests.bench.subjects import NAIVE, NO_PROXY, OURS, Running, constant_upstream, posted_pusd
 
 pytestmark = [pytest.mark.wire, pytest.mark.timeout(180)]
 
@@ -58,6 +60,15 @@ async def test_ours_posts_what_the_upstream_billed(bench: Bench) -> None:
     assert bench.wrong_bill() is None
     bench.billed_pusd += 1
     assert "did not do its work" in str(bench.wrong_bill())
+
+
+async def test_a_filled_ledger_is_one_that_a_proxy_serves(bench: Bench) -> None:
+    """What it was filled with counts as posted, and calls go on."""
+    folder = with_ledger(bench, OURS, 30)
+    with OURS.serving(folder, bench.upstream) as ours:
+        assert posted_pusd(ours) == 30 * COST_PUSD
+        await load.run_for(ours.target, 0.0)
+        assert posted_pusd(ours) == 30 * COST_PUSD + bench.upstream.bill()[1]
 
 
 def test_a_bench_leaves_no_process_and_its_thread_where_it_was() -> None:
