@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from preflight_proxy.__main__ import main
-from preflight_proxy.calls.downstream import Downstream
 from preflight_proxy.core.ledger.commands import Post, Reserve, SetGeneration
 from preflight_proxy.ledger import tables
 from preflight_proxy.ledger.files import BudgetFiles, CostLog
 from preflight_proxy.ledger.store import Statement, Store
+from preflight_proxy.server.response import ClientResponse
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.connection import UpstreamConnection
 
@@ -51,11 +51,11 @@ SEAMS = {
     "first-byte": Seam(UpstreamConnection, "send", lambda head: head.startswith(b"POST ")),
     "send": Seam(Upstream, "post"),
     "id": Seam(Store, "commit", lambda command: isinstance(command, SetGeneration)),
-    "head": Seam(Downstream, "start"),
-    "relay": Seam(Downstream, "write"),
+    "head": Seam(ClientResponse, "start"),
+    "relay": Seam(ClientResponse, "write"),
     "post": Seam(Store, "commit", lambda command: isinstance(command, Post)),
     "post-row": Seam(Store, "_transact", _adds(tables.ADD_ENTRY)),
-    "end": Seam(Downstream, "finish"),
+    "end": Seam(ClientResponse, "finish"),
     "line": Seam(CostLog, "append"),
     "budget-file": Seam(BudgetFiles, "write"),
 }

@@ -31,6 +31,11 @@ class Tasks:
         task.add_done_callback(self._running.discard if awaited else self._ended)
         return task
 
+    def keep(self, task: asyncio.Task[Any]) -> None:
+        """Count a task that another owner started, until it ends; what it raises is that owner's to log."""
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled() and (raised := task.exception()) is not None:

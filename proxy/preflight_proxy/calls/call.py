@@ -5,7 +5,6 @@ The task that runs a call outlives its client: upstream is drained, because Open
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import re
 from collections.abc import Sequence
@@ -15,7 +14,6 @@ import structlog
 
 from preflight_proxy.calls.backoff import Backoff
 from preflight_proxy.calls.cache_notes import CacheNotes
-from preflight_proxy.calls.downstream import Downstream
 from preflight_proxy.calls.relay import Relay
 from preflight_proxy.calls.reserving import Caller, Quoter, ReservedCall
 from preflight_proxy.calls.sending import Sender
@@ -45,6 +43,7 @@ from preflight_proxy.core.secret import Redaction
 from preflight_proxy.core.shapes.shape import Reading
 from preflight_proxy.evidence.foreign_keys import ForeignKeys
 from preflight_proxy.ledger.service import KEY_LIMIT_FIRED, Ledger
+from preflight_proxy.server.response import JSON_HEADER, Answer, ClientResponse
 from preflight_proxy.upstream.client import (
     NotSentError,
     OverdueError,
@@ -59,10 +58,6 @@ UNREACHABLE = "OpenRouter cannot be reached. Nothing was sent, nothing is charge
 UNCERTAIN = "OpenRouter broke off before it answered. The worst case stays reserved until its cost is known."
 UNSERVED = "OpenRouter did not take this call. Nothing is charged."
 FAILED = "OpenRouter failed to serve this call. The worst case stays reserved until its cost is known."
-
-Answer = tuple[int, list[tuple[str, str]], bytes]
-"""Status, headers, body."""
-JSON_HEADER = ("Content-Type", "application/json")
 
 _GENERATION_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _log = structlog.get_logger("preflight_proxy.calls.call")
@@ -105,7 +100,7 @@ class Call:
         requote: True if the call ended unanswered and unspent because prices moved: quote it once more.
     """
 
-    def __init__(self, services: CallServices, call: ReservedCall, downstream: Downstream) -> None:
+    def __init__(self, services: CallServices, call: ReservedCall, downstream: ClientResponse) -> None:
         ledger = services.ledger
         self._ledger = ledger
         self._foreign_keys = services.foreign_keys
@@ -133,9 +128,9 @@ class Call:
                 pass
         except LedgerError:
             _log.error("call.not_posted", account=self._account_id, reservation=self._settlement.reservation.id)
-            await self._refuse(Code.STORE)
+            self._refuse(Code.STORE)
         except Exception:
-            await self._relay.break_off()  # the client must hear of it; the task logs the exception
+            self._relay.break_off()  # the client must hear of it; the task logs the exception
             self._conclude(failed_upstream(self._relay.failure, self._model))
             raise
         finally:
@@ -165,7 +160,7 @@ class Call:
         self._may_have_left = False
         if (code := await self._sending.wait()) is not None:
             self._settlement.void("upstream asks for a longer wait than the client can bear")
-            await self._refuse(code)
+            self._refuse(code)
             return False
         try:
             response = await self._sending.post(self._may_leave)
@@ -173,30 +168,30 @@ class Call:
             self._settlement.unknown(Reading(), "no answer began while it was drained", ended=False)
         except WithdrawnError:
             self._settlement.void("withdrawn")
-            await self._withdrawn(may_requote)
+            self._withdrawn(may_requote)
         except NotSentError:
             self._settlement.void("not sent")
-            await self._fail(502, UNREACHABLE)
+            self._fail(502, UNREACHABLE)
         except UncertainError as exc:
             self._settlement.unknown(Reading(), str(exc), ended=False)
             if isinstance(exc, OverdueError):
                 self._conclude(failed_upstream(OVERDUE, self._model))
-                await self._relay.end(OVERDUE)
+                self._relay.end(OVERDUE)
             else:
-                await self._fail(502, UNCERTAIN)
+                self._fail(502, UNCERTAIN)
         else:
             with contextlib.closing(response):
                 return await self._answered(response, may_requote)
         return False
 
-    async def _withdrawn(self, may_requote: bool) -> None:
+    def _withdrawn(self, may_requote: bool) -> None:
         """Quote once more if the client is still there, so that it gets the reason that holds now."""
         if self._downstream.is_gone:
             self._downstream.leave()
         elif may_requote:
             self.requote = True
         else:
-            await self._refuse(Code.FROZEN)
+            self._refuse(Code.FROZEN)
 
     async def _answered(self, response: UpstreamAnswer, may_requote: bool) -> bool:
         headers = response.headers
@@ -228,7 +223,7 @@ class Call:
         else:
             self._settlement.void(f"refused upstream with {response.status}")
         if self._settlement.is_anothers:
-            await self._fail(502, FAILED)
+            self._fail(502, FAILED)
             return False
         if refusal.remedy is Remedy.REQUOTE and may_requote:
             self.requote = True
@@ -244,26 +239,26 @@ class Call:
         match refusal.remedy:
             case Remedy.FREEZE if not self._reserved_under.key_is_own:
                 resets_at = await self._foreign_keys.limit_reached(self._account_id)
-                await self._refuse(Code.KEY_LIMIT, [] if resets_at is None else [("X-Budget-Resets-At", resets_at)])
+                self._refuse(Code.KEY_LIMIT, [] if resets_at is None else [("X-Budget-Resets-At", resets_at)])
             case Remedy.FREEZE:
                 _log.error("ledger.drift", account=self._account_id, why="the sub-key's own limit fired first")
                 self._ledger.commit(Freeze(self._account_id, KEY_LIMIT_FIRED))
                 self._ledger.publish("frozen", self._account_id, reason="sub-key limit")
-                await self._refuse(Code.TRIAL_KEY_LIMIT)
-                others = self._ledger.account_state(self._account_id).running - {self}
-                await asyncio.gather(*(call.cut("the sub-key's limit fired") for call in others))
+                self._refuse(Code.TRIAL_KEY_LIMIT)
+                for call in self._ledger.account_state(self._account_id).running - {self}:
+                    call.cut("the sub-key's limit fired")
             case Remedy.WAIT_PROCESS | Remedy.WAIT_MODEL:
-                await self._refuse(refusal.cause)
+                self._refuse(refusal.cause)
             case Remedy.REWRITE:
                 _log.warning("upstream.refused_money", account=self._account_id, cause=refusal.cause.value)
-                await self._refuse(refusal.cause)
+                self._refuse(refusal.cause)
             case _ if refusal.is_envelope and not self._redaction.found_in(body):
                 sent = [*self._passed(headers), *self._budget_headers()]
                 self._conclude(answered_upstream(refusal.status, body, self._redaction, self._model))
-                await self._downstream.answer(refusal.status, sent, body)
+                self._downstream.answer(refusal.status, sent, body)
             case _:
                 text = UNSERVED if refusal.proves_free else FAILED
-                await self._fail(refusal.status if refusal.status >= 400 else 502, text)
+                self._fail(refusal.status if refusal.status >= 400 else 502, text)
 
     def _unserved(self) -> Cause | None:
         """Why a 2xx did not serve the client; None if it did."""
@@ -284,14 +279,16 @@ class Call:
 
     def client_left(self) -> None:
         """The client hung up: send it nothing more, and drain upstream. A stream that had begun counts as served."""
-        self._conclude(None if self._relay.events_count else LEFT)
         self._downstream.leave()
         self._drain()
+        with contextlib.suppress(LedgerError):  # then it is not counted
+            self._conclude(None if self._relay.events_count else LEFT)
 
-    async def cut(self, reason: str) -> None:
+    def cut(self, reason: str) -> None:
         """End the client's answer at once, in its API's error form; settling goes on."""
-        if self._downstream.started or not self._is_concluded:
-            await self._refuse(Code.FROZEN)
+        with contextlib.suppress(LedgerError):  # then it is not counted
+            if self._downstream.started or not self._is_concluded:
+                self._refuse(Code.FROZEN)
         _log.info("stream.cut", account=self._account_id, reason=reason)
         self._drain()
 
@@ -300,24 +297,24 @@ class Call:
         self._sending.drain()
         self._relay.tighten()
 
-    async def _refuse(self, code: Code, more: Sequence[tuple[str, str]] = ()) -> None:
+    def _refuse(self, code: Code, more: Sequence[tuple[str, str]] = ()) -> None:
         if self._downstream.started:
+            self._relay.end(code.sentence)
             self._conclude(refused(code, self._model))
-            await self._relay.end(code.sentence)
         else:
             self._is_concluded = True  # counted with the refusal
             status, headers, body = self._refusal(code)
-            await self._downstream.answer(status, [*headers, *more], body)
+            self._downstream.answer(status, [*headers, *more], body)
 
     def _refusal(self, code: Code) -> Answer:
         request = self._context.request
         refusal = refusal_of(code, self._ledger.account(self._account_id))
         return refusal_answer(self._ledger, self._context.caller, refusal, request.digest, request.model)
 
-    async def _fail(self, status: int, text: str) -> None:
+    def _fail(self, status: int, text: str) -> None:
         self._conclude(failed_upstream(text, self._model))
         body = self._shape.refusal(status, text, "provider_unavailable")
-        await self._downstream.answer(status, [JSON_HEADER, *self._budget_headers()], body)
+        self._downstream.answer(status, [JSON_HEADER, *self._budget_headers()], body)
 
     def _passed(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
         """The headers that go down, without one that repeats the real key."""

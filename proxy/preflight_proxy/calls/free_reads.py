@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 
 import msgspec
-from aiohttp import web
 
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.refusals.refusals import budget_headers, error_body
 from preflight_proxy.core.shapes.paths import MODEL_NAME
 from preflight_proxy.ledger.service import Ledger
+from preflight_proxy.server.response import JSON_HEADER, Answer
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.prices import BusyError, Prices
 
@@ -33,7 +33,7 @@ class FreeReads:
         self._prices = prices
         self._upstream = upstream
 
-    async def serve(self, path: str, query: str, account_id: str) -> web.Response | None:
+    async def serve(self, path: str, query: str, account_id: str) -> Answer | None:
         """Answer `GET path` for an account; None if the path is not one of these."""
         match path:
             case "/key" | "/auth/key":
@@ -46,7 +46,7 @@ class FreeReads:
                 return await self._generation(query, account_id)
         return await self.serve_models(path, has_token=True)
 
-    async def serve_models(self, path: str, *, has_token: bool) -> web.Response | None:
+    async def serve_models(self, path: str, *, has_token: bool) -> Answer | None:
         """Answer a read about models; None for every other path. Without a token it is limited to one read a second."""
         model = _MODEL_PATH.fullmatch(path)
         if path != "/models" and model is None:
@@ -54,22 +54,21 @@ class FreeReads:
         try:
             if model is None:
                 body = await (self._prices.models() if has_token else self._prices.models_for_anyone())
-                return web.Response(body=body, content_type="application/json")
+                return 200, [JSON_HEADER], body
             listed = await (self._prices.of(model[1]) if has_token else self._prices.of_anyone(model[1]))
         except BusyError:
             text = "This list is read at most once a second without a token. Send the token, or ask again in a second."
-            answer = failure(503, text, "provider_overloaded")
-            answer.headers["Retry-After"] = "1"
-            return answer
+            status, headers, body = failure(503, text, "provider_overloaded")
+            return status, [*headers, ("Retry-After", "1")], body
         except UpstreamError:
             return failure(502, "OpenRouter's list cannot be read.", "provider_unavailable")
         if listed is None or not listed.endpoints:
             return failure(404, "This model has no endpoint with a known price.", "not_found")
-        return web.Response(body=listed.raw, content_type="application/json")
+        return 200, [JSON_HEADER], listed.raw
 
-    def _json(self, account_id: str, document: object) -> web.Response:
-        headers = dict(budget_headers(self._ledger.account(account_id)))
-        return web.Response(body=msgspec.json.encode(document), content_type="application/json", headers=headers)
+    def _json(self, account_id: str, document: object) -> Answer:
+        headers = budget_headers(self._ledger.account(account_id))
+        return 200, [JSON_HEADER, *headers], msgspec.json.encode(document)
 
     def _key(self, account_id: str) -> dict[str, object]:
         """The shape of upstream's `/key`: `usage` is what is posted, `limit_remaining` what is available."""
@@ -110,7 +109,7 @@ class FreeReads:
             "spent": self._ledger.spent(account_id),
         }
 
-    async def _generation(self, query: str, account_id: str) -> web.Response:
+    async def _generation(self, query: str, account_id: str) -> Answer:
         generation = _GENERATION_QUERY.fullmatch(query)
         key = self._ledger.account_state(account_id).key
         if generation is None or key is None or self._ledger.store.generation(account_id, generation[1]) is None:
@@ -121,7 +120,7 @@ class FreeReads:
             return failure(502, "OpenRouter did not answer. Nothing is charged for this read.", "provider_unavailable")
         if key.reveal().encode() in body:
             return failure(502, "OpenRouter's answer is not fit to pass on.", "provider_unavailable")
-        return web.Response(status=status, body=body, content_type="application/json")
+        return status, [JSON_HEADER], body
 
 
 def _figure(pusd: int) -> msgspec.Raw:
@@ -129,8 +128,6 @@ def _figure(pusd: int) -> msgspec.Raw:
     return msgspec.Raw(usd_text(pusd).encode())
 
 
-def failure(status: int, message: str, error_type: str) -> web.Response:
+def failure(status: int, message: str, error_type: str) -> Answer:
     """An error in OpenRouter's envelope."""
-    return web.Response(
-        status=status, body=error_body(None, status, message, error_type), content_type="application/json"
-    )
+    return status, [JSON_HEADER], error_body(None, status, message, error_type)

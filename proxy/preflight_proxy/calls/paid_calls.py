@@ -9,13 +9,11 @@ import asyncio
 import re
 
 import structlog
-from aiohttp import web
 
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.calls.backoff import Backoff
 from preflight_proxy.calls.cache_notes import CacheNotes
-from preflight_proxy.calls.call import JSON_HEADER, Answer, Call, CallServices, refusal_answer
-from preflight_proxy.calls.downstream import Downstream
+from preflight_proxy.calls.call import Call, CallServices, refusal_answer
 from preflight_proxy.calls.parsing import RequestReader
 from preflight_proxy.calls.reserving import CallContext, Caller, Quoter, reserve
 from preflight_proxy.core.admission.admission import unread_refusal
@@ -27,7 +25,9 @@ from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.shapes.shape import Request, Shape, UnknownFields
 from preflight_proxy.evidence.foreign_keys import ForeignKeys
 from preflight_proxy.ledger.service import Ledger
-from preflight_proxy.server.intake import Body, Intake, IntakeError
+from preflight_proxy.server.intake import Intake, IntakeError
+from preflight_proxy.server.request import ServerRequest
+from preflight_proxy.server.response import JSON_HEADER, ClientResponse
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.prices import Prices
 
@@ -49,7 +49,7 @@ class PaidCalls:
         ledger: Accounts and entries.
         upstream: OpenRouter.
         prices: The price list.
-        tasks: Where calls run, so that they outlive their clients.
+        tasks: The tasks of the calls, which outlive their clients.
         intake: Reads the bodies.
         unknown_fields: What happens to top-level fields that are in no table (M8).
         foreign_keys: Reads a key that is not this ledger's alone, before the first call with it (M13).
@@ -79,32 +79,33 @@ class PaidCalls:
         self._intake = intake
         self._dropped_logged: set[str] = set()
 
-    async def serve(self, request: web.BaseRequest, caller: Caller) -> web.StreamResponse:
+    async def serve(self, request: ServerRequest, caller: Caller) -> None:
         """Answer one inference request, whatever becomes of it."""
-        account_id = caller.account_id
+        account_id, response = caller.account_id, request.response
         until_s = self._ledger.clock.monotonic_s() + CALL_WAIT_S_MAX
         try:
             async with self._intake.body(request, account_id) as body:
                 if not await self._ledger.sessions.opened(account_id, until_s):
                     self._ledger.note_unserved(account_id, not_open(NOT_OPEN))
-                    return _plain(caller.shape, 503, NOT_OPEN, "provider_overloaded")
-                if (code := unread_refusal(self._ledger.account(account_id))) is not None:
-                    return self._refuse_unread(caller, body.data, code)
-                parsed = await self._reader.read(account_id, caller.shape, body.data, request.headers)
-                self._log_dropped(parsed)
-                is_busy = self._ledger.sessions.note_request(account_id, parsed.digest)
-                context = CallContext(caller, parsed, tuple(request.headers.items()), is_busy, until_s)
-                return await self._serve(request, context, body)
+                    _refuse(response, caller.shape, 503, NOT_OPEN, "provider_overloaded")
+                elif (code := unread_refusal(self._ledger.account(account_id))) is not None:
+                    self._refuse_unread(response, caller, body.data, code)
+                else:  # what a body is encoded by is known here: Intake refuses the rest
+                    parsed = await self._reader.read(account_id, caller.shape, body.data, {})
+                    self._log_dropped(parsed)
+                    is_busy = self._ledger.sessions.note_request(account_id, parsed.digest)
+                    response.extra = _dropped_header(parsed)
+                    await self._serve(request, CallContext(caller, parsed, tuple(request.headers), is_busy, until_s))
         except IntakeError as exc:
             self._ledger.note_bad_request(account_id, exc.message)
-            return _plain(caller.shape, exc.status, exc.message, "invalid_request", close=True)
+            _refuse(response, caller.shape, exc.status, exc.message, "invalid_request", close=True)
         except BadRequest as exc:
             self._ledger.note_bad_request(account_id, exc.message)
-            return _plain(caller.shape, exc.status, exc.message, exc.code)
+            _refuse(response, caller.shape, exc.status, exc.message, exc.code)
 
-    async def _serve(self, request: web.BaseRequest, context: CallContext, body: Body) -> web.StreamResponse:
+    async def _serve(self, request: ServerRequest, context: CallContext) -> None:
         """Quote, reserve, send; once more where the prices had moved."""
-        caller, parsed = context.caller, context.request
+        caller, parsed, response = context.caller, context.request, request.response
         await self._services.foreign_keys.ready(caller.account_id)
         for may_requote in (True, False):
             try:
@@ -113,39 +114,29 @@ class PaidCalls:
                 self._ledger.note_unserved(caller.account_id, LEFT)
                 raise
             if isinstance(reserved, Refusal):
-                refusal = refusal_answer(self._ledger, caller, reserved, parsed.digest, parsed.model)
-                return _response(refusal, _dropped_header(parsed))
+                response.answer(*refusal_answer(self._ledger, caller, reserved, parsed.digest, parsed.model))
+                return
             self._ledger.escalation.clear(caller.token_hash)
-            downstream = Downstream(request, extra=_dropped_header(parsed))
-            call = Call(self._services, reserved, downstream)
-            response = await self._run(call, downstream, body, may_requote=may_requote)
-            if response is not None:
-                return response
+            call = Call(self._services, reserved, response)
+            await self._run(call, request, may_requote=may_requote)
+            if not call.requote or response.is_gone:
+                return
             self._services.quoter.expire(parsed)
         raise AssertionError("a call that may not be quoted again was not answered")
 
-    async def _run(
-        self, call: Call, downstream: Downstream, body: Body, *, may_requote: bool
-    ) -> web.StreamResponse | None:
-        """Run the call in a task that outlives its client; None if it is to be quoted once more."""
-        running = self._tasks.spawn(call.run(may_requote=may_requote), "call")
-        body.keep(running)
-        answered = asyncio.ensure_future(downstream.response())
-        try:
-            await asyncio.wait({running, answered}, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            call.client_left()
-            raise
-        finally:
-            if not answered.done():
-                answered.cancel()
-        return None if call.requote else await downstream.response()
+    async def _run(self, call: Call, request: ServerRequest, *, may_requote: bool) -> None:
+        """Run the call; from here on it outlives its client, and a drain waits for it."""
+        assert request.task is not None
+        self._tasks.keep(request.task)
+        request.on_client_left = call.client_left
+        await call.run(may_requote=may_requote)
+        request.on_client_left = request.cancel
 
-    def _refuse_unread(self, caller: Caller, body: bytes, code: Code) -> web.Response:
+    def _refuse_unread(self, response: ClientResponse, caller: Caller, body: bytes, code: Code) -> None:
         digest = caller.shape.unread_digest(body)
         self._ledger.sessions.note_request(caller.account_id, digest)
         refusal = refusal_of(code, self._ledger.account(caller.account_id))
-        return _response(refusal_answer(self._ledger, caller, refusal, digest, ""))
+        response.answer(*refusal_answer(self._ledger, caller, refusal, digest, ""))
 
     def _log_dropped(self, parsed: Request) -> None:
         for name in _printable(parsed.dropped):
@@ -164,14 +155,8 @@ def _dropped_header(parsed: Request) -> list[tuple[str, str]]:
     return [("X-Preflight-Dropped", ", ".join(names))] if names else []
 
 
-def _response(answer: Answer, extra: list[tuple[str, str]] | None = None) -> web.Response:
-    status, headers, body = answer
-    return web.Response(status=status, headers=dict([*headers, *(extra or [])]), body=body)
-
-
-def _plain(shape: Shape, status: int, text: str, error_type: str, *, close: bool = False) -> web.Response:
-    """An error of the request itself, in the caller's API shape; nothing was reserved."""
-    response = _response((status, [JSON_HEADER], shape.refusal(status, text, error_type)))
-    if close:
-        response.force_close()
-    return response
+def _refuse(
+    response: ClientResponse, shape: Shape, status: int, text: str, error_type: str, *, close: bool = False
+) -> None:
+    """Answer an error of the request itself, in the caller's API shape; nothing was reserved."""
+    response.answer(status, [JSON_HEADER], shape.refusal(status, text, error_type), close=close)

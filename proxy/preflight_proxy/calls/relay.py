@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import structlog
 
 from preflight_proxy.base.clock import Clock
-from preflight_proxy.calls.downstream import Downstream
 from preflight_proxy.calls.settlement import Settlement
 from preflight_proxy.core import sse
 from preflight_proxy.core.errors import LedgerError
@@ -17,6 +16,7 @@ from preflight_proxy.core.refusals.refusals import BROKEN, OVERDUE
 from preflight_proxy.core.secret import Redaction
 from preflight_proxy.core.shapes.answers import generation_id
 from preflight_proxy.core.shapes.shape import Reading, Shape
+from preflight_proxy.server.response import ClientResponse
 from preflight_proxy.upstream.connection import BrokenAnswerError, UpstreamAnswer
 
 CALL_DRAIN_S_MAX = 5 * 60.0
@@ -51,7 +51,7 @@ class Relay:
     def __init__(
         self,
         shape: Shape,
-        downstream: Downstream,
+        downstream: ClientResponse,
         settlement: Settlement,
         clock: Clock,
         redaction: Redaction,
@@ -95,33 +95,33 @@ class Relay:
             self._settlement.unknown(self.reading, f"broke off ({type(exc).__name__})", ended=False)
             if self._limit is not None and self._limit.expired():
                 self.failure = OVERDUE
-                await self.end(OVERDUE)
+                self.end(OVERDUE)
             else:
-                await self._end_stream() if self._streamed else await self.break_off()
+                self._end_stream() if self._streamed else self.break_off()
         finally:
             self._limit = None
 
     async def _stream(self, response: UpstreamAnswer, headers: Headers) -> None:
-        await self._downstream.start(response.status, headers)
+        self._downstream.start(response.status, headers)
         decoder = sse.Decoder()
         while chunk := await response.piece():
-            await self._events(decoder.feed(chunk))
+            self._events(decoder.feed(chunk))
             self.tighten()
-        await self._events(decoder.flush())
+        self._events(decoder.flush())
         if not self._settlement.ended and not self._settle():
             over = self.reading.terminal or self.reading.finish is not None
             self._settlement.unknown(self.reading, "the stream told no cost", ended=over)
-        await self._end_stream()
+        self._end_stream()
 
-    async def _end_stream(self) -> None:
+    def _end_stream(self) -> None:
         """End a stream in order if it showed its own end, by any sign; else tell the client that it broke off."""
         reading = self.reading
         if reading.terminal or reading.finish is not None or reading.usage is not None or reading.error:
-            await self._downstream.finish()
+            self._downstream.finish()
         else:
-            await self.break_off()
+            self.break_off()
 
-    async def _events(self, events: Sequence[sse.Event]) -> None:
+    def _events(self, events: Sequence[sse.Event]) -> None:
         out = bytearray()
         for event in events:
             if event.data:
@@ -131,7 +131,7 @@ class Relay:
                 if self.reading.terminal and not self._settlement.ended:
                     self._settle()  # before the bytes below go down (M10 step 6)
             out += self._redaction.apply(event.raw)
-        await self._downstream.write(bytes(out))
+        self._downstream.write(bytes(out))
 
     async def _document(self, response: UpstreamAnswer, headers: Headers) -> None:
         """Relay leading white space at once, because it keeps clients waiting; hold the document back until its cost is posted."""
@@ -139,8 +139,8 @@ class Relay:
         while chunk := await response.piece():
             self._data_at_s = self._clock.monotonic_s()
             if not body and not chunk.strip(b" \t\r\n"):
-                await self._downstream.start(response.status, headers)
-                await self._downstream.write(chunk)
+                self._downstream.start(response.status, headers)
+                self._downstream.write(chunk)
             else:
                 body += chunk
             if len(body) > WHOLE_BODY_BYTES_MAX:
@@ -150,18 +150,18 @@ class Relay:
         self._read(self._shape.read_body(bytes(body)))
         if not self._settle():
             self._settlement.unknown(self.reading, "the answer told no cost", ended=True)
-        await self._downstream.answer(response.status, headers, self._redaction.apply(bytes(body)))
+        self._downstream.answer(response.status, headers, self._redaction.apply(bytes(body)))
 
     async def _unread(self, response: UpstreamAnswer, headers: Headers, body: bytes = b"") -> None:
         """Relay an answer that cannot be read, because it is compressed or huge; its cost is unknown."""
         self._settlement.unknown(self.reading, "the answer cannot be read", ended=False)
-        await self._downstream.start(response.status, headers)
-        await self._downstream.write(body)
+        self._downstream.start(response.status, headers)
+        self._downstream.write(body)
         while chunk := await response.piece():
             self._data_at_s = self._clock.monotonic_s()
-            await self._downstream.write(chunk)
+            self._downstream.write(chunk)
             self.tighten()
-        await self._downstream.finish()
+        self._downstream.finish()
 
     def _read(self, new: Reading) -> None:
         """Merge what a body or an event says; an id in it is durable before its bytes go down (M10 step 4)."""
@@ -202,19 +202,19 @@ class Relay:
         )
         self._limit.reschedule(asyncio.get_running_loop().time() + max(0.0, ends_s - now_s))
 
-    async def break_off(self) -> None:
+    def break_off(self) -> None:
         """Tell the client that upstream broke off, in the form that its API's clients retry. A bare end would look like success."""
         self.failure = BROKE_OFF
-        await self._say_last(502, BROKEN, "provider_unavailable")
+        self._say_last(502, BROKEN, "provider_unavailable")
 
-    async def end(self, sentence: str) -> None:
+    def end(self, sentence: str) -> None:
         """End the answer for a reason of ours, in the form on which clients give up."""
-        await self._say_last(402, sentence, "payment_required", ("x-should-retry", "false"))
+        self._say_last(402, sentence, "payment_required", ("x-should-retry", "false"))
 
-    async def _say_last(self, status: int, text: str, error_type: str, *headers: tuple[str, str]) -> None:
+    def _say_last(self, status: int, text: str, error_type: str, *headers: tuple[str, str]) -> None:
         """An error event in a stream; else an error document, after white space if that has gone down."""
         if self._streamed and self._downstream.started:
-            await self._downstream.finish(self._shape.cut(self.reading, self.events_count, text, error_type))
+            self._downstream.finish(self._shape.cut(self.reading, self.events_count, text, error_type))
             return
         body = self._shape.refusal(status, text, error_type)
-        await self._downstream.answer(status, [("Content-Type", "application/json"), *headers], body)
+        self._downstream.answer(status, [("Content-Type", "application/json"), *headers], body)

@@ -10,7 +10,6 @@ import hashlib
 from functools import partial
 
 import msgspec
-from aiohttp import web
 
 from preflight_proxy.calls.free_reads import FreeReads, failure
 from preflight_proxy.calls.paid_calls import PaidCalls
@@ -20,13 +19,16 @@ from preflight_proxy.core.refusals.refusals import error_body
 from preflight_proxy.core.shapes.paths import API, CALLS, dialect, read_path, wrong_path
 from preflight_proxy.core.shapes.shape import Shape
 from preflight_proxy.ledger.service import Ledger
-from preflight_proxy.server.listeners import Handler
+from preflight_proxy.server.connection import Handler
+from preflight_proxy.server.request import ServerRequest
+from preflight_proxy.server.response import JSON_HEADER, ClientResponse
 
 QUERIES = frozenset({"beta=true"})
 """Query strings that go upstream with an inference request: Anthropic's SDK adds the one."""
 HEALTH = "/health"
 """Beside the API, so that it is no path of OpenRouter's."""
 TOKEN_CHARS_MAX = 512
+STOPPING = "The budget proxy is being stopped. Nothing was sent."
 UNKNOWN_CLIENT = "This token is not known to the budget proxy."
 
 
@@ -61,54 +63,62 @@ class Routes:
         """
         return partial(self._handle, bound_to=account_id)
 
-    async def _handle(self, request: web.BaseRequest, bound_to: str | None) -> web.StreamResponse:
-        path, _, query = request.raw_path.partition("?")
+    async def _handle(self, request: ServerRequest, bound_to: str | None) -> None:
+        path, _, query = request.target.partition("?")
+        response = request.response
         if path == HEALTH and request.method in ("GET", "HEAD"):
-            return self._health()
+            self._health(response)
+            return
         if request.method == "HEAD" and path in ("/", "/api", "/api/", API, API + "/"):
-            return web.Response()  # Claude Code probes the base URL without a token
+            response.answer(200, [], b"")  # Claude Code probes the base URL without a token
+            return
         shape = CALLS.get(path) if request.method == "POST" else None
         spoken = shape or dialect(path)
         if _wants_websocket(request):
-            return _upgrade_required(spoken)
+            _require_upgrade(response, spoken)
+            return
         if self.closing:
-            return _error(spoken, 503, "The budget proxy is being stopped. Nothing was sent.", "provider_overloaded")
+            _refuse(response, spoken, 503, STOPPING, "provider_overloaded")
+            return
         caller = self._authenticate(request, bound_to)
         below = read_path(path) if request.method == "GET" else None
         if caller is None:
-            if bound_to is not None and shape is not None and not self._is_closed(bound_to):
-                self._ledger.note_bad_request(bound_to, UNKNOWN_CLIENT)
-            if below is not None and not ("Authorization" in request.headers or "x-api-key" in request.headers):
-                response = await self._free_reads.serve_models(below, has_token=False)
-                if response is not None:
-                    return response
-            return _error(spoken, 401, UNKNOWN_CLIENT, "authentication")
-        if shape is not None:
-            if (refusal := _expects(request)) is not None:
-                return refusal
-            sent_query = f"?{query}" if query in QUERIES else ""
-            return await self._paid_calls.serve(request, Caller(*caller, shape, sent_query))
-        if below is not None:
-            response = await self._free_reads.serve(below, query, caller[0])
-            if response is not None:
-                return response
-        status, text = wrong_path(path, f"{request.scheme}://{request.headers.get('Host', '')}")
-        if request.method == "POST":
-            self._ledger.note_bad_request(caller[0], text)
-        return _error(spoken, status, text, "not_found" if status == 404 else "invalid_request", close=False)
+            await self._serve_unknown(request, bound_to, spoken, below, is_call=shape is not None)
+        elif shape is not None:
+            if _invites(request):
+                sent_query = f"?{query}" if query in QUERIES else ""
+                await self._paid_calls.serve(request, Caller(*caller, shape, sent_query))
+        elif below is not None and (answer := await self._free_reads.serve(below, query, caller[0])) is not None:
+            response.answer(*answer)
+        else:
+            status, text = wrong_path(path, f"{request.scheme}://{request.headers.get('host') or ''}")
+            if request.method == "POST":
+                self._ledger.note_bad_request(caller[0], text)
+            error_type = "not_found" if status == 404 else "invalid_request"
+            _refuse(response, spoken, status, text, error_type, close=False)
 
-    def _health(self) -> web.Response:
+    async def _serve_unknown(
+        self, request: ServerRequest, bound_to: str | None, spoken: Shape | None, below: str | None, *, is_call: bool
+    ) -> None:
+        """Answer a request without a token that is valid here: lists of models need none, if it has none at all."""
+        if bound_to is not None and is_call and not self._is_closed(bound_to):
+            self._ledger.note_bad_request(bound_to, UNKNOWN_CLIENT)
+        headers = request.headers
+        if below is not None and not (headers.all("authorization") or headers.all("x-api-key")):
+            answer = await self._free_reads.serve_models(below, has_token=False)
+            if answer is not None:
+                request.response.answer(*answer)
+                return
+        _refuse(request.response, spoken, 401, UNKNOWN_CLIENT, "authentication")
+
+    def _health(self, response: ClientResponse) -> None:
         """Say whether calls are taken. The answer is public, so it holds no account and no figure; it reads memory alone."""
         wrong = (
             "the ledger cannot be written" if not self._ledger.store.reserves else "draining" if self.closing else None
         )
-        return web.Response(
-            status=503 if wrong else 200,
-            body=msgspec.json.encode({"status": wrong or "ok"}),
-            content_type="application/json",
-        )
+        response.answer(503 if wrong else 200, [JSON_HEADER], msgspec.json.encode({"status": wrong or "ok"}))
 
-    def _authenticate(self, request: web.BaseRequest, bound_to: str | None) -> tuple[str, str] | None:
+    def _authenticate(self, request: ServerRequest, bound_to: str | None) -> tuple[str, str] | None:
         """The account of the request's token, and the token's hash; None without a token that is valid here."""
         token = _token(request)
         if token is None:
@@ -127,41 +137,39 @@ class Routes:
         )
 
 
-def _wants_websocket(request: web.BaseRequest) -> bool:
+def _wants_websocket(request: ServerRequest) -> bool:
     """True if the client would speak WebSocket; an offer of any other protocol is ignored, as RFC 9110, section 7.8 allows."""
-    offers = ",".join(request.headers.getall("Upgrade", [])).lower().split(",")
+    offers = ",".join(request.headers.all("upgrade")).lower().split(",")
     return any(offer.strip().partition("/")[0] == "websocket" for offer in offers)
 
 
-def _upgrade_required(shape: Shape | None) -> web.Response:
+def _require_upgrade(response: ClientResponse, shape: Shape | None) -> None:
     """Refuse WebSocket. Only after this status does Codex send the same request by HTTP.
 
     Source: codex-rs of openai/codex, 2026-10; RFC 9110, section 15.5.22, for the headers.
     """
-    response = _error(shape, 426, "WebSocket is not spoken here. Send the request by HTTP.", "invalid_request")
-    response.headers.update({"Upgrade": "HTTP/1.1", "Connection": "Upgrade, close"})
-    return response
+    response.extra = [("Upgrade", "HTTP/1.1"), ("Connection", "Upgrade, close")]
+    _refuse(response, shape, 426, "WebSocket is not spoken here. Send the request by HTTP.", "invalid_request")
 
 
-def _expects(request: web.BaseRequest) -> web.Response | None:
-    """Answer `Expect: 100-continue` so that the client sends its body; refuse any other expectation."""
-    expectation = request.headers.get("Expect")
-    if expectation is None:
-        return None
-    if expectation.lower() != "100-continue":
-        return failure(417, "Only `Expect: 100-continue` is understood.", "invalid_request")
-    assert request.transport is not None
-    request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    return None
+def _invites(request: ServerRequest) -> bool:
+    """Answer `Expect: 100-continue` so that the client sends its body; refuse any other expectation, and return False."""
+    expectation = request.headers.get("expect")
+    if expectation is not None and expectation.lower() != "100-continue":
+        request.response.answer(*failure(417, "Only `Expect: 100-continue` is understood.", "invalid_request"))
+        return False
+    if expectation is not None:
+        request.response.invite()
+    return True
 
 
-def _token(request: web.BaseRequest) -> str | None:
+def _token(request: ServerRequest) -> str | None:
     """The one token of a request, by either header; None if there is none, or more than one.
 
     Clients of Anthropic's API that have both variables set send the empty one too.
     """
-    bearers = request.headers.getall("Authorization", [])
-    keys = request.headers.getall("x-api-key", [])
+    bearers = request.headers.all("authorization")
+    keys = request.headers.all("x-api-key")
     if len(bearers) > 1 or len(keys) > 1:
         return None
     token = ""
@@ -173,13 +181,9 @@ def _token(request: web.BaseRequest) -> str | None:
     return token if token.isascii() and 0 < len(token) <= TOKEN_CHARS_MAX else None
 
 
-def _error(shape: Shape | None, status: int, message: str, error_type: str, *, close: bool = True) -> web.Response:
-    response = web.Response(
-        status=status,
-        body=error_body(shape, status, message, error_type),
-        content_type="application/json",
-        headers={"x-should-retry": "false"},
-    )
-    if close:
-        response.force_close()  # the body was not read: it must not be parsed as the next request
-    return response
+def _refuse(
+    response: ClientResponse, shape: Shape | None, status: int, message: str, error_type: str, *, close: bool = True
+) -> None:
+    """Answer an error; `close` where the body was not read, because it must not be parsed as the next request."""
+    body = error_body(shape, status, message, error_type)
+    response.answer(status, [JSON_HEADER, ("x-should-retry", "false")], body, close=close)

@@ -21,14 +21,15 @@ from preflight_proxy.gates.portable import ForwarderListener, PortableGate
 from preflight_proxy.gates.ports import EgressRules, GatePorts
 from preflight_proxy.gates.shared import GateState, Namespaces, SharedGate
 from preflight_proxy.ledger.service import Ledger
-from preflight_proxy.server.listeners import Handler, Listeners
+from preflight_proxy.server.connection import Handler
+from preflight_proxy.server.listeners import Listeners
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.evidence_reads import read_key_usage_pusd
 
 KEY_READS_MAX = 3
 """Tries to read a key's usage at the opening of its account."""
-CUT_S_MAX = 2.0
-"""A freeze waits this long for the last bytes of cut streams to be handed to the system."""
+FREEZES_S_MAX = 2.0
+"""At the end of the process, freezes that are under way have this long."""
 
 _log = structlog.get_logger("preflight_proxy.control.accounts")
 
@@ -152,10 +153,7 @@ class Accounts:
             self._ledger.account(account_id)
             self._ledger.commit(Freeze(account_id, reason))
         finally:
-            running = list(self._ledger.account_state(account_id).running)
-            if running:
-                cuts = [self._tasks.spawn(call.cut(reason), "cut") for call in running]
-                await asyncio.wait(cuts, timeout=CUT_S_MAX)
+            self._ledger.sessions.cut(reason, account_id)
         self._ledger.publish("frozen", account_id, reason=reason)
 
     def unfreeze(self, account_id: str) -> None:
@@ -196,5 +194,5 @@ class Accounts:
         """Leave the gates at the end of the process. They keep their listeners for the next proxy."""
         for gate in self._gates.values():
             await gate.release()
-        await self._tasks.finish(CUT_S_MAX)
+        await self._tasks.finish(FREEZES_S_MAX)
         await self._tasks.cancel()

@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 from contextlib import aclosing
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import parse_qs, unquote
 
@@ -46,8 +47,10 @@ from preflight_proxy.control.standalone_accounts import StandaloneAccounts
 from preflight_proxy.core.errors import LedgerError, OperatingError
 from preflight_proxy.core.ledger.commands import ClearQuarantine
 from preflight_proxy.ledger.service import Ledger
-from preflight_proxy.server.intake import Intake, IntakeError
+from preflight_proxy.server.listeners import bind_unix
 
+CLOSE_S_MAX = 1.0
+"""At the end, requests that run have this long to end."""
 HEARTBEAT_S = 1.0
 """A follower gets a line at least this often, so that both sides notice a dead connection."""
 
@@ -77,10 +80,31 @@ class Control:
         self._watch = watch
         self._run = run
         self._upstream = upstream
-        self._intake = Intake()
+        self._runner: web.ServerRunner | None = None
         self._born_s = ledger.clock.monotonic_s()
         self.base_url: str | None = None
         self.named: StandaloneAccounts | None = None
+
+    async def listen(self, path: Path) -> None:
+        """Serve on a unix socket that only this user can open.
+
+        Raises:
+            OSError: The path cannot be bound.
+        """
+        server = web.Server(self.handle, handler_cancellation=True, auto_decompress=False, access_log=None)
+        self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=CLOSE_S_MAX)
+        await self._runner.setup()
+        sock = bind_unix(path, 0o600)
+        try:
+            await web.SockSite(self._runner, sock).start()
+        except BaseException:
+            sock.close()
+            raise
+
+    async def close(self) -> None:
+        """End every connection of the control socket."""
+        if self._runner is not None:
+            await self._runner.cleanup()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
@@ -88,8 +112,10 @@ class Control:
             return _problem(403, "peer", reason)
         try:
             return await self._route(request)
-        except IntakeError as exc:
-            return _problem(exc.status, "invalid_request", exc.message)
+        except web.HTTPRequestEntityTooLarge:
+            return _problem(413, "invalid_request", "The message is too large.")
+        except web.HTTPUnsupportedMediaType:
+            return _problem(415, "invalid_request", "Compressed messages are not taken.")
         except KeyError as exc:
             return _problem(404, UNKNOWN_ACCOUNT, f"There is no account {exc.args[0]!r}.")
         except LedgerError as exc:
@@ -163,8 +189,9 @@ class Control:
         return chosen
 
     async def _body(self, request: web.BaseRequest, kind: type[_M]) -> _M:
-        async with self._intake.body(request) as body:
-            return decode(body.data or b"{}", kind)
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise web.HTTPUnsupportedMediaType
+        return decode(await request.read() or b"{}", kind)
 
     async def _events(self, request: web.BaseRequest, run: str | None, cursor: int) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})

@@ -6,7 +6,7 @@ Source: RFC 9110, section 7.6.1 (hop-by-hop headers); openrouter.ai/docs/api_ref
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 TO_UPSTREAM = frozenset(
     {"accept", "content-type", "user-agent", "http-referer", "referer", "x-title", "x-session-id"}
@@ -35,6 +35,34 @@ Source: docs.anthropic.com/en/api/beta-headers, 2026-10.
 
 _BETA_DATE = re.compile(r"-(?:\d{4}-\d{2}-\d{2}|\d{8})$")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+
+
+class Headers:
+    """The headers of a request, as they were sent.
+
+    Args:
+        pairs: Names in any case, and values without the white space around them.
+    """
+
+    __slots__ = ("_by_name", "_pairs")
+
+    def __init__(self, pairs: Sequence[tuple[str, str]]) -> None:
+        self._pairs = tuple(pairs)
+        self._by_name: dict[str, list[str]] = {}
+        for name, value in pairs:
+            self._by_name.setdefault(name.lower(), []).append(value)
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._pairs)
+
+    def get(self, name: str) -> str | None:
+        """Return the first value of a header whose name is given in lower case; None if there is none."""
+        values = self._by_name.get(name)
+        return values[0] if values else None
+
+    def all(self, name: str) -> list[str]:
+        """Return all values of a header whose name is given in lower case."""
+        return self._by_name.get(name, [])
 
 
 def upstream_headers(incoming: Iterable[tuple[str, str]], key: str, shape_name: str) -> list[tuple[str, str]]:

@@ -31,7 +31,8 @@ from preflight_proxy.core.egress import (
 )
 from preflight_proxy.ledger.account_state import Traffic
 from preflight_proxy.server.certificate import tls_context
-from preflight_proxy.server.listeners import Acceptor, Handler, Listeners, stop_all
+from preflight_proxy.server.connection import Handler
+from preflight_proxy.server.listeners import Acceptor, Listeners, stop_all
 
 EGRESS = "egress"
 """Under this name the traffic of a trial's egress is counted; no service can have it."""

@@ -15,7 +15,7 @@ ACCOUNT_BUSY_S = 60.0
 class RunningCall(Protocol):
     """A running call that a freeze can end."""
 
-    async def cut(self, reason: str) -> None:
+    def cut(self, reason: str) -> None:
         """End the client's answer at once, in its API's form. The call is settled afterwards."""
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
+import structlog
+
 from preflight_proxy.base.clock import Clock
 from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.ledger.account_state import AccountState
 
 KEY_LOOK_S = 0.05
 """How often a call looks for its account's key while a runner opens it again."""
+
+_log = structlog.get_logger("preflight_proxy.ledger.sessions")
 
 
 class Sessions:
@@ -61,7 +65,11 @@ class Sessions:
         """Remember a request, and how often in a row it came; True if the account had another within `ACCOUNT_BUSY_S`."""
         return self.state(account_id).requested(digest, self._clock.monotonic_s())
 
-    async def cut_all(self, reason: str) -> None:
-        """End every running stream, in its API's terminal form."""
-        running = [call for state in self._states.values() for call in state.running]
-        await asyncio.gather(*(call.cut(reason) for call in running))
+    def cut(self, reason: str, account_id: str | None = None) -> None:
+        """End every running stream, or those of one account, in its API's terminal form; one that fails stops no other."""
+        states = list(self._states.values()) if account_id is None else [self.state(account_id)]
+        for call in [call for state in states for call in state.running]:
+            try:
+                call.cut(reason)
+            except Exception as exc:
+                _log.error("call.not_cut", exc_info=exc)

@@ -1,289 +1,477 @@
-"""Limits one connection: the time and size of a request head, all unserved heads of the process, and malformed HTTP (C5).
+"""Reads the requests of one connection, one after the other, and refuses malformed HTTP (C5, open files).
 
-aiohttp parses and serves. A parser keeps every field until the head is complete, and a connection keeps the heads that wait behind
-the request that it serves.
+httptools parses. What it leaves to its user is checked here, so that no request is taken for another one: fields that may come
+once, the target, the version, the sizes of fields and heads, and which bytes are still HTTP.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
+from contextlib import suppress
+from typing import cast
+from urllib.parse import urlsplit
 
+import httptools
 import structlog
-from aiohttp import EMPTY_PAYLOAD, StreamReader, web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_parser import RawRequestMessage
 
+from preflight_proxy.base.tasks import Tasks
+from preflight_proxy.core.headers import Headers
 from preflight_proxy.core.refusals.refusals import error_body
+from preflight_proxy.server.heads import ConnectionHeads, UnservedHeads
+from preflight_proxy.server.request import ServerRequest
+from preflight_proxy.server.response import JSON_HEADER, whole_answer
 
 REQUEST_HEAD_S_MAX = 10.0
 """From the opening of a connection, or the first byte of its next head, to the end of that head."""
-REQUEST_HEAD_BYTES_MAX = 64 * 1024
-"""One head, request line included, or the trailers of one body. Claude Code's is the longest seen, below 4 KiB."""
-REQUEST_HEADS_BYTES_MAX = 8 * 2**20
-"""All heads that are not served yet. Most arrive whole, and are served in the same turn of the loop."""
 KEEPALIVE_S = 75.0
 """An idle connection is kept this long; longer than most clients keep theirs, so that they close first."""
 FIELD_BYTES_MAX = 32 * 1024
 """One header field or request line; Claude Code's list of beta names is the longest seen, well below 1 KiB."""
+FIELDS_MAX = 128
+"""Header fields of one request, trailers included."""
 PIECE_BYTES = 16 * 1024
-"""Data is parsed in pieces of this size, so that a head is refused soon after it has grown too large."""
+"""Heads are parsed in pieces of this size, so that one is refused soon after it has grown too large."""
+PIPELINED_MAX = 32
+"""Requests of one connection that wait behind the one that is served; the client of more of them waits."""
 REFUSED_LINGER_S = 1.0
 """What a refused client still sends is read for this long, so that it gets the reason."""
-_TOO_LARGE_BODY = error_body(None, 431, "The head of the request is too large. Nothing was sent.", "invalid_request")
-HEAD_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: application/json\r\nConnection: close\r\n"
-    b"Content-Length: %d\r\n\r\n%b" % (len(_TOO_LARGE_BODY), _TOO_LARGE_BODY)
+CLOSE_S_MAX = 1.0
+"""At the end of a server, running requests have this long to end; and this long again once they are cancelled."""
+SWEEP_S = 0.5
+"""Connections that are overdue are looked for this often."""
+
+SINGLE_FIELDS = frozenset(
+    {b"content-length", b"content-location", b"content-range", b"content-type", b"etag", b"host", b"max-forwards"}
+    | {b"server", b"transfer-encoding", b"user-agent"}
 )
+"""Fields that a request has once: two readers could choose different ones. Source: RFC 9110, section 5.3."""
+
+_HEAD_TOO_LARGE = "The head of the request is too large. Nothing was sent."
+_MALFORMED = "The request is not valid HTTP."
+_CRASHED = "The proxy failed. Nothing more is sent for this call."
 
 _log = structlog.get_logger("preflight_proxy.server.connection")
 
+Handler = Callable[[ServerRequest], Awaitable[None]]
 
-class UnservedHeads:
-    """The unserved request heads of all connections of a process.
+
+class MalformedHeadError(Exception):
+    """A head that httptools takes and we refuse."""
+
+
+class ServerConnection(asyncio.Protocol):
+    """One connection: requests are read ahead, a few at most, and served one after the other.
 
     Args:
-        head_bytes_max: See `REQUEST_HEAD_BYTES_MAX`.
-        heads_bytes_max: See `REQUEST_HEADS_BYTES_MAX`.
+        server: Whose connection it is.
 
     Attributes:
-        total_bytes: The memory that all of them take.
+        transport: None before the connection is made and after it is lost.
+        deadline_s: When it is closed, by the loop's clock, unless something happens.
+        serving: The request whose answer has not ended.
+        scheme: "http" or "https".
     """
 
-    def __init__(
-        self, head_bytes_max: int = REQUEST_HEAD_BYTES_MAX, heads_bytes_max: int = REQUEST_HEADS_BYTES_MAX
-    ) -> None:
-        self._heads_bytes_max = heads_bytes_max
-        self._bytes_of: dict[ConnectionHeads, int] = {}
-        self.total_bytes = 0
-        self.head_bytes_max = head_bytes_max
+    def __init__(self, server: HttpServer) -> None:
+        self._server = server
+        self._heads = ConnectionHeads(server.heads, self._abandon)
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+        self._now_s = asyncio.get_running_loop().time
+        self._target = b""
+        self._fields: list[tuple[str, str]] = []
+        self._fields_count = 0
+        self._single_fields: set[bytes] = set()
+        self._field_bytes = 0
+        self._in_head = False
+        self._body_came = False
+        self._body_left_bytes = 0
+        self._completed: list[ServerRequest] = []
+        self._receiving: ServerRequest | None = None
+        self._waiting: deque[ServerRequest] = deque()
+        self._unparsed = b""
+        self._reads_no_more = False
+        self._is_offer = False
+        self._is_paused = False
+        self._refusal: bytes | None = None
+        self.transport: asyncio.Transport | None = None
+        self.deadline_s = math.inf
+        self.serving: ServerRequest | None = None
+        self.scheme = "http"
 
-    def note(self, heads: ConnectionHeads, size_bytes: int) -> None:
-        """Note how many bytes of heads a connection keeps now.
-
-        When all keep too much, those that keep most are ended until a quarter is free. A client that sends one whole head at a
-        time is never among them.
-        """
-        self.total_bytes += size_bytes - self._bytes_of.pop(heads, 0)
-        if size_bytes:
-            self._bytes_of[heads] = size_bytes
-        if self.total_bytes > self._heads_bytes_max:
-            for largest in sorted(self._bytes_of, key=self._bytes_of.__getitem__, reverse=True):
-                if self.total_bytes <= self._heads_bytes_max * 3 // 4:
-                    break
-                largest.end()
-
-
-class ConnectionHeads:
-    """The heads that one connection keeps: the one that it receives, and complete ones that wait to be served.
-
-    Args:
-        heads: Those of all connections.
-        on_end: Ends the connection.
-    """
-
-    def __init__(self, heads: UnservedHeads, on_end: Callable[[], None]) -> None:
-        self._heads = heads
-        self._on_end = on_end
-        self._receiving_bytes = 0
-        self._waiting_bytes: deque[int] = deque()
-
-    def received(self, size_bytes: int) -> bool:
-        """Count bytes that are no body; False if they make the head too large."""
-        self._receiving_bytes += size_bytes
-        self._note()
-        return self._receiving_bytes <= self._heads.head_bytes_max
-
-    def completed(self, count: int, size_bytes: int) -> None:
-        """Count heads that these bytes completed: they wait to be served."""
-        self._waiting_bytes += [self._receiving_bytes + size_bytes, *[0] * (count - 1)]
-        self.body_came()
-
-    def body_came(self) -> None:
-        """Note that body came, so no head is being received."""
-        self._receiving_bytes = 0
-        self._note()
-
-    def served(self) -> None:
-        """Note that the head that has waited longest is served now."""
-        if self._waiting_bytes:
-            self._waiting_bytes.popleft()
-        self._note()
-
-    def forget(self) -> None:
-        """Keep nothing more: the connection has ended."""
-        self._receiving_bytes = 0
-        self._waiting_bytes.clear()
-        self._note()
-
-    def end(self) -> None:
-        """End the connection."""
-        self.forget()
-        self._on_end()
-
-    def _note(self) -> None:
-        self._heads.note(self, self._receiving_bytes + sum(self._waiting_bytes))
-
-
-class LimitedProtocol(web.RequestHandler):
-    """One connection: closed when there are too many, or when a request head takes too long."""
-
-    def __init__(self, manager: LimitedServer, **kwargs: Any) -> None:  # noqa: ANN401 - aiohttp's own keywords
-        super().__init__(manager, **kwargs)
-        self._limits = manager
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._heads = ConnectionHeads(manager.heads, self._end)
-        self._payload: StreamReader = EMPTY_PAYLOAD
-        self._busy = False
-        self._refused = False
-        self._counted = False
+    # asyncio calls these
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count the connection, or end it if there are too many."""
-        super().connection_made(transport)
-        if self._limits.open_count >= self._limits.connections_max:
-            assert isinstance(transport, asyncio.Transport)
+        """Begin to read, or end the connection if there are too many."""
+        transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
+        if not self._server.admit(self):
             transport.abort()
             return
-        self._counted = True
-        self._limits.open_count += 1
-        self._arm()
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            with suppress(OSError):  # it may be gone already
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self.transport = transport
+        self.scheme = "http" if transport.get_extra_info("sslcontext") is None else "https"
+        self.deadline_s = self._now_s() + self._server.head_s_max
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Free its place, and what its heads took."""
-        if self._counted:
-            self._counted = False
-            self._limits.open_count -= 1
-        self._heads.forget()
-        self._disarm()
-        super().connection_lost(exc)
+        """Free its place and its memory, and tell the request that is served."""
+        self._server.forget(self)
+        self._parser = self.transport = None
+        self.end()
 
     def data_received(self, data: bytes) -> None:
-        """Parse the data in pieces; what comes after a refused head is thrown away."""
-        if not self._busy and self._head_timer is None:
-            self._arm()
-        for start in range(0, len(data) or 1, PIECE_BYTES):
-            if not self._refused:
-                self._take(data[start : start + PIECE_BYTES])
+        """Parse what has come; after a last request, or a refused one, it is thrown away."""
+        if self._reads_no_more:
+            return
+        if self.serving is None and not self._in_head:
+            self._in_head = True
+            self.deadline_s = self._now_s() + self._server.head_s_max
+        self._unparsed = self._unparsed + data if self._unparsed else data
+        self._parse()
+
+    def end(self) -> None:
+        """Close the connection: what is written is still delivered, what runs is told that its client has left."""
+        self._abandon()
+        self._heads.forget()
+        self.deadline_s = math.inf
+        request, self.serving = self.serving, None
+        if request is not None and not request.response.closed:
+            request.on_client_left()
+
+    # the request and its response call these
+
+    def go_on_reading(self) -> None:
+        """Read on if the body that comes may grow again."""
+        if self._is_paused:
+            self._parse()
+
+    def answer_ended(self, request: ServerRequest) -> None:
+        """Go on to the next request, once all of this one has come; or close."""
+        if request is not self.serving:
+            return
+        if not request.body_ended:
+            self.deadline_s = self._now_s() + REFUSED_LINGER_S
+            request.discard()
+        elif not request.keep_alive:
+            self._close()
+        else:
+            self.serving = None
+            self.deadline_s = self._now_s() + (self._server.head_s_max if self._in_head else KEEPALIVE_S)
+            self._serve_next()
+            if self._is_paused:
+                self._parse()
+
+    # parsing
+
+    def _parse(self) -> None:
+        """Parse what has come, piece by piece, and stop where too much waits."""
+        data, start = self._unparsed, 0
+        self._unparsed = b""
+        while start < len(data) and not self._reads_no_more:
+            if self._is_full():
+                self._unparsed = data[start:]
+                break
+            end = start + max(PIECE_BYTES, self._body_left_bytes)
+            self._take(data if start == 0 and end >= len(data) else data[start:end])
+            start = end
+        if self.transport is not None and self._is_paused is not self._is_full():
+            self._is_paused = not self._is_paused
+            if self._is_paused:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
+
+    def _is_full(self) -> bool:
+        return len(self._waiting) >= PIPELINED_MAX or (self._receiving is not None and self._receiving.fills_up)
 
     def _take(self, piece: bytes) -> None:
         """Parse a piece; count what is kept of it, and refuse a head, or trailers, that grow too large."""
-        heads_count, body_bytes = self._request_count, self._payload.total_bytes
-        super().data_received(piece)
-        if completed := self._request_count - heads_count:
-            self._payload = self._messages[-1][1]
-            self._heads.completed(completed, len(piece))
-        elif self._payload.total_bytes > body_bytes:
+        self._body_came = False
+        self._field_bytes += len(piece)
+        try:
+            self._feed(piece)
+        except httptools.HttpParserError as exc:
+            if not self._is_offer or self._receiving is not None:  # what follows an offer may be in its protocol
+                self._malformed(exc)
+                return
+        if self._completed:
+            count = len(self._completed)
+            self._waiting.extend(self._completed)
+            self._completed.clear()
+            self._heads.completed(count, len(piece))
+            self._serve_next()
+        elif self._body_came:
             self._heads.body_came()
         elif not self._heads.received(len(piece)):
-            self._refuse()
+            self._too_large()
+        elif self._field_bytes > FIELD_BYTES_MAX and self._receiving is None:
+            self._malformed(None)
 
-    def _refuse(self) -> None:
-        """Answer that the head is too large, unless another answer has begun; read no more, and end."""
-        self._refused = True
-        self._disarm()
-        if self._busy or self._messages or self.transport is None:
-            self._end()
+    def _feed(self, piece: bytes) -> None:
+        assert self._parser is not None
+        try:
+            self._parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as offer:
+            self._read_offers_body(piece[offer.args[0] :])
+
+    def _read_offers_body(self, rest: bytes) -> None:
+        """Read the body of a request that offers another protocol.
+
+        httptools ends such a request with its head, so a second parser reads the body, behind a head that has its framing alone.
+        """
+        request = self._receiving
+        if request is None or request.body_ended:
             return
-        self.transport.write(HEAD_TOO_LARGE)
-        self._arm(REFUSED_LINGER_S)
+        framing = "".join(
+            f"{name}: {value}\r\n"
+            for name in ("content-length", "transfer-encoding")
+            for value in request.headers.all(name)
+        )
+        self._is_offer = True
+        self._parser = httptools.HttpRequestParser(_BodyOfOffer(self))
+        self._parser.feed_data(f"POST / HTTP/1.1\r\nConnection: close\r\n{framing}\r\n".encode() + rest)
 
-    def _end(self) -> None:
-        """End the connection at once, and drop its waiting heads, except one that may be about to be served."""
-        self._refused = True
-        while len(self._messages) > 1:
-            self._messages.pop()
-        self.force_close()
+    def _malformed(self, exc: httptools.HttpParserError | None) -> None:
+        """Refuse what is no HTTP, after the answers to what came before it; read no more.
 
-    def _arm(self, within_s: float | None = None) -> None:
-        loop = asyncio.get_running_loop()
-        self._head_timer = loop.call_later(within_s or self._limits.head_s_max, self.force_close)
+        Requests that were completed by the same piece are not served: their sender may have meant another thing.
+        """
+        if isinstance(exc, httptools.HttpParserCallbackError) and not isinstance(exc.__context__, MalformedHeadError):
+            _log.error("connection.crashed", exc_info=exc)
+        self._reads_no_more = True
+        broken, self._receiving = self._receiving, None
+        if broken is not None and broken not in self._completed:
+            broken.end_body(is_broken=True)
+            if broken.response.closed:
+                self._close()
+        else:
+            self._refusal = _error(400, _MALFORMED)
+            self._serve_next()
+        self._completed.clear()
 
-    def _disarm(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _too_large(self) -> None:
+        """Answer that the head is too large, unless another answer has begun; read no more, and end."""
+        self._reads_no_more = True
+        if self.serving is not None or self._waiting or self.transport is None:
+            self._abandon()
+            return
+        self.transport.write(_error(431, _HEAD_TOO_LARGE))
+        self.deadline_s = self._now_s() + REFUSED_LINGER_S
 
-    def request_begins(self) -> None:
-        """End the time limit of the head: it is complete."""
-        self._busy = True
-        self._heads.served()
-        self._disarm()
+    def _serve_next(self) -> None:
+        if self.serving is not None:
+            return
+        if self._waiting:
+            self.serving = self._waiting.popleft()
+            self._heads.served()
+            self.deadline_s = math.inf
+            self._server.begin(self.serving)
+        elif self._refusal is not None and self.transport is not None:
+            self.transport.write(self._refusal)
+            self._close()
 
-    def request_ends(self) -> None:
-        """Note that the response is out: the next head has a time limit of its own, from its first byte."""
-        self._busy = False
+    def _close(self) -> None:
+        self._reads_no_more = True
+        if self.transport is not None:
+            self.transport.close()
 
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answer what cannot be parsed, or an exception of ours, in OpenRouter's shape; no text of an exception leaves."""
-        if status >= 500:
-            _log.error("request.crashed", exc_info=exc)
-        if request.writer.output_size > 0:
-            raise ConnectionError("A response has begun: a second one inside it would be taken for its body.")
-        text, kind = "The proxy failed. Nothing more is sent for this call.", "server"
-        if status < 500:
-            text, kind = "The request is not valid HTTP.", "invalid_request"
-        body = error_body(None, status, text, kind)
-        response = web.Response(status=status, body=body, content_type="application/json")
-        response.force_close()
-        return response
+    def _abandon(self) -> None:
+        """End the connection at once, and drop the requests that wait."""
+        self._reads_no_more = True
+        self._waiting.clear()
+        self._close()
+
+    # httptools calls these; what they raise is malformed
+
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        self._in_head = True
+        self._field_bytes = 0
+        self._target = b""
+        self._fields = []
+        self._fields_count = 0
+        self._single_fields.clear()
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the target."""
+        self._target += url
+        if len(self._target) > FIELD_BYTES_MAX:
+            raise MalformedHeadError("the target is too long")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field of the head, or check one of the trailers, which are dropped."""
+        self._field_bytes = 0
+        self._fields_count += 1
+        lower = name.lower()
+        if self._fields_count > FIELDS_MAX or len(name) + len(value) > FIELD_BYTES_MAX:
+            raise MalformedHeadError("too many fields, or one that is too long")
+        if lower in SINGLE_FIELDS:
+            if lower in self._single_fields:
+                raise MalformedHeadError("a field comes twice")
+            self._single_fields.add(lower)
+        if self._receiving is None:
+            self._fields.append((name.decode("ascii"), value.rstrip(b" \t").decode("utf-8", "surrogateescape")))
+
+    def on_headers_complete(self) -> None:
+        """Make a request of the head."""
+        assert self._parser is not None
+        self._in_head = False
+        version, method = self._parser.get_http_version(), self._parser.get_method().decode()
+        headers, target = Headers(self._fields), self._target.decode("utf-8", "surrogateescape")
+        if version not in ("1.1", "1.0") or (version == "1.1" and b"host" not in self._single_fields):
+            raise MalformedHeadError("the version is unknown, or the host is not named")
+        if not _is_target(method, target) or headers.get("sec-websocket-key1") is not None:
+            raise MalformedHeadError("no target, or a protocol that is no longer spoken")
+        length = None if b"transfer-encoding" in self._single_fields else int(headers.get("content-length") or 0)
+        may_follow = method != "CONNECT" and headers.get("upgrade") is None  # what follows could be in either protocol
+        keep_alive = may_follow and self._parser.should_keep_alive()
+        self._receiving = ServerRequest(self, method, target, headers, length, version, keep_alive)
+        self._body_left_bytes = length or 0
+        if not self._reads_no_more:
+            self._completed.append(self._receiving)
+
+    def on_body(self, body: bytes) -> None:
+        """Pass on a part of the body."""
+        assert self._receiving is not None
+        self._body_came = True
+        self._field_bytes = 0
+        self._body_left_bytes = max(0, self._body_left_bytes - len(body))
+        self._receiving.feed(body)
+
+    def on_message_complete(self) -> None:
+        """End the body, unless it is one that only `_read_offers_body` reads."""
+        assert self._parser is not None
+        request = self._receiving
+        assert request is not None
+        if not (self._parser.should_upgrade() and request.method != "CONNECT" and request.content_length != 0):
+            self.body_ended()
+
+    def body_ended(self) -> None:
+        """Note that all of a request has come."""
+        request, self._receiving = self._receiving, None
+        assert request is not None
+        self._reads_no_more = self._reads_no_more or not request.keep_alive
+        request.end_body()
+        if request is self.serving and request.response.closed:
+            self.answer_ended(request)
 
 
-def _request(
-    message: RawRequestMessage,
-    payload: StreamReader,
-    protocol: web.RequestHandler,
-    writer: AbstractStreamWriter,
-    task: asyncio.Task[None],
-) -> web.BaseRequest:
-    """Make a request. One that offers another protocol is the last of its connection: what follows could be in either."""
-    if "Upgrade" in message.headers:
-        message = message._replace(should_close=True)
-    return web.BaseRequest(message, payload, protocol, writer, task, asyncio.get_running_loop())
+class _BodyOfOffer:
+    """What httptools calls for the body of a request that offers another protocol."""
+
+    def __init__(self, connection: ServerConnection) -> None:
+        self.on_body = connection.on_body
+        self.on_message_complete = connection.body_ended
 
 
-class LimitedServer(web.Server):
-    """Makes a `LimitedProtocol` for each connection of one listener."""
+class HttpServer:
+    """The connections of one listener.
 
-    def __init__(
-        self,
-        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
-        connections_max: int,
-        head_s_max: float,
-        heads: UnservedHeads,
-    ) -> None:
-        async def timed(request: web.BaseRequest) -> web.StreamResponse:
-            protocol = request.protocol
-            assert isinstance(protocol, LimitedProtocol)
-            protocol.request_begins()
-            try:
-                return await handler(request)
-            finally:
-                protocol.request_ends()
+    Args:
+        handler: Answers a request.
+        connections_max: Open connections; one more is closed at once.
+        head_s_max: See `REQUEST_HEAD_S_MAX`.
+        heads: Counts unserved request heads.
 
-        super().__init__(timed, request_factory=_request, handler_cancellation=True)
-        self.connections_max = connections_max
+    Attributes:
+        listener: Makes the connections, where they are not given one by one.
+    """
+
+    def __init__(self, handler: Handler, connections_max: int, head_s_max: float, heads: UnservedHeads) -> None:
+        self._handler = handler
+        self._connections_max = connections_max
+        self._connections: set[ServerConnection] = set()
+        self._tasks = Tasks()
+        self._sweeping: asyncio.TimerHandle | None = None
         self.head_s_max = head_s_max
         self.heads = heads
-        self.open_count = 0
+        self.listener: asyncio.AbstractServer | None = None
 
-    def __call__(self) -> web.RequestHandler:
+    def __call__(self) -> ServerConnection:
         """Serve one more connection."""
-        return LimitedProtocol(
-            self,
-            loop=asyncio.get_running_loop(),
-            keepalive_timeout=KEEPALIVE_S,
-            max_line_size=FIELD_BYTES_MAX,
-            max_field_size=FIELD_BYTES_MAX,
-            lingering_time=REFUSED_LINGER_S,
-            auto_decompress=False,
-            access_log=None,
-        )
+        return ServerConnection(self)
+
+    @property
+    def open_count(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
+
+    def admit(self, connection: ServerConnection) -> bool:
+        """Count a connection; False if there are too many."""
+        if len(self._connections) >= self._connections_max:
+            return False
+        self._connections.add(connection)
+        if self._sweeping is None:
+            self._sweep()
+        return True
+
+    def forget(self, connection: ServerConnection) -> None:
+        """Count a connection no more."""
+        self._connections.discard(connection)
+
+    def begin(self, request: ServerRequest) -> None:
+        """Answer a request, in a task of its own."""
+        request.task = self._tasks.spawn(self._answer(request), "request", awaited=True)
+
+    async def _answer(self, request: ServerRequest) -> None:
+        response = request.response
+        try:
+            await self._handler(request)
+        except ConnectionError:
+            response.leave()
+        except Exception as exc:
+            _log.error("request.crashed", exc_info=exc)
+        if response.started and not response.closed:
+            request.keep_alive = False  # a second answer inside this one would be taken for its body
+            response.break_off()
+        elif not response.closed:
+            response.answer(500, [JSON_HEADER], error_body(None, 500, _CRASHED, "server"), close=True)
+
+    def _sweep(self) -> None:
+        """Close the connections that are overdue; again while there are any."""
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
+        for connection in [each for each in self._connections if each.deadline_s <= now_s]:
+            connection.end()
+        self._sweeping = None
+        if self._connections:
+            self._sweeping = loop.call_later(min(SWEEP_S, self.head_s_max / 4), self._sweep)
+
+    async def close(self) -> None:
+        """Accept no more, let running requests end for a moment, and close every connection."""
+        if self.listener is not None:
+            self.listener.close()
+        running = [each.serving.task for each in self._connections if each.serving and each.serving.task]
+        if running:
+            await asyncio.wait(running, timeout=CLOSE_S_MAX)
+        self._connections_max = 0
+        for connection in list(self._connections):
+            connection.end()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        if cancelled := [task for task in running if task.cancelling()]:
+            await asyncio.wait(cancelled, timeout=CLOSE_S_MAX)
+
+
+def _is_target(method: str, target: str) -> bool:
+    """Whether a request can be for this: a path, a whole URL with a host, or what `OPTIONS` and `CONNECT` may name.
+
+    Source: RFC 9112, section 3.2.
+    """
+    if target.startswith("/") or method == "CONNECT" or (target == "*" and method == "OPTIONS"):
+        return True
+    try:
+        url = urlsplit(target)
+        return bool(url.scheme and url.hostname) and (url.port or 0) >= 0  # reading a bad port raises
+    except ValueError:
+        return False
+
+
+def _error(status: int, text: str) -> bytes:
+    return whole_answer(status, [JSON_HEADER], error_body(None, status, text, "invalid_request"))

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
-from aiohttp import web
+from preflight_proxy.server.request import ServerRequest
 
 REQUEST_BYTES_MAX = 32 * 2**20
 """One body. A million tokens of context are about 4 MiB of text; images make it more."""
@@ -34,7 +34,7 @@ class IntakeError(Exception):
 
 
 class Body:
-    """One body. Its memory is taken until the last user of the body is done.
+    """One body. Its memory is taken until `leave`.
 
     Args:
         size_bytes: How much memory is taken.
@@ -47,7 +47,6 @@ class Body:
     def __init__(self, size_bytes: int, give_back: Callable[[int], None]) -> None:
         self._size_bytes = size_bytes
         self._give_back = give_back
-        self._users_count = 1
         self.data = b""
 
     def fill(self, data: bytes) -> None:
@@ -56,16 +55,9 @@ class Body:
         spare_bytes, self._size_bytes = self._size_bytes - len(data), len(data)
         self._give_back(spare_bytes)
 
-    def keep(self, task: asyncio.Task[None]) -> None:
-        """Keep the memory until `task`, which uses the body, is done: a call is drained after its client has left (M17, drain)."""
-        self._users_count += 1
-        task.add_done_callback(lambda _task: self.leave())
-
     def leave(self) -> None:
-        """Note that one user of the body is done."""
-        self._users_count -= 1
-        if not self._users_count:
-            self._give_back(self._size_bytes)
+        """Give the memory back: nobody uses the body any more."""
+        self._give_back(self._size_bytes)
 
 
 class Intake:
@@ -99,8 +91,8 @@ class Intake:
         return sum(self._bytes_of.values())
 
     @asynccontextmanager
-    async def body(self, request: web.BaseRequest, owner: str = "") -> AsyncIterator[Body]:
-        """Read the whole body; its memory is given back when the context and every task that uses the body have ended.
+    async def body(self, request: ServerRequest, owner: str = "") -> AsyncIterator[Body]:
+        """Read the whole body; its memory is given back when the context ends.
 
         Args:
             request: Its head is read, its body is not.
@@ -109,7 +101,8 @@ class Intake:
         Raises:
             IntakeError: It is too large (413), compressed (415), too slow or cut short (400).
         """
-        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        encoding = request.headers.get("content-encoding")
+        if encoding is not None and encoding.lower() != "identity":
             raise IntakeError(415, "Compressed request bodies are not taken. Send the JSON as it is.")
         size_bytes = request.content_length
         if size_bytes is not None and size_bytes > self._body_bytes_max:
@@ -138,15 +131,15 @@ class Intake:
         is_own_share = self._bytes_of.get(owner, 0) + size_bytes <= self._owner_bytes_max
         return is_own_share and self.bodies_bytes + size_bytes <= self._bodies_bytes_max
 
-    async def _read(self, request: web.BaseRequest) -> bytes:
+    async def _read(self, request: ServerRequest) -> bytes:
         data = bytearray()
         try:
-            async with asyncio.timeout(self._body_s_max):
-                async for chunk in request.content.iter_any():
-                    data += chunk
+            async with asyncio.timeout(None if request.body_ended else self._body_s_max):
+                while piece := await request.read_piece():
+                    data += piece
                     if len(data) > self._body_bytes_max:
                         raise self._too_large()
-        except (TimeoutError, web.RequestPayloadError, ConnectionError) as exc:
+        except (TimeoutError, ConnectionError) as exc:
             raise IntakeError(400, "The request body did not arrive whole. Nothing was sent.") from exc
         return bytes(data)
 

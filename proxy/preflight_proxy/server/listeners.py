@@ -1,6 +1,6 @@
 """Listeners with limits: how many connections each, and what their request heads may take together (C5, open files).
 
-The same for calls and for the control socket; a single connection's limits are in `connection`.
+A single connection's limits are in `connection`.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from aiohttp import web
 
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.core.errors import ConfigError
-from preflight_proxy.server.connection import REQUEST_HEAD_S_MAX, LimitedServer, UnservedHeads
+from preflight_proxy.server.connection import REQUEST_HEAD_S_MAX, Handler, HttpServer
+from preflight_proxy.server.heads import UnservedHeads
 
 LISTENER_CONNECTIONS_MAX = 256
 """Open connections of one listener; one agent's flood must not take another trial's file descriptors (C5)."""
 
+BACKLOG = 128
+"""Connections that wait to be accepted."""
 ACCEPT_AGAIN_S = 1.0
 """When the system is out of file descriptors, accepting is tried again after this time (C5)."""
 
 _log = structlog.get_logger("preflight_proxy.server.listeners")
-
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Acceptor:
@@ -133,14 +133,12 @@ class Listeners:
     def __init__(self, head_s_max: float = REQUEST_HEAD_S_MAX, heads: UnservedHeads | None = None) -> None:
         self._head_s_max = head_s_max
         self._heads = heads or UnservedHeads()
-        self._runners: list[web.ServerRunner] = []
+        self._servers: list[HttpServer] = []
 
-    async def _runner(self, handler: Handler, connections_max: int) -> web.ServerRunner:
-        server = LimitedServer(handler, connections_max, self._head_s_max, self._heads)
-        runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=1.0)
-        await runner.setup()
-        self._runners.append(runner)
-        return runner
+    def _server(self, handler: Handler, connections_max: int) -> HttpServer:
+        server = HttpServer(handler, connections_max, self._head_s_max, self._heads)
+        self._servers.append(server)
+        return server
 
     async def on_tcp(self, handler: Handler, host: str, port: int, connections_max: int = 4096) -> tuple[str, int]:
         """Serve on TCP; returns the bound host and port.
@@ -148,9 +146,10 @@ class Listeners:
         Raises:
             OSError: The address cannot be bound.
         """
-        runner = await self._runner(handler, connections_max)
-        await web.TCPSite(runner, host, port).start()
-        bound = runner.addresses[0]
+        server = self._server(handler, connections_max)
+        listener = await asyncio.get_running_loop().create_server(server, host, port, backlog=BACKLOG)
+        server.listener = listener
+        bound = listener.sockets[0].getsockname()
         return str(bound[0]), int(bound[1])
 
     async def on_unix(
@@ -161,15 +160,9 @@ class Listeners:
         Raises:
             OSError: The path cannot be bound, is no socket, or is another process's that still listens.
         """
-        remove_dead_socket(path)
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.bind(str(path))
-            path.chmod(mode)  # before it listens, so that no connection is made under another mode
-            await web.SockSite(await self._runner(handler, connections_max), sock).start()
-        except BaseException:
-            sock.close()
-            raise
+        sock = bind_unix(path, mode)
+        server = self._server(handler, connections_max)
+        server.listener = await asyncio.get_running_loop().create_unix_server(server, sock=sock, backlog=BACKLOG)
 
     async def on_connections(
         self,
@@ -188,9 +181,7 @@ class Listeners:
             context: For TLS; None for plain HTTP.
             connections_max: See `LISTENER_CONNECTIONS_MAX`.
         """
-        runner = await self._runner(handler, connections_max)
-        server = runner.server
-        assert isinstance(server, LimitedServer)
+        server = self._server(handler, connections_max)
         tls_only: dict[str, Any] = {"ssl_handshake_timeout": self._head_s_max, "ssl_shutdown_timeout": 1.0}
 
         async def begin(connection: socket.socket) -> None:
@@ -204,21 +195,37 @@ class Listeners:
             begin,
             connections_max,
             open_elsewhere=lambda: server.open_count,
-            on_stop=partial(self._end, runner),
+            on_stop=partial(self._end, server),
         )
         acceptor.start()
         return acceptor
 
-    async def _end(self, runner: web.ServerRunner) -> None:
-        if runner in self._runners:
-            self._runners.remove(runner)
-        with suppress(OSError):
-            await runner.cleanup()
+    async def _end(self, server: HttpServer) -> None:
+        if server in self._servers:
+            self._servers.remove(server)
+        await server.close()
 
     async def close(self) -> None:
         """Stop accepting and end every connection."""
-        for runner in list(self._runners):
-            await self._end(runner)
+        for server in list(self._servers):
+            await self._end(server)
+
+
+def bind_unix(path: Path, mode: int) -> socket.socket:
+    """Return a socket that is bound to a path of file mode `mode`; one left by a dead process is replaced, nothing else is.
+
+    Raises:
+        OSError: The path cannot be bound, is no socket, or is another process's that still listens.
+    """
+    remove_dead_socket(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(str(path))
+        path.chmod(mode)  # before it listens, so that no connection is made under another mode
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 @contextmanager

@@ -207,23 +207,23 @@ async def test_of_two_accounts_that_open_at_once_with_one_token_one_is_opened(wo
     assert len(world.proxy.ledger.accounts()) == 1
 
 
-async def test_a_frozen_account_is_frozen_although_a_stream_of_it_cannot_be_cut_in_time(world: Controlled) -> None:
+async def test_a_stream_that_cannot_be_cut_stops_neither_the_freeze_nor_the_end_of_others(world: Controlled) -> None:
     await world.put("a")
 
-    class Stuck:
-        async def cut(self, _reason: str) -> None:
-            await asyncio.Event().wait()
+    class Broken:
+        def cut(self, _reason: str) -> None:
+            raise RuntimeError("a fault of our own")
 
     class Quick:
         def __init__(self) -> None:
             self.reasons: list[str] = []
 
-        async def cut(self, reason: str) -> None:
+        def cut(self, reason: str) -> None:
             self.reasons.append(reason)
 
     quick = Quick()
     running = world.proxy.ledger.account_state("a").running
-    running.update([Stuck(), quick])
+    running.update([Broken(), quick, Broken()])
     await world.proxy.accounts.freeze("a", "ejected")
     assert (world.proxy.ledger.account("a").frozen, quick.reasons) == ("ejected", ["ejected"])
     running.clear()
@@ -236,7 +236,7 @@ async def test_a_ledger_that_cannot_be_written_still_ends_running_streams(world:
     ended: list[str] = []
 
     class Call:
-        async def cut(self, reason: str) -> None:
+        def cut(self, reason: str) -> None:
             ended.append(reason)
 
     world.proxy.ledger.account_state("a").running.add(Call())

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from preflight_proxy.app import running
 from preflight_proxy.base.config import Config
@@ -30,6 +29,7 @@ from preflight_proxy.gates.portable import (
 from preflight_proxy.gates.ports import GatePorts, Streams
 from preflight_proxy.gates.shared import GateState
 from preflight_proxy.server.listeners import Listeners
+from preflight_proxy.server.request import ServerRequest
 from tests.support.control_world import Controlled, controlled
 from tests.support.gate_places import echo, place
 from tests.support.proxy_world import chat
@@ -325,7 +325,7 @@ async def test_a_forwarder_that_authenticated_while_the_gate_closes_is_not_serve
     watching[1].close()
 
 
-async def no_handler(request: web.BaseRequest) -> web.StreamResponse:
+async def no_handler(request: ServerRequest) -> None:
     raise AssertionError("nothing is asked here")
 
 

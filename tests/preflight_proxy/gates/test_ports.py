@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import structlog
 import uvloop
-from aiohttp import web
 
 from agent_preflight.environment.authority import Authority
 from preflight_proxy.base.control_messages import EgressSpec, GateSpec, ServiceSpec
@@ -31,6 +30,7 @@ from preflight_proxy.gates.ports import (
 )
 from preflight_proxy.ledger.account_state import Traffic
 from preflight_proxy.server.listeners import LISTENER_CONNECTIONS_MAX, Listeners, stop_all
+from preflight_proxy.server.request import ServerRequest
 from tests.support.gate_places import closed_port, echo, flood, opened, pair, place
 from tests.support.raw_http import Raw
 from tests.support.tls import new_authority, tls_spec, trusting
@@ -42,8 +42,8 @@ on_both_loops = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["
 REQUEST = b"GET /x HTTP/1.1\r\nHost: openrouter.ai\r\n\r\n"
 
 
-async def handle(request: web.BaseRequest) -> web.StreamResponse:
-    return web.Response(body=request.raw_path.encode())
+async def handle(request: ServerRequest) -> None:
+    request.response.answer(200, [], request.target.encode())
 
 
 @contextlib.asynccontextmanager

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 import structlog
 import uvloop
-from aiohttp import web
 
 from preflight_proxy.base.control_messages import GateSpec
 from preflight_proxy.core.errors import OperatingError
 from preflight_proxy.gates.ports import GatePorts
 from preflight_proxy.gates.shared import TAKEN, GateState, HandoverRefusedError, Namespaces, SharedGate
 from preflight_proxy.server.listeners import Listeners
+from preflight_proxy.server.request import ServerRequest
 from tests.support.network_namespace import Namespace
 from tests.support.raw_http import Raw
 
@@ -45,8 +45,8 @@ class Proxy:
     async def gate(self, account: str = "a", ports: Sequence[int] = PORTS, handover_s_max: float = 30.0) -> SharedGate:
         """An open gate whose answers name its account."""
 
-        async def handle(_request: web.BaseRequest) -> web.StreamResponse:
-            return web.Response(body=account.encode())
+        async def handle(request: ServerRequest) -> None:
+            request.response.answer(200, [], account.encode())
 
         gate = SharedGate(
             account,

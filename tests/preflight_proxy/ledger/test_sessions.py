@@ -59,7 +59,7 @@ class Stream:
     def __init__(self) -> None:
         self.reasons: list[str] = []
 
-    async def cut(self, reason: str) -> None:
+    def cut(self, reason: str) -> None:
         self.reasons.append(reason)
 
 
@@ -67,5 +67,5 @@ async def test_all_running_streams_end_whatever_their_account() -> None:
     sessions, streams = Sessions([], FakeClock()), [Stream(), Stream()]
     for account_id, stream in zip("ab", streams, strict=True):
         sessions.state(account_id).running.add(stream)
-    await sessions.cut_all("stopped")
+    sessions.cut("stopped")
     assert [stream.reasons for stream in streams] == [["stopped"], ["stopped"]]

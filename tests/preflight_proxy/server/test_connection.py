@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 
-from preflight_proxy.server.connection import REQUEST_HEAD_BYTES_MAX, ConnectionHeads, UnservedHeads
+from preflight_proxy.server.heads import REQUEST_HEAD_BYTES_MAX, UnservedHeads
 from preflight_proxy.server.listeners import Listeners
+from preflight_proxy.server.request import ServerRequest
 from tests.support.raw_http import Raw, is_error
 
 pytestmark = pytest.mark.wire
@@ -37,13 +37,13 @@ class Server:
         self.go = asyncio.Event()
         self.port = 0
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: ServerRequest) -> None:
         size_bytes = 0
-        async for chunk in request.content.iter_any():
-            size_bytes += len(chunk)
-        if request.raw_path == "/slow":
+        while piece := await request.read_piece():
+            size_bytes += len(piece)
+        if request.target == "/slow":
             await self.go.wait()
-        return web.Response(body=b"%d" % size_bytes)
+        request.response.answer(200, [], b"%d" % size_bytes)
 
     async def __aenter__(self) -> Server:
         self.port = (await self.listeners.on_tcp(self.handle, "127.0.0.1", 0))[1]
@@ -166,9 +166,9 @@ async def test_a_body_is_no_head(server: Server, sent: Callable[[], list[bytes]]
 async def test_a_body_that_waits_to_be_read_is_no_head(server: Server) -> None:
     """Its reader is slow, so the connection stops taking it in: what has come is no head that grows."""
 
-    async def wait(request: web.BaseRequest) -> web.StreamResponse:
+    async def wait(request: ServerRequest) -> None:
         await server.go.wait()
-        return await server.handle(request)
+        await server.handle(request)
 
     _, port = await server.listeners.on_tcp(wait, "127.0.0.1", 0)
     async with await Raw.to(port) as agent:
@@ -198,14 +198,14 @@ async def test_all_heads_together_have_a_limit_and_clients_with_small_heads_are_
 
 SERVER = """
 import asyncio, resource
-from aiohttp import web
 from preflight_proxy.server.listeners import Listeners
 
 async def handle(request):
-    if request.raw_path == "/slow":
+    if request.target == "/slow":
         await asyncio.sleep(600)
-    await request.read()
-    return web.Response()
+    while await request.read_piece():
+        pass
+    request.response.answer(200, [], b"")
 
 async def main():
     print((await Listeners().on_tcp(handle, "127.0.0.1", 0))[1], flush=True)
@@ -254,69 +254,3 @@ async def _endless(port: int, kind: str) -> None:
                 agent.send(whole if kind == "requests" else field(number))
                 await agent.writer.drain()
                 await asyncio.sleep(0.001)
-
-
-class Ended(list[str]):
-    """The connections that were ended, by name."""
-
-    def held(self, heads: UnservedHeads, name: str) -> ConnectionHeads:
-        return ConnectionHeads(heads, lambda: self.append(name))
-
-
-def test_one_head_may_grow_to_its_limit_and_no_further() -> None:
-    held = Ended().held(UnservedHeads(head_bytes_max=10), "a")
-    assert held.received(4)
-    assert held.received(6)
-    assert not held.received(1)
-
-
-def test_body_ends_a_head_and_what_follows_it_counts_anew() -> None:
-    heads = UnservedHeads(head_bytes_max=10)
-    held = Ended().held(heads, "a")
-    held.received(9)
-    held.body_came()
-    assert heads.total_bytes == 0
-    assert held.received(9)
-
-
-def test_a_complete_head_counts_until_it_is_served() -> None:
-    heads = UnservedHeads()
-    held = Ended().held(heads, "a")
-    held.received(5)
-    held.completed(2, 3)
-    assert heads.total_bytes == 8
-    held.received(4)
-    assert heads.total_bytes == 12
-    held.served()
-    assert heads.total_bytes == 4
-    held.served()
-    held.served()  # an answer to what was no head
-    assert heads.total_bytes == 4
-
-
-def test_a_connection_that_has_ended_keeps_nothing() -> None:
-    heads, ended = UnservedHeads(), Ended()
-    held = ended.held(heads, "a")
-    held.received(5)
-    held.completed(1, 3)
-    held.received(5)
-    held.forget()
-    assert (heads.total_bytes, ended) == (0, [])
-
-
-def test_where_all_keep_too_much_those_end_that_keep_most_until_a_quarter_is_free() -> None:
-    heads, ended = UnservedHeads(head_bytes_max=100, heads_bytes_max=100), Ended()
-    for name, size_bytes in (("honest", 3), ("b", 20), ("c", 37), ("d", 40)):
-        ended.held(heads, name).received(size_bytes)
-    assert (ended, heads.total_bytes) == ([], 100)
-    ended.held(heads, "late").received(1)
-    assert (ended, heads.total_bytes) == (["d"], 61)
-
-
-def test_heads_that_wait_count_in_the_sum_too() -> None:
-    heads, ended = UnservedHeads(head_bytes_max=100, heads_bytes_max=100), Ended()
-    waiting = ended.held(heads, "waiting")
-    for _ in range(3):
-        waiting.completed(1, 30)
-    ended.held(heads, "other").received(11)
-    assert ended == ["waiting"]

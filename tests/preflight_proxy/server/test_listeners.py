@@ -12,10 +12,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 import structlog
-from aiohttp import web
 
-from preflight_proxy.server.connection import FIELD_BYTES_MAX
-from preflight_proxy.server.listeners import Handler, Listeners
+from preflight_proxy.server.connection import FIELD_BYTES_MAX, Handler
+from preflight_proxy.server.listeners import Listeners
+from preflight_proxy.server.request import ServerRequest
 from tests.support.raw_http import Raw, is_error
 
 pytestmark = pytest.mark.wire
@@ -30,11 +30,13 @@ class Seen:
     requests: list[tuple[str, str, bytes]] = field(default_factory=list)
     begun: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: ServerRequest) -> None:
         self.begun.set()
-        body = await request.read()
-        self.requests.append((request.method, request.raw_path, body))
-        return web.Response(body=f"{request.raw_path} {len(body)}".encode())
+        body = b""
+        while piece := await request.read_piece():
+            body += piece
+        self.requests.append((request.method, request.target, body))
+        request.response.answer(200, [], f"{request.target} {len(body)}".encode())
 
 
 Serve = Callable[..., Awaitable[int]]
@@ -198,7 +200,7 @@ async def test_compressed_bodies_stay_as_they_came(serve: Serve) -> None:
 
 
 async def test_a_bug_is_a_500_that_shows_nothing_of_itself(serve: Serve) -> None:
-    async def crash(_request: web.BaseRequest) -> web.StreamResponse:
+    async def crash(_request: ServerRequest) -> None:
         raise RuntimeError("the secret of the house")
 
     port = await serve(crash)
@@ -213,10 +215,9 @@ async def test_a_bug_is_a_500_that_shows_nothing_of_itself(serve: Serve) -> None
 
 
 async def test_a_bug_in_a_running_answer_ends_it_without_a_second_head(serve: Serve) -> None:
-    async def crash(request: web.BaseRequest) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(request)
-        await response.write(b"begun")
+    async def crash(request: ServerRequest) -> None:
+        request.response.start(200, [])
+        request.response.write(b"begun")
         raise RuntimeError("too late")
 
     port = await serve(crash)
@@ -232,7 +233,7 @@ async def test_a_bug_in_a_running_answer_ends_it_without_a_second_head(serve: Se
 async def test_a_client_that_leaves_cancels_its_handler(serve: Serve) -> None:
     begun, cancelled = asyncio.Event(), asyncio.Event()
 
-    async def wait(_request: web.BaseRequest) -> web.StreamResponse:
+    async def wait(_request: ServerRequest) -> None:
         begun.set()
         try:
             await asyncio.Event().wait()

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import aiohttp
 import pytest
-from aiohttp import web
 
-from preflight_proxy.calls.downstream import BEHIND_BYTES_MAX, Downstream
 from preflight_proxy.server.listeners import Listeners
+from preflight_proxy.server.request import ServerRequest
+from preflight_proxy.server.response import BEHIND_BYTES_MAX, ClientResponse
 
 pytestmark = pytest.mark.wire
 
-Script = Callable[[Downstream], Awaitable[None]]
+Script = Callable[[ClientResponse], None]
 
 
 async def answered(script: Script) -> tuple[int, bytes, str]:
     """Status, body and one header of what a client gets when `script` speaks."""
     listeners = Listeners()
 
-    async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        downstream = Downstream(request, extra=[("X-Extra", "yes")])
-        await script(downstream)
-        return await downstream.response()
+    async def handle(request: ServerRequest) -> None:
+        request.response.extra = [("X-Extra", "yes")]
+        script(request.response)
 
     _host, port = await listeners.on_tcp(handle, "127.0.0.1", 0)
     try:
@@ -35,29 +34,29 @@ async def answered(script: Script) -> tuple[int, bytes, str]:
 
 
 async def test_what_is_written_arrives_in_order_and_ends() -> None:
-    async def script(downstream: Downstream) -> None:
-        await downstream.start(200, [("Content-Type", "text/plain")])
-        await downstream.write(b"one ")
-        await downstream.write(b"two ")
-        await downstream.finish(b"three")
-        await downstream.write(b"too late")
+    def script(response: ClientResponse) -> None:
+        response.start(200, [("Content-Type", "text/plain")])
+        response.write(b"one ")
+        response.write(b"two ")
+        response.finish(b"three")
+        response.write(b"too late")
 
     assert await answered(script) == (200, b"one two three", "yes")
 
 
 async def test_an_answer_before_a_start_is_whole() -> None:
-    async def script(downstream: Downstream) -> None:
-        await downstream.answer(402, [("Content-Type", "application/json")], b"{}")
-        await downstream.answer(500, [], b"never")
+    def script(response: ClientResponse) -> None:
+        response.answer(402, [("Content-Type", "application/json")], b"{}")
+        response.answer(500, [], b"never")
 
     assert await answered(script) == (402, b"{}", "yes")
 
 
 async def test_an_answer_after_a_start_is_the_rest_of_the_body() -> None:
-    async def script(downstream: Downstream) -> None:
-        await downstream.start(200, [])
-        await downstream.write(b"  ")
-        await downstream.answer(402, [], b"{}")
+    def script(response: ClientResponse) -> None:
+        response.start(200, [])
+        response.write(b"  ")
+        response.answer(402, [], b"{}")
 
     assert await answered(script) == (200, b"  {}", "yes")
 
@@ -67,13 +66,12 @@ async def test_a_client_too_far_behind_counts_as_gone() -> None:
     listeners = Listeners()
     seen: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
-    async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        downstream = Downstream(request)
-        await downstream.start(200, [])
+    async def handle(request: ServerRequest) -> None:
+        response = request.response
+        response.start(200, [])
         for _ in range(4 * BEHIND_BYTES_MAX // 2**20):
-            await downstream.write(bytes(2**20))
-        seen.set_result(downstream.closed)
-        return await downstream.response()
+            response.write(bytes(2**20))
+        seen.set_result(response.closed)
 
     _host, port = await listeners.on_tcp(handle, "127.0.0.1", 0)
     _reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
@@ -87,14 +85,13 @@ async def test_after_the_client_left_nothing_is_written_and_nothing_fails() -> N
     listeners = Listeners()
     done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
-    async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        downstream = Downstream(request)
-        await downstream.start(200, [])
-        downstream.leave()
-        await downstream.write(b"x")
-        await downstream.finish(b"y")
-        done.set_result(downstream.closed)
-        return await downstream.response()
+    async def handle(request: ServerRequest) -> None:
+        response = request.response
+        response.start(200, [])
+        response.leave()
+        response.write(b"x")
+        response.finish(b"y")
+        done.set_result(response.closed)
 
     _host, port = await listeners.on_tcp(handle, "127.0.0.1", 0)
     async with aiohttp.ClientSession() as client:
