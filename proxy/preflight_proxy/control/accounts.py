@@ -21,7 +21,7 @@ from preflight_proxy.gates.portable import ForwarderListener, PortableGate
 from preflight_proxy.gates.ports import EgressRules, GatePorts
 from preflight_proxy.gates.shared import GateState, Namespaces, SharedGate
 from preflight_proxy.ledger.service import Ledger
-from preflight_proxy.server.connection import Handler
+from preflight_proxy.server.http_server import Handler
 from preflight_proxy.server.listeners import Listeners
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.evidence_reads import read_key_usage_pusd

@@ -31,7 +31,7 @@ from preflight_proxy.core.egress import (
 )
 from preflight_proxy.ledger.account_state import Traffic
 from preflight_proxy.server.certificate import tls_context
-from preflight_proxy.server.connection import Handler
+from preflight_proxy.server.http_server import Handler
 from preflight_proxy.server.listeners import Acceptor, Listeners, stop_all
 
 EGRESS = "egress"

@@ -10,23 +10,22 @@ import asyncio
 import math
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import cast
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 import httptools
 import structlog
 
-from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.core.headers import Headers
 from preflight_proxy.core.refusals.refusals import error_body
-from preflight_proxy.server.heads import ConnectionHeads, UnservedHeads
+from preflight_proxy.server.heads import ConnectionHeads
 from preflight_proxy.server.request import ServerRequest
 from preflight_proxy.server.response import JSON_HEADER, whole_answer
 
-REQUEST_HEAD_S_MAX = 10.0
-"""From the opening of a connection, or the first byte of its next head, to the end of that head."""
+if TYPE_CHECKING:
+    from preflight_proxy.server.http_server import HttpServer
+
 KEEPALIVE_S = 75.0
 """An idle connection is kept this long; longer than most clients keep theirs, so that they close first."""
 FIELD_BYTES_MAX = 32 * 1024
@@ -39,10 +38,6 @@ PIPELINED_MAX = 32
 """Requests of one connection that wait behind the one that is served; the client of more of them waits."""
 REFUSED_LINGER_S = 1.0
 """What a refused client still sends is read for this long, so that it gets the reason."""
-CLOSE_S_MAX = 1.0
-"""At the end of a server, running requests have this long to end; and this long again once they are cancelled."""
-SWEEP_S = 0.5
-"""Connections that are overdue are looked for this often."""
 
 SINGLE_FIELDS = frozenset(
     {b"content-length", b"content-location", b"content-range", b"content-type", b"etag", b"host", b"max-forwards"}
@@ -52,11 +47,8 @@ SINGLE_FIELDS = frozenset(
 
 _HEAD_TOO_LARGE = "The head of the request is too large. Nothing was sent."
 _MALFORMED = "The request is not valid HTTP."
-_CRASHED = "The proxy failed. Nothing more is sent for this call."
 
 _log = structlog.get_logger("preflight_proxy.server.connection")
-
-Handler = Callable[[ServerRequest], Awaitable[None]]
 
 
 class MalformedHeadError(Exception):
@@ -368,95 +360,6 @@ class _BodyOfOffer:
     def __init__(self, connection: ServerConnection) -> None:
         self.on_body = connection.on_body
         self.on_message_complete = connection.body_ended
-
-
-class HttpServer:
-    """The connections of one listener.
-
-    Args:
-        handler: Answers a request.
-        connections_max: Open connections; one more is closed at once.
-        head_s_max: See `REQUEST_HEAD_S_MAX`.
-        heads: Counts unserved request heads.
-
-    Attributes:
-        listener: Makes the connections, where they are not given one by one.
-    """
-
-    def __init__(self, handler: Handler, connections_max: int, head_s_max: float, heads: UnservedHeads) -> None:
-        self._handler = handler
-        self._connections_max = connections_max
-        self._connections: set[ServerConnection] = set()
-        self._tasks = Tasks()
-        self._sweeping: asyncio.TimerHandle | None = None
-        self.head_s_max = head_s_max
-        self.heads = heads
-        self.listener: asyncio.AbstractServer | None = None
-
-    def __call__(self) -> ServerConnection:
-        """Serve one more connection."""
-        return ServerConnection(self)
-
-    @property
-    def open_count(self) -> int:
-        """How many connections are open."""
-        return len(self._connections)
-
-    def admit(self, connection: ServerConnection) -> bool:
-        """Count a connection; False if there are too many."""
-        if len(self._connections) >= self._connections_max:
-            return False
-        self._connections.add(connection)
-        if self._sweeping is None:
-            self._sweep()
-        return True
-
-    def forget(self, connection: ServerConnection) -> None:
-        """Count a connection no more."""
-        self._connections.discard(connection)
-
-    def begin(self, request: ServerRequest) -> None:
-        """Answer a request, in a task of its own."""
-        request.task = self._tasks.spawn(self._answer(request), "request", awaited=True)
-
-    async def _answer(self, request: ServerRequest) -> None:
-        response = request.response
-        try:
-            await self._handler(request)
-        except ConnectionError:
-            response.leave()
-        except Exception as exc:
-            _log.error("request.crashed", exc_info=exc)
-        if response.started and not response.closed:
-            request.keep_alive = False  # a second answer inside this one would be taken for its body
-            response.break_off()
-        elif not response.closed:
-            response.answer(500, [JSON_HEADER], error_body(None, 500, _CRASHED, "server"), close=True)
-
-    def _sweep(self) -> None:
-        """Close the connections that are overdue; again while there are any."""
-        loop = asyncio.get_running_loop()
-        now_s = loop.time()
-        for connection in [each for each in self._connections if each.deadline_s <= now_s]:
-            connection.end()
-        self._sweeping = None
-        if self._connections:
-            self._sweeping = loop.call_later(min(SWEEP_S, self.head_s_max / 4), self._sweep)
-
-    async def close(self) -> None:
-        """Accept no more, let running requests end for a moment, and close every connection."""
-        if self.listener is not None:
-            self.listener.close()
-        running = [each.serving.task for each in self._connections if each.serving and each.serving.task]
-        if running:
-            await asyncio.wait(running, timeout=CLOSE_S_MAX)
-        self._connections_max = 0
-        for connection in list(self._connections):
-            connection.end()
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-        if cancelled := [task for task in running if task.cancelling()]:
-            await asyncio.wait(cancelled, timeout=CLOSE_S_MAX)
 
 
 def _is_target(method: str, target: str) -> bool:

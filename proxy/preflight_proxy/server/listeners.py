@@ -21,8 +21,8 @@ import structlog
 
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.core.errors import ConfigError
-from preflight_proxy.server.connection import REQUEST_HEAD_S_MAX, Handler, HttpServer
 from preflight_proxy.server.heads import UnservedHeads
+from preflight_proxy.server.http_server import REQUEST_HEAD_S_MAX, Handler, HttpServer
 
 LISTENER_CONNECTIONS_MAX = 256
 """Open connections of one listener; one agent's flood must not take another trial's file descriptors (C5)."""

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-import structlog
 
-from preflight_proxy.server.connection import FIELD_BYTES_MAX, Handler
+from preflight_proxy.server.connection import FIELD_BYTES_MAX
+from preflight_proxy.server.http_server import Handler
 from preflight_proxy.server.listeners import Listeners
 from preflight_proxy.server.request import ServerRequest
 from tests.support.raw_http import Raw, is_error
@@ -197,54 +197,6 @@ async def test_compressed_bodies_stay_as_they_came(serve: Serve) -> None:
         connection.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd")
         await connection.answer()
     assert seen.requests == [("POST", "/", b"abcd")]
-
-
-async def test_a_bug_is_a_500_that_shows_nothing_of_itself(serve: Serve) -> None:
-    async def crash(_request: ServerRequest) -> None:
-        raise RuntimeError("the secret of the house")
-
-    port = await serve(crash)
-    with structlog.testing.capture_logs() as logs:
-        async with await Raw.to(port) as connection:
-            connection.send(GET % 1 + GET % 2)
-            status, _, body = await connection.answer()
-            assert await connection.ended()
-    assert (status, is_error(body, 500)) == (500, True)
-    assert b"secret" not in body
-    assert [line["event"] for line in logs] == ["request.crashed"]
-
-
-async def test_a_bug_in_a_running_answer_ends_it_without_a_second_head(serve: Serve) -> None:
-    async def crash(request: ServerRequest) -> None:
-        request.response.start(200, [])
-        request.response.write(b"begun")
-        raise RuntimeError("too late")
-
-    port = await serve(crash)
-    with structlog.testing.capture_logs() as logs:
-        async with await Raw.to(port) as connection:
-            connection.send(GET % 1)
-            raw = await connection.reader.read()
-    assert raw.count(b"HTTP/1.1") == 1
-    assert raw.endswith(b"begun\r\n")
-    assert [line["event"] for line in logs] == ["request.crashed"]
-
-
-async def test_a_client_that_leaves_cancels_its_handler(serve: Serve) -> None:
-    begun, cancelled = asyncio.Event(), asyncio.Event()
-
-    async def wait(_request: ServerRequest) -> None:
-        begun.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            cancelled.set()
-        raise AssertionError("not reached")
-
-    async with await Raw.to(await serve(wait)) as connection:
-        connection.send(GET % 1)
-        await begun.wait()
-    await cancelled.wait()
 
 
 async def test_closing_ends_connections_and_frees_the_port(listeners: Listeners) -> None:
