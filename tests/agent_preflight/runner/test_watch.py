@@ -258,3 +258,29 @@ async def test_on_event_alone_gets_every_event_and_keeps_none() -> None:
     watch.close()
     await watch.run("watch")
     assert (len(events), watch._events) == (6, [])
+
+
+async def test_passed_on_events_make_room_and_each_judgement_has_the_newest_balance(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch_module, "BACKLOG_MAX", 1)
+    rows = [trial(Balance(limit_pusd=10**12, calls=calls)) for calls in range(3)]
+    policy = Recording()
+    watch = Watch(policy, None, lambda: rows[len(policy.judgements)], lambda line: None)
+    running = asyncio.ensure_future(watch.run("watch"))
+    for count in (1, 2):
+        watch.take([({"type": "x"}, 100)])
+        while len(policy.judgements) < count:
+            await asyncio.sleep(0.001)
+    watch.close()
+    await running
+    assert watch.dropped == 0
+    assert [context["calls"] for _, context, _ in policy.judgements] == [0, 1]
+
+
+def test_events_that_are_only_counted_are_activity_too() -> None:
+    now_of_clock = [0.0]
+    policy = IdleTimeoutEject(10.0, clock=lambda: now_of_clock[0])
+    for count, at_s, ejects in ((1, 0.0, False), (2, 9.0, False), (2, 18.0, False), (2, 19.0, True)):
+        now_of_clock[0] = at_s
+        assert policy.check(events=[], context={"events": count}).should_eject is ejects
