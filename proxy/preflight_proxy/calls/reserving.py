@@ -17,19 +17,13 @@ from preflight_proxy.core.ledger.rows import Reservation
 from preflight_proxy.core.ledger.transition import refusal
 from preflight_proxy.core.pricing.calibration import Calibration, billed_reading
 from preflight_proxy.core.pricing.endpoint import Endpoint
-from preflight_proxy.core.pricing.quote import Offer, Quote, UnquotableError
-from preflight_proxy.core.recent import Recent
+from preflight_proxy.core.pricing.quote import Offer, Offers, Quote, UnquotableError
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.core.shapes.model_name import split_model
 from preflight_proxy.core.shapes.shape import Reading, Request, Shape
 from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.upstream.prices import Prices, StalePricesError, UnreachableError
-
-OFFERS_MAX = 256
-"""Offers that are kept: models times different wishes about providers."""
-WISHES_CHARS_MAX = 1000
-"""Characters of the providers that a request names; an offer for longer wishes is not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +108,7 @@ class Quoter:
         self._ledger = ledger
         self._prices = prices
         self._calibration = Calibration()
-        self._offers: Recent[tuple[str, tuple[str, ...] | None, tuple[str, ...], bool], Offer] = Recent(OFFERS_MAX)
+        self._offers = Offers()
 
     async def quote(self, account_id: str, request: Request) -> CallQuote | Refusal:
         """Return the worst case of a request, or why it has none."""
@@ -134,7 +128,7 @@ class Quoter:
         if listed and not usable:
             return refusal(Code.QUARANTINED, account)
         try:
-            offer = self._offer(model, request, usable)
+            offer = self._offers.of(request, usable)
         except UnquotableError as exc:
             return refusal(exc.code, account)
         return CallQuote(self._quote(account_id, request, offer), offer)
@@ -144,7 +138,7 @@ class Quoter:
         usable = self._usable(first.offer.endpoints)
         if not usable:
             return refusal(Code.QUARANTINED, self._ledger.account(account_id))
-        offer = self._offer(first.quote.model, request, usable)
+        offer = self._offers.of(request, usable)
         return self._quote(account_id, request, offer)
 
     def _usable(self, listed: Sequence[Endpoint]) -> Sequence[Endpoint]:
@@ -152,20 +146,6 @@ class Quoter:
         if not quarantined:
             return listed
         return [endpoint for endpoint in listed if (endpoint.model, endpoint.tag) not in quarantined]
-
-    def _offer(self, model: str, request: Request, usable: Sequence[Endpoint]) -> Offer:
-        """What these endpoints offer to such a request; it is made anew where the endpoints or their prices have changed.
-
-        Raises:
-            UnquotableError: No endpoint is left.
-        """
-        key = (model, request.only, request.ignore, bool(request.bound_fields))
-        offer = self._offers.get(key)
-        if offer is None or offer.listed != tuple(usable):
-            offer = Offer(usable, request.only, request.ignore, bool(request.bound_fields))
-            if sum(map(len, (*(request.only or ()), *request.ignore))) <= WISHES_CHARS_MAX:
-                self._offers.put(key, offer)
-        return offer
 
     def _quote(self, account_id: str, request: Request, offer: Offer) -> Quote:
         worst_case = offer.quote(request, self._calibration.bounds(account_id, request))

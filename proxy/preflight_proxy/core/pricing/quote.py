@@ -15,6 +15,7 @@ import msgspec
 from preflight_proxy.core.money import TOKENS_PER_MTOK, charge_pusd
 from preflight_proxy.core.pricing.endpoint import Endpoint, EndpointPrices
 from preflight_proxy.core.pricing.prompt_bound import prompt_bound
+from preflight_proxy.core.recent import Recent
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.shapes.model_name import split_model
 from preflight_proxy.core.shapes.provider import serves
@@ -27,6 +28,10 @@ WRITES_ON_REQUEST = ("anthropic/", "google/", "qwen/", "alibaba/")
 
 Source: openrouter.ai/docs/guides/best-practices/prompt-caching, 2026-10.
 """
+OFFERS_MAX = 256
+"""Offers that are kept: models times different wishes about providers."""
+WISHES_CHARS_MAX = 1000
+"""Characters of the providers that a request names; an offer for longer wishes is not kept."""
 BYOK_FEE_PERCENT = 5
 """What OpenRouter takes of the list price for a call on a provider key of the caller's own, above a monthly allowance.
 
@@ -244,6 +249,28 @@ class Offer:
             prompt_tokens=most_tokens,
             worst=tuple(worst),
         )
+
+
+class Offers:
+    """The offers of all models, each made once for the same wishes."""
+
+    def __init__(self) -> None:
+        self._offers: Recent[tuple[str, tuple[str, ...] | None, tuple[str, ...], bool], Offer] = Recent(OFFERS_MAX)
+
+    def of(self, request: Request, endpoints: Sequence[Endpoint]) -> Offer:
+        """Return what these endpoints offer to such a request. It is made anew where the endpoints or their prices have changed.
+
+        Raises:
+            UnquotableError: No endpoint is left.
+        """
+        only, ignore, has_output = request.only, request.ignore, bool(request.bound_fields)
+        key = (request.model, only, ignore, has_output)
+        offer = self._offers.get(key)
+        if offer is None or offer.listed != tuple(endpoints):
+            offer = Offer(endpoints, only, ignore, has_output)
+            if sum(map(len, (*(only or ()), *ignore))) <= WISHES_CHARS_MAX:
+                self._offers.put(key, offer)
+        return offer
 
 
 def quote(

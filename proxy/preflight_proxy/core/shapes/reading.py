@@ -230,7 +230,7 @@ class _MessageReader:
         while waiting:
             element = waiting.pop()
             is_long = memoryview(element).nbytes > STEP_COST
-            key = (yield partial(_hash, element)) if is_long else _hash(element)
+            key = (yield partial(_hash, element)) if is_long else hashlib.sha256(element).digest()
             self._digest.update(key)
             if (message := _messages.get(key)) is None:
                 new = bytes(element)

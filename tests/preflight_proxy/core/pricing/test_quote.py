@@ -2,18 +2,28 @@
 
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from preflight_proxy.core.pricing.endpoint import Endpoint
 from preflight_proxy.core.pricing.prompt_bound import prompt_bound
-from preflight_proxy.core.pricing.quote import Quote, UnquotableError, WorstCase, quote
+from preflight_proxy.core.pricing.quote import (
+    OFFERS_MAX,
+    WISHES_CHARS_MAX,
+    Offers,
+    Quote,
+    UnquotableError,
+    WorstCase,
+    quote,
+)
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.shapes.model_name import split_model
 from tests.support.cases import each
-from tests.support.quote_cases import EMBEDDINGS, MESSAGES, USD, chat, endpoint, read
+from tests.support.quote_cases import CHAT, EMBEDDINGS, MESSAGES, USD, chat, endpoint, read
 
 MTOK = 10**6
 
@@ -220,3 +230,73 @@ def test_on_a_provider_key_of_the_users_own_the_fee_comes_on_top(fixed_pusd: int
     assert plain.with_byok_fee().worst_pusd(bound) >= plain.worst_pusd(bound) * 21 // 20
     # Three roundings, and that of the price in each token.
     assert plain.with_byok_fee().worst_pusd(bound) <= plain.worst_pusd(bound) * 21 // 20 + 3 + bound // 10**6
+
+
+WISHES: st.SearchStrategy[dict[str, object]] = st.fixed_dictionaries(
+    {},
+    optional={
+        "only": st.sampled_from([["a"], ["b"], ["a", "b"], ["none"], ["x" * (WISHES_CHARS_MAX + 1), "a"]]),
+        "ignore": st.sampled_from([["a"], ["c"]]),
+    },
+)
+KINDS: st.SearchStrategy[dict[str, object]] = st.fixed_dictionaries(
+    {"model": st.sampled_from(["m/x", "m/y"])},
+    optional={
+        "max_tokens": st.sampled_from([16, 5000]),
+        "cache_control": st.sampled_from([{"type": "ephemeral"}, {"type": "ephemeral", "ttl": "1h"}]),
+        "provider": WISHES,
+    },
+)
+CONTENTS = st.sampled_from(["x", "x" * 3000, [{"type": "image_url", "image_url": {"url": "data:,"}}]])
+LISTS = st.lists(
+    st.builds(
+        lambda tag, prompt, bounded, above: endpoint(
+            "m/x",
+            tag=tag,
+            provider_name=tag,
+            supported_parameters=["max_tokens"] if bounded else [],
+            pricing={
+                "prompt": prompt,
+                "image": "0.01",
+                "overrides": [{"min_prompt_tokens": above, "prompt": "0.00001"}],
+            },
+        ),
+        st.sampled_from("abc"),
+        st.sampled_from(["0.000001", "0.000002"]),
+        st.booleans(),
+        st.sampled_from([1000, 10**6]),
+    ),
+    max_size=3,
+    unique_by=lambda each: each.tag,
+)
+
+
+@given(st.lists(st.tuples(KINDS, CONTENTS, LISTS, st.booleans()), min_size=2, max_size=5))
+def test_a_quote_from_kept_offers_is_that_of_a_first_call(
+    calls: list[tuple[dict[str, object], object, list[Endpoint], bool]],
+) -> None:
+    """Whatever prices, wishes and kinds of requests came before."""
+    offers = Offers()
+    for fields, content, endpoints, is_embedding in calls * 2:
+        if is_embedding:
+            request = read(EMBEDDINGS, {"model": "m/x", "input": "x", "provider": fields.get("provider", {})})
+        else:
+            request = read(CHAT, {"messages": [{"role": "user", "content": content}], **fields})
+        tokens_max = partial(prompt_bound, request.prompt)
+        try:
+            first = quote(request, endpoints)
+        except UnquotableError:
+            with pytest.raises(UnquotableError):
+                offers.of(request, endpoints)
+            continue
+        assert offers.of(request, endpoints).quote(request, tokens_max) == first
+
+
+def test_kept_offers_are_few_and_none_is_for_long_wishes() -> None:
+    offers, endpoints = Offers(), [endpoint()]
+    for number in range(2 * OFFERS_MAX):
+        offers.of(chat(provider={"ignore": [f"x{number}"]}), endpoints)
+    assert len(offers._offers) <= OFFERS_MAX
+    count = len(offers._offers)
+    offers.of(chat(provider={"ignore": ["x" * (WISHES_CHARS_MAX + 1)]}), endpoints)
+    assert len(offers._offers) == count

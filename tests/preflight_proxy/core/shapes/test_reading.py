@@ -124,6 +124,28 @@ def test_the_same_bytes_in_other_fields_are_another_request(body: bytes, other: 
     assert (second.bound, list(second.fields), second.digest) == (again.bound, list(again.fields), again.digest)
 
 
+def test_the_same_body_is_another_request_in_each_mode_and_in_each_api() -> None:
+    message = {"role": "user", "content": "x"}
+    fields = {
+        "model": "a/b",
+        "max_tokens": 9,
+        "messages": [message],
+        "input": [message],
+        "prompt": "x",
+        "new_field": "y",
+    }
+    fields |= {"tools": [{"type": "image_generation"}], "system": "x", "max_completion_tokens": 8, "store": False}
+    apis = [shape for shape in SHAPES.values() if shape not in (COMPLETIONS, EMBEDDINGS)]
+    for some in (fields, {name: fields[name] for name in ("model", "max_tokens", "messages", "input")}):
+        body = json.dumps(some).encode()
+        cases = [(shape, mode) for shape in apis for mode in MODES]
+        with nothing_remembered():
+            remembered = [outcome(shape, body, mode, "") for shape, mode in cases * 2]
+        for (shape, mode), known in zip(cases * 2, remembered, strict=True):
+            with nothing_remembered():
+                assert known == outcome(shape, body, mode, "")
+
+
 def test_a_message_that_one_api_knows_is_refused_by_another_that_does_not() -> None:
     body = b'{"model":"a/b","max_tokens":9,"messages":[{"role":"tool","content":"x"}]}'
     assert CHAT.read(body, {}, "drop").prompt.messages[0].role == "tool"
