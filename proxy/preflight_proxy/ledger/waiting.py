@@ -72,8 +72,8 @@ class WaitingCalls:
 
     def wake(self, account_id: str) -> None:
         """Let the next waiting calls try again; all of them if the account is frozen (M12, one transition function)."""
-        if account_id in self._waking:
-            return  # an attempt's own commit: the loop below looks again when the attempt is through
+        if account_id in self._waking or not self.has(account_id):
+            return  # nobody waits; or an attempt's own commit: the loop below looks again when the attempt is through
         self._waking.add(account_id)
         try:
             if self._account(account_id).frozen is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -38,7 +39,7 @@ def entry_of(
     line = _ENCODER.encode(
         _CostLine(
             entry_id,
-            datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            _utc(at_s),
             account,
             clean(call.model or (reservation.model if reservation else "")),
             clean(call.provider or ""),
@@ -65,6 +66,16 @@ def entry_of(
         )
     ).decode()
     return Entry(entry_id, reservation.id if reservation else None, account, kind, cost_pusd, at_s, line)
+
+
+def _utc(at_s: float) -> str:
+    second_s, ms = divmod(int(at_s * 1000), 1000)
+    return f"{_second(second_s)}.{ms:03d}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(at_s: int) -> str:
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 class _CostLine(msgspec.Struct, gc=False):

@@ -83,6 +83,8 @@ def transition(state: LedgerState, command: Command, at_s: float) -> Change | Re
             return _mark_unknown(state, command, at_s)
         case Post(reservation_id, cost_pusd, call, label):
             return end(state, reservation_id, EntryKind.POSTED, cost_pusd, call, at_s, label=label)
+        case Refuse() | Conclude():
+            return Change(account=account_changed(state, command))
         case Void(reservation_id, reason, call):
             return end(state, reservation_id, EntryKind.VOIDED, 0, call, at_s, reason)
         case Assume(reservation_id, cost_pusd, call):
@@ -101,8 +103,7 @@ def transition(state: LedgerState, command: Command, at_s: float) -> Change | Re
             base = state.key_bases[base_id]
             return Change(key_base=replace_row(base, lost=base.lost or clean(reason)))
         case _:
-            is_count = isinstance(command, Refuse | Conclude)
-            return Change(account=account_changed(state, command), identity_changed=not is_count)
+            return Change(account=account_changed(state, command), identity_changed=True)
 
 
 def may_send(state: LedgerState, reservation_id: str, reserved_under: Account) -> bool:
