@@ -11,6 +11,7 @@ from pathlib import Path
 from preflight_proxy.base.clock import SystemClock
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import OpenAccount, Post, Reserve
+from preflight_proxy.ledger import file
 from preflight_proxy.ledger.store import Store
 
 COST_PUSD = 7
@@ -18,6 +19,7 @@ COST_PUSD = 7
 
 def main(path: Path, first: int, file_bytes_max: int | None) -> None:
     """Reserve and post one call after the other. Print `reserved N`, `posted N`, and `failed N` at the first failure."""
+    file.CHECKPOINT_S = 0.0005  # so that kills fall into projections and checkpoints
     store = Store(path, clock=SystemClock())
     store.commit(OpenAccount("a", "run", 10**18, "token of a"))
     if file_bytes_max is not None:
@@ -29,6 +31,7 @@ def main(path: Path, first: int, file_bytes_max: int | None) -> None:
             say(f"reserved {number}")
             store.commit(Post(name, COST_PUSD))
             say(f"posted {number}")
+            store.project()
         except LedgerError as exc:
             say(f"failed {number}")
             say(f"poisoned {store.poisoned}")

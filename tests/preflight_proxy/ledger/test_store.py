@@ -1,6 +1,7 @@
 """The ledger on disk: what a restart finds, and what makes it fail closed."""
 
 import asyncio
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -24,7 +25,7 @@ from preflight_proxy.core.ledger.commands import (
     Unfreeze,
     Void,
 )
-from preflight_proxy.core.ledger.projection import Marks
+from preflight_proxy.core.ledger.projection import Marks, check_sums, marks_of
 from preflight_proxy.core.ledger.rows import USAGE_UNREAD, CallFacts
 from preflight_proxy.core.ledger.state import Change
 from preflight_proxy.core.refusals.outcomes import LEFT, bad_request
@@ -376,3 +377,34 @@ def test_an_endpoint_goes_out_of_use_and_comes_back_for_one_upstream(tmp_path: P
         store = open_store(tmp_path, upstream=upstream)
         assert [row.reason for row in store.state.quarantined.values()] == reasons
         store.close()
+
+
+def test_a_log_that_ends_anywhere_leaves_a_ledger_that_balances(tmp_path: Path) -> None:
+    """As after a loss of power: rows and projection are those of one moment, wherever the log was cut."""
+    (tmp_path / "run").mkdir()
+    store = open_store(tmp_path / "run")
+    with closing(sqlite3.connect(tmp_path / "run" / "ledger.sqlite3", isolation_level=None)) as thread:
+        open_account(store)
+        for number in range(8):
+            call(store, f"r{number}", 5)
+            store.commit(reserve(f"s{number}", 7))
+            projection: tables.Projection = {
+                tables.MARKS: marks_of(store.state, (0, 0)),
+                "a": store.state.accounts["a"],
+            }
+            thread.execute(tables.PUT_PROJECTION, (tables.projection_text(projection),))
+            call(store, f"t{number}", 6)
+        shutil.copytree(tmp_path / "run", tmp_path / "whole")
+    store.close()
+    size_bytes = (tmp_path / "whole" / "ledger.sqlite3-wal").stat().st_size
+    posted = set[int]()
+    for cut_bytes in range(0, size_bytes + 2048, 2048):
+        shutil.rmtree(tmp_path / "cut", ignore_errors=True)
+        shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+        (tmp_path / "cut" / "ledger.sqlite3-shm").unlink()
+        os.truncate(tmp_path / "cut" / "ledger.sqlite3-wal", min(cut_bytes, size_bytes))
+        again = open_store(tmp_path / "cut")
+        check_sums(again.state.accounts, again.entries())
+        posted |= {account.posted_pusd for account in again.state.accounts.values()}
+        again.close()
+    assert {5, 11, 16, 88} <= posted

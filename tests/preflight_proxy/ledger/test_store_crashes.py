@@ -11,6 +11,7 @@ import pytest
 from preflight_proxy.base.clock import SystemClock
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Void
+from preflight_proxy.ledger.reader import read_whole
 from preflight_proxy.ledger.store import Store
 from tests.support.store_process import COST_PUSD
 
@@ -43,9 +44,9 @@ def numbers(lines: list[str], word: str) -> set[int]:
 
 
 def test_every_acknowledged_commit_is_there_after_kill_9(tmp_path: Path) -> None:
-    """Three times on one file; the last life is long enough for checkpoints to run beside the commits."""
+    """Several times on one file; projections and checkpoints run beside the commits."""
     path, first = tmp_path / "ledger.sqlite3", 0
-    for lines_count in (1, 300, 8_000):
+    for lines_count in (1, 2, 35, 300, 301, 1_200, 4_000):
         acknowledged = killed_after(path, first, lines_count)
         reserved, acknowledged_posts = numbers(acknowledged, "reserved"), numbers(acknowledged, "posted")
         store = Store(path, clock=SystemClock())
@@ -62,6 +63,7 @@ def test_every_acknowledged_commit_is_there_after_kill_9(tmp_path: Path) -> None
         first = max(in_ledger | pending | {first}) + 1
         assert len((tmp_path / "costs.jsonl").read_text().splitlines()) == len(entries)
         store.close()
+        read_whole(path)
 
 
 def test_a_full_disk_closes_the_ledger_and_loses_nothing(tmp_path: Path) -> None:
