@@ -120,7 +120,7 @@ async def running(
         )
         watching = Tasks()
         close_gates = (accounts.close_gates, forwarders.close)
-        for end in (tasks.cancel, listeners.close, control.close, *close_gates, watching.cancel, watch.close):
+        for end in (tasks.cancel, listeners.close, *close_gates, watching.cancel, watch.close):
             ends.push_async_callback(end)  # the last one is called first
         unknown_calls.begin()
         control.base_url = await _listen(config, listeners, routes, control)
@@ -189,7 +189,7 @@ async def _listen(config: Config, listeners: Listeners, routes: Routes, control:
             await listeners.on_unix(routes.handler(), Path(config.unix))
     if config.control is not None:
         with naming(config.control):
-            await control.listen(Path(config.control))
+            await listeners.on_unix(control.handle, Path(config.control))
     return base_url
 
 

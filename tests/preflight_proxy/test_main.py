@@ -87,6 +87,7 @@ async def test_a_second_one_on_the_same_ledger_ends_with_one_line(tmp_path: Path
         assert await first.stop() == 0
 
 
+OF_STRUCTLOG = {"typing_extensions"}
 LISTED = """
 import atexit, runpy, sys
 loaded = lambda: print(*sorted({name.partition(".")[0] for name in sys.modules} - sys.stdlib_module_names), file=sys.stderr)
@@ -97,7 +98,7 @@ runpy.run_module("preflight_proxy", run_name="__main__")
 
 
 async def test_a_proxy_that_has_served_a_call_has_loaded_nothing_that_it_does_not_need(tmp_path: Path) -> None:
-    """Nothing of the command line, of drawing, of the host's HTTP clients or of cryptography."""
+    """Nothing of the command line, of drawing, of HTTP libraries in Python or of cryptography. A package more is a slower start."""
     async with Simulator() as sim:
         proxy = standalone(tmp_path, sim.base_url, sim.inference_key)
         proxy.command = ["-c", LISTED]
@@ -108,6 +109,12 @@ async def test_a_proxy_that_has_served_a_call_has_loaded_nothing_that_it_does_no
                 assert response.status == 200
             assert await child.stop() == 0
     loaded = set(child.errors().splitlines()[-1].split())
-    assert loaded.isdisjoint({"typer", "rich", "pygments", "colorama", "pydantic", "httpx", "cryptography", "psutil"})
-    assert "agent_preflight" not in loaded
-    assert loaded >= {"preflight_proxy", "structlog", "msgspec"}
+    packages = {name for name in loaded if not name.startswith("_")} - {"cython_runtime", "sitecustomize"}
+    assert packages - OF_STRUCTLOG == {
+        "preflight_proxy",
+        "msgspec",
+        "structlog",
+        "uvloop",
+        "httptools",
+        "aiohappyeyeballs",
+    }

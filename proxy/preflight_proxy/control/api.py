@@ -11,12 +11,10 @@ import os
 import socket
 import struct
 from contextlib import aclosing
-from pathlib import Path
 from typing import TypeVar
 from urllib.parse import parse_qs, unquote
 
 import msgspec
-from aiohttp import web
 
 from preflight_proxy.base.config import VERSION, origin
 from preflight_proxy.base.control_messages import (
@@ -47,14 +45,18 @@ from preflight_proxy.control.standalone_accounts import StandaloneAccounts
 from preflight_proxy.core.errors import LedgerError, OperatingError
 from preflight_proxy.core.ledger.commands import ClearQuarantine
 from preflight_proxy.ledger.service import Ledger
-from preflight_proxy.server.listeners import bind_unix
+from preflight_proxy.server.intake import Intake, IntakeError
+from preflight_proxy.server.request import ServerRequest
+from preflight_proxy.server.response import JSON_HEADER
 
-CLOSE_S_MAX = 1.0
-"""At the end, requests that run have this long to end."""
+MESSAGE_BYTES_MAX = 2**20
+"""One message of a client."""
 HEARTBEAT_S = 1.0
 """A follower gets a line at least this often, so that both sides notice a dead connection."""
 
 _M = TypeVar("_M", bound=ControlMessage)
+_Answer = tuple[int, ControlMessage]
+"""Status and message."""
 
 
 class Control:
@@ -80,42 +82,26 @@ class Control:
         self._watch = watch
         self._run = run
         self._upstream = upstream
-        self._runner: web.ServerRunner | None = None
+        self._intake = Intake(body_bytes_max=MESSAGE_BYTES_MAX)
         self._born_s = ledger.clock.monotonic_s()
         self.base_url: str | None = None
         self.named: StandaloneAccounts | None = None
 
-    async def listen(self, path: Path) -> None:
-        """Serve on a unix socket that only this user can open.
-
-        Raises:
-            OSError: The path cannot be bound.
-        """
-        server = web.Server(self.handle, handler_cancellation=True, auto_decompress=False, access_log=None)
-        self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=CLOSE_S_MAX)
-        await self._runner.setup()
-        sock = bind_unix(path, 0o600)
-        try:
-            await web.SockSite(self._runner, sock).start()
-        except BaseException:
-            sock.close()
-            raise
-
-    async def close(self) -> None:
-        """End every connection of the control socket."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: ServerRequest) -> None:
         """Answer one request."""
         if (reason := _foreign_peer(request)) is not None:
-            return _problem(403, "peer", reason)
+            answer: _Answer | None = _problem(403, "peer", reason)
+        else:
+            answer = await self._answer_of(request)
+        if answer is not None:
+            status, message = answer
+            request.response.answer(status, [JSON_HEADER], encode(message))
+
+    async def _answer_of(self, request: ServerRequest) -> _Answer | None:
         try:
             return await self._route(request)
-        except web.HTTPRequestEntityTooLarge:
-            return _problem(413, "invalid_request", "The message is too large.")
-        except web.HTTPUnsupportedMediaType:
-            return _problem(415, "invalid_request", "Compressed messages are not taken.")
+        except IntakeError as exc:
+            return _problem(exc.status, "invalid_request", exc.message)
         except KeyError as exc:
             return _problem(404, UNKNOWN_ACCOUNT, f"There is no account {exc.args[0]!r}.")
         except LedgerError as exc:
@@ -125,9 +111,9 @@ class Control:
         except (msgspec.MsgspecError, ValueError) as exc:
             return _problem(400, "invalid_request", str(exc))
 
-    async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Do what a request says. One that changes an account is answered with its balance."""
-        path, _, query_text = request.raw_path.partition("?")
+    async def _route(self, request: ServerRequest) -> _Answer | None:
+        """Do what a request says. One that changes an account is answered with its balance; None if it is answered already."""
+        path, _, query_text = request.target.partition("?")
         query = {name: values[-1] for name, values in parse_qs(query_text).items()}
         parts = [unquote(part) for part in path.strip("/").split("/")]
         ledger, named = self._ledger, self.named
@@ -138,7 +124,8 @@ class Control:
                 uptime_s = round(ledger.clock.monotonic_s() - self._born_s, 1)
                 return _answer(Health(os.getpid(), VERSION, self.base_url, self._upstream, uptime_s))
             case ("GET", ["events"]):
-                return await self._events(request, query.get("run"), int(query.get("cursor", "0")))
+                await self._events(request, query.get("run"), int(query.get("cursor", "0")))
+                return None
             case ("POST", ["stop"]):
                 return _answer(StopAnswer(await self._stop(await self._body(request, StopOrder))))
             case ("GET", ["quarantine"]):
@@ -188,45 +175,42 @@ class Control:
         await asyncio.gather(*(self._accounts.freeze(account_id, stop.reason) for account_id in chosen))
         return chosen
 
-    async def _body(self, request: web.BaseRequest, kind: type[_M]) -> _M:
-        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise web.HTTPUnsupportedMediaType
-        return decode(await request.read() or b"{}", kind)
+    async def _body(self, request: ServerRequest, kind: type[_M]) -> _M:
+        async with self._intake.body(request) as body:
+            return decode(body.data or b"{}", kind)
 
-    async def _events(self, request: web.BaseRequest, run: str | None, cursor: int) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-        await response.prepare(request)
+    async def _events(self, request: ServerRequest, run: str | None, cursor: int) -> None:
+        request.response.start(200, [("Content-Type", "application/x-ndjson")])
         await self._watch.comes(run)
         try:
             async with aclosing(self._ledger.events.follow(cursor, HEARTBEAT_S)) as events:
                 async for event in events:
+                    if request.response.closed:
+                        break
                     if event is None or run is None or self._belongs(event, run):
-                        await response.write(encode(event or HEARTBEAT) + b"\n")
-        except ConnectionError:
-            pass
+                        request.response.write(encode(event or HEARTBEAT) + b"\n")
         finally:
             self._watch.goes(run)
-        return response
+        request.response.finish()
 
     def _belongs(self, event: LedgerEvent, run: str) -> bool:
         account = self._ledger.accounts().get(event.account or "")
         return event.run == run if account is None else account.run == run
 
 
-def _foreign_peer(request: web.BaseRequest) -> str | None:
+def _foreign_peer(request: ServerRequest) -> str | None:
     """Return why the peer is refused; None for the proxy's user and root. The socket's mode refuses other users too."""
     if not hasattr(socket, "SO_PEERCRED"):
         return None
-    sock = request.get_extra_info("socket")
-    if sock is None:
+    if (sock := request.socket) is None:
         return "The user of this connection is not known."
     _pid, uid, _gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return None if uid in (os.getuid(), 0) else "Only the user who runs the proxy may use its control socket."
 
 
-def _answer(message: ControlMessage, status: int = 200) -> web.Response:
-    return web.Response(status=status, body=encode(message), content_type="application/json")
+def _answer(message: ControlMessage, status: int = 200) -> _Answer:
+    return status, message
 
 
-def _problem(status: int, code: str, message: str) -> web.Response:
+def _problem(status: int, code: str, message: str) -> _Answer:
     return _answer(Problem(ProblemFacts(code, message)), status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,12 @@ class ServerRequest:
     def scheme(self) -> str:
         """The scheme of the URL by which the client reached us."""
         return self._connection.scheme
+
+    @property
+    def socket(self) -> socket.socket | None:
+        """The connection's socket; None if the connection is lost."""
+        transport = self._connection.transport
+        return None if transport is None else transport.get_extra_info("socket")
 
     @property
     def fills_up(self) -> bool:
