@@ -8,6 +8,7 @@ those of `STRICTER`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -341,5 +342,37 @@ def test_each_request_gets_its_verdict_and_nothing_hides_behind_it(run: Run) -> 
             told = {name: await verdict(sent, due.count(";") + 1) for name, (sent, due) in CASES.items()}
         await listeners.close()
         assert told == {name: due for name, (_, due) in CASES.items()}
+
+    run(scene())
+
+
+@on_both_loops
+def test_bytes_that_come_one_by_one_are_no_other_request(run: Run) -> None:
+    """What is refused may be so a little later, and what came before it whole is then served first."""
+
+    async def scene() -> None:
+        listeners, seen = Listeners(head_s_max=60.0), list[str]()
+
+        async def note(request: ServerRequest) -> None:
+            seen.append(f"{request.method} {request.target}")
+            await handle(request)
+
+        _, port = await listeners.on_tcp(note, "127.0.0.1", 0)
+        async with asyncio.timeout(60):
+            for name, (sent, due) in CASES.items():
+                seen.clear()
+                if len(sent) > 500:
+                    continue
+                async with await Raw.to(port) as agent:
+                    with contextlib.suppress(ConnectionError, RuntimeError):  # uvloop's, once it is closed
+                        for byte in sent:
+                            agent.send(bytes([byte]))
+                            await asyncio.sleep(0)
+                        agent.send(NEXT)
+                    await answers(agent, due.count(";") + 1)
+                assert "GET /smuggled" not in seen, name
+                if due.endswith("end"):
+                    assert "GET /2" not in seen, name
+        await listeners.close()
 
     run(scene())
