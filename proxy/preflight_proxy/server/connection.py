@@ -325,8 +325,7 @@ class ServerConnection(asyncio.Protocol):
         keep_alive = may_follow and self._parser.should_keep_alive()
         self._receiving = ServerRequest(self, method, target, headers, length, version, keep_alive)
         self._body_left_bytes = length or 0
-        if not self._reads_no_more:
-            self._completed.append(self._receiving)
+        self._completed.append(self._receiving)
 
     def on_body(self, body: bytes) -> None:
         """Pass on a part of the body."""
