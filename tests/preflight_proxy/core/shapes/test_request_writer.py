@@ -1,8 +1,9 @@
 """Lowering the output bound lowers what may be thought inside it, and turns thinking off where nothing useful is left."""
 
 import json
+from decimal import Decimal
 
-from preflight_proxy.core.shapes.request_writer import write_request
+from preflight_proxy.core.shapes.request_writer import LAYOUTS_MAX, write_request
 from preflight_proxy.core.shapes.shape import Shape
 from tests.support.cases import each
 from tests.support.quote_cases import CHAT, COMPLETIONS, MESSAGES, RESPONSES, read
@@ -104,3 +105,31 @@ def test_a_thinking_budget_as_large_as_the_bound_is_lowered_without_a_clamp() ->
 @each("odd", [None, [], {}])
 def test_context_management_without_edits_stays(odd: object) -> None:
     assert sent(MESSAGES, {**CLAUDE_CODE, "context_management": odd}, 2047)["context_management"] == odd
+
+
+def test_a_request_is_written_for_each_bound_each_choice_of_endpoints_and_each_cap_of_its_own() -> None:
+    """Layouts are kept, also for later requests with the same fields: none may be used for another decision (M7, M9)."""
+    all_caps: list[dict[str, Decimal]] = [
+        {},
+        {"prompt": Decimal(1)},
+        {"prompt": Decimal(2)},
+        {"completion": Decimal(1)},
+    ]
+    all_tags: list[tuple[str, ...]] = [(), ("t",), ("u",), ("t", "u")]
+    cases = [(bound, only, caps) for bound in (None, 16, 17) for only in all_tags for caps in all_caps]
+    for content in ("x", "y"):
+        request = read(CHAT, {"model": "a/b", "messages": [{"role": "user", "content": content}]})
+        for bound, only, caps in cases * 2:
+            written = json.loads(write_request(request, bound=bound, only=only, max_price=caps))
+            provider = written.get("provider", {})
+            assert written.get("max_tokens") == bound
+            assert tuple(provider.get("only", ())) == only
+            assert provider.get("max_price", {}) == {name: int(cap) for name, cap in caps.items()}
+            assert written["messages"][0]["content"] == content
+        assert len(request.layouts) <= LAYOUTS_MAX
+
+
+def test_a_model_leaves_without_the_prefix_that_only_clients_use() -> None:
+    for _ in range(2):
+        request = read(CHAT, {"model": "openrouter/a/b", "messages": []})
+        assert json.loads(write_request(request, bound=None, only=(), max_price={}))["model"] == request.model == "a/b"
