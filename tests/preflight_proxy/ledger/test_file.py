@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 from preflight_proxy.core.errors import LedgerError, LedgerInUseError
+from preflight_proxy.core.ledger.projection import Marks
+from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.ledger import file as ledger_file
+from preflight_proxy.ledger import tables
 from preflight_proxy.ledger.file import LedgerLock, checkpoint, connect, filesystem_of
 from tests.support.cases import each
 from tests.support.ledger_on_disk import call, open_account, open_store
@@ -390,3 +393,41 @@ def test_a_start_that_fails_leaves_no_file_of_the_ledger_open(tmp_path: Path) ->
         open_store(tmp_path)
     links = [link.readlink().name for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
     assert ("sum" in str(raised.value), [name for name in links if "ledger" in name]) == (True, [])
+
+
+def test_a_projection_that_could_not_be_written_comes_with_the_next_one_and_the_newest_row_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an account that does not change again would be lost from a projection whose marks include it."""
+    monkeypatch.setattr(ledger_file, "CHECKPOINT_S", 3600.0)
+    monkeypatch.setattr(ledger_file, "COMMIT_BUSY_S", 0.0)
+    open_store(tmp_path).close()
+    path = tmp_path / "ledger.sqlite3"
+    checkpointer = ledger_file.Checkpointer(path)
+    assert checkpointer._connection.execute("PRAGMA synchronous").fetchone() == (1,)  # a sync would hold up the writer
+    with closing(sqlite3.connect(path, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        checkpointer.offer({"": Marks(1), "a": Account("a", "run", 1)})
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            checkpointer._project()
+        writer.execute("ROLLBACK")
+        checkpointer.offer({"": Marks(2), "b": Account("b", "run", 2)})
+        checkpointer._project()
+        assert tables.read_marks(writer) == Marks(2)
+        names = [name for (name,) in writer.execute("SELECT account FROM projection ORDER BY account")]
+        assert names == ["", "a", "b"]
+        writer.execute("BEGIN IMMEDIATE")
+        checkpointer.offer({"": Marks(3)})
+
+        def offered_meanwhile(projection: tables.Projection) -> str:
+            checkpointer.offer({"": Marks(4)})
+            return tables.projection_text(projection)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ledger_file, "projection_text", offered_meanwhile)
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                checkpointer._project()
+        writer.execute("ROLLBACK")
+        checkpointer._project()
+        assert tables.read_marks(writer) == Marks(4)
+    checkpointer.stop()

@@ -408,3 +408,32 @@ def test_a_log_that_ends_anywhere_leaves_a_ledger_that_balances(tmp_path: Path) 
         posted |= {account.posted_pusd for account in again.state.accounts.values()}
         again.close()
     assert {5, 11, 16, 88} <= posted
+
+
+def test_an_overrun_is_synced_and_what_follows_it_is_not(tmp_path: Path) -> None:
+    """M14: the endpoint stays disabled after a loss of power too."""
+    store = open_store(tmp_path)
+    open_account(store)
+    store.commit(reserve("r", 10))
+    statements: list[str] = []
+    store._connection.set_trace_callback(statements.append)
+    store.commit(Post("r", 12))
+    levels = [statement for statement in statements if "synchronous" in statement or statement == "COMMIT"]
+    assert levels == ["PRAGMA synchronous = FULL", "COMMIT", "PRAGMA synchronous = NORMAL"]
+    store.close()
+
+
+def test_after_a_new_boot_the_whole_cost_log_is_read(tmp_path: Path) -> None:
+    """The machine may have lost its beginning, while its length stayed."""
+    store = open_store(tmp_path)
+    open_account(store)
+    call(store, "r", 5)
+    store.complete_costs()
+    store.close()
+    costs = tmp_path / "costs.jsonl"
+    line = costs.read_text()
+    damaged = "x" * (len(line) - 1) + "\n"
+    costs.write_text(damaged)
+    for boot, after in (("boot 1", damaged), ("boot 2", damaged + line)):
+        open_store(tmp_path, boot).close()
+        assert costs.read_text() == after
