@@ -315,7 +315,8 @@ def test_a_new_conversation_with_the_same_opening_is_bounded_by_the_bill_of_anot
 
 def test_the_least_bill_of_an_opening_counts_whatever_came_after_it() -> None:
     known = Calibration()
-    for tasks, tokens in [([user("x")], 2050), ([user("x"), answer(), user(LONG)], 4100), ([user("y")], 2040)]:
+    later = ([user("z"), answer(), user(LONG)], 4200)
+    for tasks, tokens in [([user("x")], 2050), ([user("x"), answer(), user(LONG)], 4100), ([user("y")], 2040), later]:
         known.record("a", opened(LONG, *tasks), ENDPOINT, bill(tokens))
     assert (
         known.prompt_tokens("a", opened(LONG, user("")), ENDPOINT) == 2040 + USER_BYTES + WRAP_TOKENS + TEMPLATE_TOKENS

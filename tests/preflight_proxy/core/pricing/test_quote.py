@@ -292,6 +292,25 @@ def test_a_quote_from_kept_offers_is_that_of_a_first_call(
         assert offers.of(request, endpoints).quote(request, tokens_max) == first
 
 
+def test_each_wish_each_api_and_each_price_list_has_an_offer_of_its_own() -> None:
+    offers = Offers()
+    tags = ("a", "b", "c")
+    cheap, dear = (
+        [endpoint("m/x", tag=tag, provider_name=tag, pricing={"prompt": prompt}) for tag in tags]
+        for prompt in ("0.000001", "0.000002")
+    )
+    unbounded = [*cheap, endpoint("m/x", tag="d", provider_name="d", supported_parameters=[])]
+    wishes: list[dict[str, object]] = [{}, {"only": ["a"]}, {"only": ["b", "c"]}, {"ignore": ["a"]}, {"ignore": ["b"]}]
+    for endpoints in (cheap, dear, cheap[:2], unbounded) * 2:
+        for wish in wishes:
+            for request in (
+                chat(model="m/x", max_tokens=9, provider=wish),
+                read(EMBEDDINGS, {"model": "m/x", "input": "x", "provider": wish}),
+            ):
+                made = offers.of(request, endpoints).quote(request, partial(prompt_bound, request.prompt))
+                assert made == quote(request, endpoints)
+
+
 def test_kept_offers_are_few_and_none_is_for_long_wishes() -> None:
     offers, endpoints = Offers(), [endpoint()]
     for number in range(2 * OFFERS_MAX):
@@ -300,3 +319,18 @@ def test_kept_offers_are_few_and_none_is_for_long_wishes() -> None:
     count = len(offers._offers)
     offers.of(chat(provider={"ignore": ["x" * (WISHES_CHARS_MAX + 1)]}), endpoints)
     assert len(offers._offers) == count
+
+
+def test_a_kept_offer_prices_each_kind_of_request_by_what_it_can_cause() -> None:
+    offers, endpoints = Offers(), [endpoint("anthropic/x", pricing={"audio": "0.0001"})]
+    image = [{"type": "image_url", "image_url": {"url": "data:,"}}]
+    kinds: list[tuple[object, dict[str, object]]] = [
+        ("x", {}),
+        ("x", {"cache_control": {"type": "ephemeral"}}),
+        ("x", {"cache_control": {"type": "ephemeral", "ttl": "1h"}}),
+        (image, {}),
+    ]
+    for content, fields in kinds * 2:
+        request = chat(content, max_tokens=16, **fields)
+        made = offers.of(request, endpoints).quote(request, one_thousand)
+        assert made == quote(request, endpoints, prompt_tokens=one_thousand)
