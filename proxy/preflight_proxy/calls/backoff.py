@@ -6,13 +6,19 @@ refused, and its calls are refused at once; every few minutes one of them is sen
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import structlog
 
 from preflight_proxy.base.clock import Clock
+from preflight_proxy.calls.reserving import ReservedCall
 from preflight_proxy.core.admission.queue import CALL_WAIT_S_MAX
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.refusals.upstream_refusal import Remedy, UpstreamRefusal
+from preflight_proxy.core.shapes.request_writer import write_request
 
 DELAYS_MAX = 1000
 """Delays remembered before those that are over are forgotten."""
@@ -23,6 +29,9 @@ _WHOLE = ""
 """Stands for all endpoints of a model, where no provider was named."""
 _FREE = ":free"
 """Ends the names of models without a price, and stands for all of them."""
+
+
+_log = structlog.get_logger("preflight_proxy.calls.backoff")
 
 
 @dataclass(slots=True)
@@ -101,6 +110,82 @@ class Backoff:
         first_s = min((self._until_s.get((model, tag), 0.0) for tag in tags), default=0.0)
         until_s = max(self._process_until_s, self._until_s.get((model, _WHOLE), 0.0), first_s)
         return max(0.0, until_s - self._clock.monotonic_s())
+
+
+class CallBackoff:
+    """How one call answers upstream's requests to wait or to ask for less, before its answer (M11 once, M20).
+
+    Args:
+        backoff: The delays of all calls.
+        clock: The stopwatch of waiting.
+        call: The reserved call.
+    """
+
+    def __init__(self, backoff: Backoff, clock: Clock, call: ReservedCall) -> None:
+        self._backoff = backoff
+        self._clock = clock
+        self._call = call
+        self._model = call.reservation.model
+        self._key_name = call.key.fingerprint
+        self._client_left = asyncio.Event()
+        self._untimed_count = 0
+        self._bound = call.reservation.bound
+        self._tags_sent: tuple[str, ...] = ()
+
+    async def wait(self) -> Code | None:
+        """Wait until upstream takes such calls again; return why the call is refused if its client cannot wait so long."""
+        wait_s = self._backoff.wait_s(self._model, self._call.reservation.tags)
+        if wait_s > 0:
+            if wait_s > self._left_s():
+                return Code.HELD
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._client_left.wait(), wait_s)
+        return self._backoff.refusal(self._model, self._key_name)
+
+    def body(self) -> bytes:
+        """The body to send now: for the endpoints that take calls, with the bound that upstream takes."""
+        quote = self._call.quote.quote
+        self._tags_sent = self._backoff.ready_tags(self._model, self._call.reservation.tags)
+        return write_request(
+            self._call.context.request,
+            bound=quote.wire_bound(self._bound),
+            only=self._tags_sent,
+            max_price=quote.max_price,
+        )
+
+    def stop_waiting(self) -> None:
+        """Wait no longer: the client has left."""
+        self._client_left.set()
+
+    def served(self) -> None:
+        """Forget the refusals of the key: a call with it was served."""
+        self._backoff.clear(self._model, self._key_name)
+
+    def lowers(self, refusal: UpstreamRefusal) -> bool:
+        """Lower the output bound to what a refusal says is affordable; True, once, if that is not below the floor (M11)."""
+        affords, bound = refusal.affords, self._call.reservation.bound
+        if affords is None or self._bound != bound or not self._call.quote.quote.floor <= affords < bound:
+            return False
+        self._bound = affords
+        _log.info("upstream.lowered", model=self._model, bound=affords)
+        return True
+
+    def waits_out(self, refusal: UpstreamRefusal) -> bool:
+        """Delay calls as a refusal asks; True if this one can wait for that, or for another provider."""
+        if refusal.remedy not in (Remedy.WAIT_MODEL, Remedy.WAIT_PROCESS):
+            return False
+        if not refusal.names_time:
+            refusal = replace(refusal, retry_after_s=refusal.retry_after_s * 2**self._untimed_count)
+            self._untimed_count += 1
+        tags = [tag for tag in self._call.quote.tags_of(refusal.provider) if tag in self._tags_sent]
+        self._backoff.delay(self._model, refusal, tags, key=self._key_name)
+        _log.info(
+            "upstream.held", model=self._model, tags=tags, remedy=refusal.remedy.value, seconds=refusal.retry_after_s
+        )
+        return self._backoff.wait_s(self._model, self._call.reservation.tags) <= self._left_s()
+
+    def _left_s(self) -> float:
+        return self._call.context.until_s - self._clock.monotonic_s()
 
 
 def _scopes(model: str) -> tuple[str, ...]:

@@ -5,21 +5,23 @@ The task that runs a call outlives its client: upstream is drained, because Open
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import Enum, auto
+from http import HTTPStatus
 
 import structlog
 
-from preflight_proxy.calls.backoff import Backoff
+from preflight_proxy.calls.backoff import Backoff, CallBackoff
 from preflight_proxy.calls.cache_notes import CacheNotes
-from preflight_proxy.calls.relay import Relay
+from preflight_proxy.calls.relay import CALL_DRAIN_S_MAX, Relay
 from preflight_proxy.calls.reserving import Caller, Quoter, ReservedCall
-from preflight_proxy.calls.sending import Sender
 from preflight_proxy.calls.settlement import Settlement
 from preflight_proxy.core.errors import LedgerError
-from preflight_proxy.core.headers import downstream_headers
+from preflight_proxy.core.headers import downstream_headers, upstream_headers
 from preflight_proxy.core.ledger.commands import Conclude, Freeze
 from preflight_proxy.core.ledger.transition import may_send
 from preflight_proxy.core.ledger.transition import refusal as refusal_of
@@ -88,6 +90,16 @@ def refusal_answer(ledger: Ledger, caller: Caller, refusal: Refusal, digest: str
     return status, [JSON_HEADER, *budget_headers(refusal)], body
 
 
+class Step(Enum):
+    """What follows an attempt to send a call."""
+
+    DONE = auto()
+    SEND_AGAIN = auto()
+    """Upstream refused it without charge, and takes it with less or later."""
+    QUOTE_AGAIN = auto()
+    """It ended unanswered and unspent, because prices or its account changed."""
+
+
 class Call:
     """One reserved call.
 
@@ -95,9 +107,6 @@ class Call:
         services: What all calls share.
         call: The reserved call.
         downstream: Who is answered.
-
-    Attributes:
-        requote: True if the call ended unanswered and unspent because prices moved: quote it once more.
     """
 
     def __init__(self, services: CallServices, call: ReservedCall, downstream: ClientResponse) -> None:
@@ -107,7 +116,9 @@ class Call:
         self._context = call.context
         self._shape = call.context.caller.shape
         self._downstream = downstream
-        self._sending = Sender(services.upstream, services.backoff, ledger.clock, call)
+        self._upstream = services.upstream
+        self._key = call.key
+        self._backoff = CallBackoff(services.backoff, ledger.clock, call)
         self._settlement = Settlement(ledger, services.quoter, services.cache_notes, call)
         self._redaction = Redaction(call.key.reveal())
         self._relay = Relay(self._shape, downstream, self._settlement, ledger.clock, self._redaction)
@@ -117,14 +128,19 @@ class Call:
         self._budget_refusals = ledger.account_state(self._account_id).budget_refusals
         self._may_have_left = False
         self._is_concluded = False
-        self.requote = False
+        self._head_limit: asyncio.Timeout | None = None
 
-    async def run(self, *, may_requote: bool) -> None:
-        """Run the call to its end: when this returns or raises, its reservation has ended or is marked unknown."""
+    async def run(self, *, may_requote: bool) -> bool:
+        """Run the call to its end: when this returns or raises, its reservation has ended or is marked unknown.
+
+        Returns:
+            True if it ended unanswered and unspent, and is to be quoted once more; only where `may_requote`.
+        """
         live = self._ledger.account_state(self._account_id)
         live.running.add(self)
+        step = Step.DONE
         try:
-            while await self._attempt(may_requote):
+            while (step := await self._attempt(may_requote)) is Step.SEND_AGAIN:
                 pass
         except LedgerError:
             _log.error("call.not_posted", account=self._account_id, reservation=self._settlement.reservation.id)
@@ -136,9 +152,10 @@ class Call:
         finally:
             live.running.discard(self)
             self._settle_what_is_open()
-            if not self.requote:
+            if step is not Step.QUOTE_AGAIN:
                 self._conclude(LEFT)
-                self._downstream.leave()  # does nothing after an answer; without one, ends the wait for it
+                self._downstream.leave()  # does nothing after an answer
+        return step is Step.QUOTE_AGAIN
 
     def _settle_what_is_open(self) -> None:
         """End the reservation whatever broke the call off: void if nothing left, else unknown, for evidence to decide (M13)."""
@@ -155,20 +172,20 @@ class Call:
         self._may_have_left = stands and not self._downstream.is_gone and not store.poisoned
         return self._may_have_left
 
-    async def _attempt(self, may_requote: bool) -> bool:
-        """Send once; True if upstream refused without charge, and the call is to be sent again."""
+    async def _attempt(self, may_requote: bool) -> Step:
+        """Send once, and relay the answer."""
         self._may_have_left = False
-        if (code := await self._sending.wait()) is not None:
+        if (code := await self._backoff.wait()) is not None:
             self._settlement.void("upstream asks for a longer wait than the client can bear")
             self._refuse(code)
-            return False
+            return Step.DONE
         try:
-            response = await self._sending.post(self._may_leave)
+            answer = await self._send()
         except TimeoutError:
             self._settlement.unknown(Reading(), "no answer began while it was drained", ended=False)
         except WithdrawnError:
             self._settlement.void("withdrawn")
-            self._withdrawn(may_requote)
+            return self._withdrawn(may_requote)
         except NotSentError:
             self._settlement.void("not sent")
             self._fail(502, UNREACHABLE)
@@ -180,20 +197,38 @@ class Call:
             else:
                 self._fail(502, UNCERTAIN)
         else:
-            with contextlib.closing(response):
-                return await self._answered(response, may_requote)
-        return False
+            try:
+                return await self._answered(answer, may_requote)
+            finally:
+                answer.close()
+        return Step.DONE
 
-    def _withdrawn(self, may_requote: bool) -> None:
+    async def _send(self) -> UpstreamAnswer:
+        """Send once; see `Upstream.post` for what else is raised.
+
+        Raises:
+            TimeoutError: No answer began while it was drained.
+        """
+        caller, key = self._context.caller, self._key.reveal()
+        headers = upstream_headers(self._context.headers, key, caller.shape.name)
+        path = caller.shape.path + caller.query
+        async with asyncio.timeout(None) as self._head_limit:
+            answer = await self._upstream.post(path, self._backoff.body(), headers, self._may_leave)
+        if answer.status < HTTPStatus.MULTIPLE_CHOICES:
+            self._backoff.served()
+        return answer
+
+    def _withdrawn(self, may_requote: bool) -> Step:
         """Quote once more if the client is still there, so that it gets the reason that holds now."""
         if self._downstream.is_gone:
             self._downstream.leave()
         elif may_requote:
-            self.requote = True
+            return Step.QUOTE_AGAIN
         else:
             self._refuse(Code.FROZEN)
+        return Step.DONE
 
-    async def _answered(self, response: UpstreamAnswer, may_requote: bool) -> bool:
+    async def _answered(self, response: UpstreamAnswer, may_requote: bool) -> Step:
         headers = response.headers
         generation_id = response.header("x-generation-id")
         if generation_id is not None and not _GENERATION_ID.fullmatch(generation_id):
@@ -202,7 +237,7 @@ class Call:
             self._settlement.answered(response.status, generation_id)
             await self._relay.run(response, [*self._passed(headers), *self._budget_headers()])
             self._conclude(self._unserved())
-            return False
+            return Step.DONE
         body = await error_body(response)
         refusal = read_refusal(
             response.status,
@@ -216,7 +251,7 @@ class Call:
         generation_id = generation_id or told_generation(body or b"")
         proves_free = refusal.proves_free and not self._settlement.doubts(generation_id)
         if proves_free and self._sends_again(refusal):
-            return True  # its id is not stored: the record of a refused attempt says nothing of the next one
+            return Step.SEND_AGAIN  # its id is not stored: the record of a refused attempt says nothing of the next one
         self._settlement.answered(response.status, generation_id)
         if not proves_free:
             self._settlement.unknown(Reading(), f"status {response.status}", ended=True)
@@ -224,16 +259,15 @@ class Call:
             self._settlement.void(f"refused upstream with {response.status}")
         if self._settlement.is_anothers:
             self._fail(502, FAILED)
-            return False
+            return Step.DONE
         if refusal.remedy is Remedy.REQUOTE and may_requote:
-            self.requote = True
-            return False
+            return Step.QUOTE_AGAIN
         await self._not_served(refusal, headers, body or b"")
-        return False
+        return Step.DONE
 
     def _sends_again(self, refusal: UpstreamRefusal) -> bool:
         may_lower = refusal.remedy is not Remedy.FREEZE or not self._reserved_under.key_is_own
-        return self._sending.waits_out(refusal) or (may_lower and self._sending.lowers(refusal))
+        return self._backoff.waits_out(refusal) or (may_lower and self._backoff.lowers(refusal))
 
     async def _not_served(self, refusal: UpstreamRefusal, headers: list[tuple[str, str]], body: bytes) -> None:
         match refusal.remedy:
@@ -294,7 +328,11 @@ class Call:
 
     def _drain(self) -> None:
         """Shorten the time limits to those of M17 (drain)."""
-        self._sending.drain()
+        self._backoff.stop_waiting()
+        limit = self._head_limit
+        if limit is not None and limit.when() is None and not limit.expired():
+            with contextlib.suppress(RuntimeError):  # it has just been left: the relay's limits hold
+                limit.reschedule(asyncio.get_running_loop().time() + CALL_DRAIN_S_MAX)
         self._relay.tighten()
 
     def _refuse(self, code: Code, more: Sequence[tuple[str, str]] = ()) -> None:

@@ -118,19 +118,19 @@ class PaidCalls:
                 return
             self._ledger.escalation.clear(caller.token_hash)
             call = Call(self._services, reserved, response)
-            await self._run(call, request, may_requote=may_requote)
-            if not call.requote or response.is_gone:
+            if not await self._run(call, request, may_requote=may_requote) or response.is_gone:
                 return
             self._services.quoter.expire(parsed)
         raise AssertionError("a call that may not be quoted again was not answered")
 
-    async def _run(self, call: Call, request: ServerRequest, *, may_requote: bool) -> None:
+    async def _run(self, call: Call, request: ServerRequest, *, may_requote: bool) -> bool:
         """Run the call; from here on it outlives its client, and a drain waits for it."""
         assert request.task is not None
         self._tasks.keep(request.task)
         request.on_client_left = call.client_left
-        await call.run(may_requote=may_requote)
+        requotes = await call.run(may_requote=may_requote)
         request.on_client_left = request.cancel
+        return requotes
 
     def _refuse_unread(self, response: ClientResponse, caller: Caller, body: bytes, code: Code) -> None:
         digest = caller.shape.unread_digest(body)

@@ -122,7 +122,6 @@ class Relay:
             self.break_off()
 
     def _events(self, events: Sequence[sse.Event]) -> None:
-        out = bytearray()
         for event in events:
             if event.data:
                 self._data_at_s = self._clock.monotonic_s()
@@ -130,8 +129,7 @@ class Relay:
                 self._read(self._shape.read_event(event))
                 if self.reading.terminal and not self._settlement.ended:
                     self._settle()  # before the bytes below go down (M10 step 6)
-            out += self._redaction.apply(event.raw)
-        self._downstream.write(bytes(out))
+        self._downstream.write(b"".join([self._redaction.apply(event.raw) for event in events]))
 
     async def _document(self, response: UpstreamAnswer, headers: Headers) -> None:
         """Relay leading white space at once, because it keeps clients waiting; hold the document back until its cost is posted."""
@@ -165,10 +163,11 @@ class Relay:
 
     def _read(self, new: Reading) -> None:
         """Merge what a body or an event says; an id in it is durable before its bytes go down (M10 step 4)."""
-        try:
-            self._settlement.named(generation_id(new.generation_id))
-        except LedgerError:
-            _log.error("call.not_posted", reservation=self._settlement.reservation.id)
+        if new.generation_id != self.reading.generation_id:
+            try:
+                self._settlement.named(generation_id(new.generation_id))
+            except LedgerError:
+                _log.error("call.not_posted", reservation=self._settlement.reservation.id)
         self.reading = self.reading.then(new)
 
     def _settle(self) -> bool:

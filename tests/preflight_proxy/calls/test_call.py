@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -14,12 +13,11 @@ import aiohttp
 import pytest
 
 from openrouter_sim import FaultRule, Scenario, make_fault
-from preflight_proxy.calls.sending import Sender
+from preflight_proxy.calls.backoff import CallBackoff
 from preflight_proxy.core.ledger.commands import Freeze
 from preflight_proxy.core.refusals.outcomes import LEFT, NONE_YET, Outcomes, Source
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.refusals.upstream_refusal import UpstreamRefusal
-from preflight_proxy.upstream.connection import UpstreamAnswer
 from tests.support.proxy_world import DEAR_MODEL, MODEL, World
 
 pytestmark = pytest.mark.wire
@@ -226,14 +224,14 @@ async def test_an_account_that_was_frozen_meanwhile_is_not_sent_a_second_time(wo
     """The second sending is asked for like the first, in the instant before its first byte (M10)."""
     fault = make_fault("no_money", {"cause": "affords", "tokens": 3000})
     world.sim.scenario = Scenario(faults=(FaultRule(fault),))
-    lowers = Sender.lowers
+    lowers = CallBackoff.lowers
 
-    def freezes(sending: Sender, refusal: UpstreamRefusal) -> bool:
+    def freezes(backoff: CallBackoff, refusal: UpstreamRefusal) -> bool:
         world.proxy.ledger.commit(Freeze("a", "test"))
-        return lowers(sending, refusal)
+        return lowers(backoff, refusal)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Sender, "lowers", freezes)
+        patch.setattr(CallBackoff, "lowers", freezes)
         async with world.post(max_tokens=4000) as response:
             assert (await response.json())["error"]["message"] == Code.FROZEN.sentence
     assert len(world.sim.requests) == 1
@@ -241,20 +239,20 @@ async def test_an_account_that_was_frozen_meanwhile_is_not_sent_a_second_time(wo
 
 async def test_a_call_whose_client_has_left_is_not_sent(world: World) -> None:
     """The client is looked for in the instant before the first byte, after all that may have taken time (M10, order of a call)."""
-    post = Sender.post
+    wait = CallBackoff.wait
     about_to_send, client_left = asyncio.Event(), asyncio.Event()
 
-    async def post_later(sender: Sender, may_leave: Callable[[], bool]) -> UpstreamAnswer:
+    async def wait_longer(backoff: CallBackoff) -> Code | None:
         about_to_send.set()
         await client_left.wait()
-        return await post(sender, may_leave)
+        return await wait(backoff)
 
     async def call() -> None:
         async with world.post():
             raise AssertionError("a call that is not sent was answered")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Sender, "post", post_later)
+        patch.setattr(CallBackoff, "wait", wait_longer)
         calling = asyncio.ensure_future(call())
         async with asyncio.timeout(30):
             await about_to_send.wait()
