@@ -30,7 +30,7 @@ from preflight_proxy.core.secret import Secret
 from preflight_proxy.server.intake import Intake
 from preflight_proxy.server.listeners import Listeners
 from preflight_proxy.upstream.client import Upstream
-from preflight_proxy.upstream.connection import UpstreamAnswer
+from preflight_proxy.upstream.connection import TimeLimit, UpstreamAnswer
 from preflight_proxy.upstream.prices import Prices
 from tests.support.proxy_world import MODEL, World, chat, quick_config
 from tests.support.raw_http import Raw
@@ -582,7 +582,12 @@ class _Broken(Upstream):
     sends = False
 
     async def post(
-        self, path: str, body: bytes, headers: Iterable[tuple[str, str]], guard: Callable[[], bool]
+        self,
+        path: str,
+        body: bytes,
+        headers: Iterable[tuple[str, str]],
+        guard: Callable[[], bool],
+        limit: TimeLimit | None = None,
     ) -> UpstreamAnswer:
         assert not self.sends or guard()
         raise RuntimeError("a fault of our own")

@@ -5,7 +5,6 @@ The task that runs a call outlives its client: upstream is drained, because Open
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import re
 from collections.abc import Sequence
@@ -54,7 +53,7 @@ from preflight_proxy.upstream.client import (
     WithdrawnError,
     error_body,
 )
-from preflight_proxy.upstream.connection import UpstreamAnswer
+from preflight_proxy.upstream.connection import TimeLimit, UpstreamAnswer
 
 UNREACHABLE = "OpenRouter cannot be reached. Nothing was sent, nothing is charged."
 UNCERTAIN = "OpenRouter broke off before it answered. The worst case stays reserved until its cost is known."
@@ -121,14 +120,14 @@ class Call:
         self._backoff = CallBackoff(services.backoff, ledger.clock, call)
         self._settlement = Settlement(ledger, services.quoter, services.cache_notes, call)
         self._redaction = Redaction(call.key.reveal())
-        self._relay = Relay(self._shape, downstream, self._settlement, ledger.clock, self._redaction)
+        self._limit = TimeLimit()
+        self._relay = Relay(self._shape, downstream, self._settlement, ledger.clock, self._redaction, self._limit)
         self._account_id = call.reservation.account
         self._model = call.reservation.model
         self._reserved_under = ledger.account(self._account_id)
         self._budget_refusals = ledger.account_state(self._account_id).budget_refusals
         self._may_have_left = False
         self._is_concluded = False
-        self._head_limit: asyncio.Timeout | None = None
 
     async def run(self, *, may_requote: bool) -> bool:
         """Run the call to its end: when this returns or raises, its reservation has ended or is marked unknown.
@@ -181,8 +180,6 @@ class Call:
             return Step.DONE
         try:
             answer = await self._send()
-        except TimeoutError:
-            self._settlement.unknown(Reading(), "no answer began while it was drained", ended=False)
         except WithdrawnError:
             self._settlement.void("withdrawn")
             return self._withdrawn(may_requote)
@@ -204,16 +201,11 @@ class Call:
         return Step.DONE
 
     async def _send(self) -> UpstreamAnswer:
-        """Send once; see `Upstream.post` for what else is raised.
-
-        Raises:
-            TimeoutError: No answer began while it was drained.
-        """
+        """Send once; see `Upstream.post` for what is raised."""
         caller, key = self._context.caller, self._key.reveal()
         headers = upstream_headers(self._context.headers, key, caller.shape.name)
         path = caller.shape.path + caller.query
-        async with asyncio.timeout(None) as self._head_limit:
-            answer = await self._upstream.post(path, self._backoff.body(), headers, self._may_leave)
+        answer = await self._upstream.post(path, self._backoff.body(), headers, self._may_leave, self._limit)
         if answer.status < HTTPStatus.MULTIPLE_CHOICES:
             self._backoff.served()
         return answer
@@ -329,10 +321,7 @@ class Call:
     def _drain(self) -> None:
         """Shorten the time limits to those of M17 (drain)."""
         self._backoff.stop_waiting()
-        limit = self._head_limit
-        if limit is not None and limit.when() is None and not limit.expired():
-            with contextlib.suppress(RuntimeError):  # it has just been left: the relay's limits hold
-                limit.reschedule(asyncio.get_running_loop().time() + CALL_DRAIN_S_MAX)
+        self._limit.end_in(CALL_DRAIN_S_MAX)
         self._relay.tighten()
 
     def _refuse(self, code: Code, more: Sequence[tuple[str, str]] = ()) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 import structlog
@@ -17,7 +16,7 @@ from preflight_proxy.core.secret import Redaction
 from preflight_proxy.core.shapes.answers import generation_id
 from preflight_proxy.core.shapes.shape import Reading, Shape
 from preflight_proxy.server.response import ClientResponse
-from preflight_proxy.upstream.connection import BrokenAnswerError, UpstreamAnswer
+from preflight_proxy.upstream.connection import BrokenAnswerError, TimeLimit, UpstreamAnswer
 
 CALL_DRAIN_S_MAX = 5 * 60.0
 """Upstream is read on for this long after the client left or was cut (M17)."""
@@ -41,6 +40,7 @@ class Relay:
         settlement: The reservation that it ends.
         clock: The stopwatch of the time limits.
         redaction: Takes the real key out of an answer that repeats it.
+        limit: The time that the answer may take; set here from the answer's head on.
 
     Attributes:
         reading: All that the answer has said so far.
@@ -55,13 +55,15 @@ class Relay:
         settlement: Settlement,
         clock: Clock,
         redaction: Redaction,
+        limit: TimeLimit,
     ) -> None:
         self._shape = shape
         self._downstream = downstream
         self._settlement = settlement
         self._clock = clock
         self._redaction = redaction
-        self._limit: asyncio.Timeout | None = None
+        self._limit = limit
+        self._is_running = False
         self._began_at_s = self._data_at_s = clock.monotonic_s()
         self._detached_at_s: float | None = None
         self._cache_hit = False
@@ -81,25 +83,25 @@ class Relay:
         readable = (response.header("content-encoding") or "identity").strip().lower() == "identity"
         media_type = (response.header("content-type") or "").partition(";")[0]
         self._streamed = media_type.strip().lower() == "text/event-stream"
+        self._is_running = True
+        self._limit.end_in(self._began_at_s + CALL_S_MAX - self._clock.monotonic_s())
+        self.tighten()
         try:
-            left_s = self._began_at_s + CALL_S_MAX - self._clock.monotonic_s()
-            async with asyncio.timeout(max(0.0, left_s)) as self._limit:
-                self.tighten()
-                if not readable:
-                    await self._unread(response, headers)
-                elif self._streamed:
-                    await self._stream(response, headers)
-                else:
-                    await self._document(response, headers)
-        except (BrokenAnswerError, TimeoutError) as exc:
+            if not readable:
+                await self._unread(response, headers)
+            elif self._streamed:
+                await self._stream(response, headers)
+            else:
+                await self._document(response, headers)
+        except BrokenAnswerError as exc:
             self._settlement.unknown(self.reading, f"broke off ({type(exc).__name__})", ended=False)
-            if self._limit is not None and self._limit.expired():
+            if self._limit.is_over:
                 self.failure = OVERDUE
                 self.end(OVERDUE)
             else:
                 self._end_stream() if self._streamed else self.break_off()
         finally:
-            self._limit = None
+            self._is_running = False
 
     async def _stream(self, response: UpstreamAnswer, headers: Headers) -> None:
         self._downstream.start(response.status, headers)
@@ -189,7 +191,7 @@ class Relay:
 
     def tighten(self) -> None:
         """Bring the time limit forward once the client has left (M17)."""
-        if self._limit is None or not self._downstream.closed or self._limit.expired():
+        if not self._is_running or not self._downstream.closed:
             return
         now_s = self._clock.monotonic_s()
         if self._detached_at_s is None:
@@ -199,7 +201,7 @@ class Relay:
             self._detached_at_s + CALL_DRAIN_S_MAX,
             max(self._data_at_s, self._detached_at_s) + CALL_SILENCE_S_MAX,
         )
-        self._limit.reschedule(asyncio.get_running_loop().time() + max(0.0, ends_s - now_s))
+        self._limit.end_in(ends_s - now_s)
 
     def break_off(self) -> None:
         """Tell the client that upstream broke off, in the form that its API's clients retry. A bare end would look like success."""

@@ -17,21 +17,20 @@ class Secret:
 
     Args:
         value: the secret text.
+
+    Attributes:
+        fingerprint: The first 8 hex digits of the SHA-256 of the value: safe to log, the same in every process.
     """
 
-    __slots__ = ("__value",)
+    __slots__ = ("__value", "fingerprint")
 
     def __init__(self, value: str) -> None:
         self.__value = value
+        self.fingerprint = hashlib.sha256(value.encode()).hexdigest()[:FINGERPRINT_CHARS]
 
     def reveal(self) -> str:
         """Return the secret text, for the one place that must send it."""
         return self.__value
-
-    @property
-    def fingerprint(self) -> str:
-        """The first 8 hex digits of the SHA-256 of the value: safe to log, the same in every process."""
-        return hashlib.sha256(self.__value.encode()).hexdigest()[:FINGERPRINT_CHARS]
 
     def __repr__(self) -> str:
         return f"<secret {self.fingerprint}>"

@@ -14,7 +14,7 @@ import structlog
 
 from preflight_proxy.core.environment_proxy import HttpProxy
 from preflight_proxy.core.errors import UpstreamError
-from preflight_proxy.upstream.connection import BrokenAnswerError, UpstreamAnswer, UpstreamConnection
+from preflight_proxy.upstream.connection import BrokenAnswerError, TimeLimit, UpstreamAnswer, UpstreamConnection
 from preflight_proxy.upstream.pool import Pool
 
 ANSWER_HEAD_S_MAX = 30 * 60.0
@@ -79,7 +79,12 @@ class Upstream:
         await self._pool.close()
 
     async def post(
-        self, path: str, body: bytes, headers: Iterable[tuple[str, str]], guard: Callable[[], bool]
+        self,
+        path: str,
+        body: bytes,
+        headers: Iterable[tuple[str, str]],
+        guard: Callable[[], bool],
+        limit: TimeLimit | None = None,
     ) -> UpstreamAnswer:
         """Send one inference request, once, and return when the answer's head is there.
 
@@ -88,6 +93,7 @@ class Upstream:
             body: The exact bytes to send.
             headers: All headers but Host and Content-Length.
             guard: Asked in the instant before the first byte leaves; False withdraws the request.
+            limit: Set to `ANSWER_HEAD_S_MAX` as the request leaves. The caller may change it, also while this waits.
 
         Returns:
             The answer, body unread. Its body is not decompressed, and redirects are not followed. Its reader closes it.
@@ -108,15 +114,15 @@ class Upstream:
             via = self._proxy.url if self._proxy is not None else None
             _log.warning("upstream.unreachable", why=type(exc).__name__, via=via)
             raise NotSentError("OpenRouter cannot be reached. Nothing was sent, nothing is charged.") from exc
-        loop = asyncio.get_running_loop()
-        due_at_s = loop.time() + self._head_s_max
+        limit = limit or TimeLimit()
         try:
             if not guard():
                 raise WithdrawnError("The request was withdrawn before it was sent.")
-            answer = connection.send(head, body, due_at_s)
+            limit.end_in(self._head_s_max)
+            answer = connection.send(head, body, limit)
             await answer.head()
         except BrokenAnswerError as exc:
-            kind = UncertainError if loop.time() < due_at_s else OverdueError
+            kind = OverdueError if limit.is_over else UncertainError
             raise kind(f"OpenRouter broke off before it answered ({exc}).") from exc
         except BaseException:
             connection.abort()
@@ -152,7 +158,7 @@ class Upstream:
             raise NoAnswerError(f"OpenRouter did not answer {path.partition('?')[0]} ({cause}).") from exc
 
     async def _read(self, connection: UpstreamConnection, head: bytes) -> tuple[int, bytes]:
-        answer = connection.send(head, b"", asyncio.get_running_loop().time() + READ_S_MAX)
+        answer = connection.send(head, b"", TimeLimit())
         try:
             await answer.head()
             return answer.status, await read_capped(answer, SMALL_BODY_BYTES_MAX)

@@ -10,6 +10,7 @@ Source: RFC 9112, sections 6.3 (how a body ends) and 9.3.2 (answers come in the 
 from __future__ import annotations
 
 import asyncio
+import math
 import select
 import socket
 import ssl
@@ -32,6 +33,28 @@ _log = structlog.get_logger("preflight_proxy.upstream.connection")
 
 class BrokenAnswerError(UpstreamError):
     """The answer is malformed, or the connection was lost before its end."""
+
+
+class TimeLimit:
+    """How long an answer may take. Whoever waits for it may change that at any time; it is looked at about once a second.
+
+    Attributes:
+        due_at_s: When the connection of an unfinished answer is closed, in the loop's time.
+    """
+
+    __slots__ = ("due_at_s",)
+
+    def __init__(self) -> None:
+        self.due_at_s = math.inf
+
+    @property
+    def is_over(self) -> bool:
+        """True if the time is over."""
+        return asyncio.get_running_loop().time() >= self.due_at_s
+
+    def end_in(self, seconds: float) -> None:
+        """Set the time from now on."""
+        self.due_at_s = asyncio.get_running_loop().time() + max(0.0, seconds)
 
 
 class UpstreamAnswer:
@@ -221,7 +244,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._tls: ssl.SSLObject | None = None
         self._answer: UpstreamAnswer | None = None
         self._was_used = False
-        self._due_at_s = 0.0
+        self._limit = TimeLimit()
         self.idle_since_s = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -260,10 +283,10 @@ class UpstreamConnection(asyncio.Protocol):
         if self._answer is not None and (self._tls is None or _has_ended(self._tls)):
             self._answer.feed_eof()
 
-    def send(self, head: bytes, body: bytes, due_at_s: float) -> UpstreamAnswer:
-        """Write a request, in this turn of the loop, and return its answer, which must begin before `due_at_s`."""
+    def send(self, head: bytes, body: bytes, limit: TimeLimit) -> UpstreamAnswer:
+        """Write a request, in this turn of the loop, and return its answer, which breaks off when its time is over."""
         self._answer = UpstreamAnswer(self._transport)
-        self._was_used, self._due_at_s = True, due_at_s
+        self._was_used, self._limit = True, limit
         self._transport.writelines((head, body))
         return self._answer
 
@@ -289,8 +312,8 @@ class UpstreamConnection(asyncio.Protocol):
         return False
 
     def is_overdue(self, now_s: float) -> bool:
-        """True if the head of its answer should be there by now."""
-        return self._answer is not None and not self._answer.status and now_s >= self._due_at_s
+        """True if the time of its answer is over."""
+        return self._answer is not None and now_s >= self._limit.due_at_s
 
     def abort(self) -> None:
         """Close it at once; its answer has broken off."""

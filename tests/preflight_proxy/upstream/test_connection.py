@@ -15,7 +15,7 @@ import uvloop
 
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.upstream.client import NotSentError, UncertainError, Upstream, read_capped
-from preflight_proxy.upstream.connection import BrokenAnswerError, UpstreamConnection
+from preflight_proxy.upstream.connection import BrokenAnswerError, TimeLimit, UpstreamConnection
 from preflight_proxy.upstream.pool import Pool
 from tests.support.raw_upstream import OK, RawUpstream, answer_ok
 
@@ -334,7 +334,7 @@ async def test_an_answer_that_comes_byte_by_byte_is_the_same() -> None:
     ours, theirs = socket.socketpair()
     idle: list[UpstreamConnection] = []
     _, connection = await loop.create_connection(lambda: UpstreamConnection(ours, idle, set()), sock=ours)
-    answer = connection.send(b"", b"", loop.time() + 60)
+    answer = connection.send(b"", b"", TimeLimit())
     for byte in raw:
         connection.data_received(bytes([byte]))
     assert (answer.status, await answer.piece(), await answer.piece(), idle) == (200, b"{}", b"", [connection])
