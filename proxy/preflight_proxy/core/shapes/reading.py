@@ -177,7 +177,9 @@ def _new_frame(shape: Shape, form: Form, fields: Mapping[str, bytes], unknown_fi
     prompt = build_prompt(parsed, text, form.prompt_field, tools, form.formats, shrinks=form.shrinks(parsed))
     request = build_request(parsed, shape, prompt)
     return Frame(
-        request=msgspec.structs.replace(request, fields={}, dropped=(*request.dropped, *tools.dropped)),
+        request=msgspec.structs.replace(
+            request, fields={}, dropped=(*request.dropped, *tools.dropped), prompt_field=form.prompt_field
+        ),
         names=tuple(request.fields),
         own={name: raw for name, raw in request.fields.items() if name != "tools" and raw != fields[name]},
         kept_tools=tools.kept,

@@ -20,7 +20,7 @@ from preflight_proxy.core.shapes.shape import Request
 LAYOUTS_MAX = 4
 """Layouts of one frame that are kept: it is usually sent with one bound to the same endpoints."""
 COPIED_BYTES_MAX = 256
-"""A field that is not longer is part of the layout; others are named in it."""
+"""A field that is not longer is part of the layout; others, and the prompt, are named in it."""
 BUDGET_MIN = 1024
 """The least thinking budget that a provider takes, and the room left for the answer beside it."""
 
@@ -60,7 +60,8 @@ def _layout(
     written = b"{"
     for position, (name, raw) in enumerate(fields.items()):
         written += (b"," if position else b"") + body.encode(name) + b":"
-        if raw is request.fields.get(name) and memoryview(raw).nbytes > COPIED_BYTES_MAX:
+        is_long = raw is request.fields.get(name) and memoryview(raw).nbytes > COPIED_BYTES_MAX
+        if name == request.prompt_field or is_long:  # the prompt differs between the requests that share a layout
             parts += [written, name]
             written = b""
         else:

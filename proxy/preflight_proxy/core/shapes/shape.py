@@ -183,6 +183,7 @@ class Request(msgspec.Struct, frozen=True):
         max_price: The caller's own price caps, USD per million tokens.
         require_parameters: True if only endpoints that know every parameter may serve.
         provider: The rest of the provider object, as it was read.
+        prompt_field: The field of the messages, the items or the texts.
         layouts: How it is written (see `request_writer`), by what is decided for the call. Requests that differ in their messages
             alone share them.
         digest: SHA-256, hexadecimal, over the fields that may be sent, in any order, and the messages; labels of the call are left
@@ -204,6 +205,7 @@ class Request(msgspec.Struct, frozen=True):
     require_parameters: bool
     digest: str
     provider: Mapping[str, bytes] = {}
+    prompt_field: str = ""
     layouts: dict[tuple[object, ...], tuple[bytes | str, ...]] = {}
 
 

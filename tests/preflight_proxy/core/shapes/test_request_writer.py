@@ -6,7 +6,7 @@ from decimal import Decimal
 from preflight_proxy.core.shapes.request_writer import LAYOUTS_MAX, write_request
 from preflight_proxy.core.shapes.shape import Shape
 from tests.support.cases import each
-from tests.support.quote_cases import CHAT, COMPLETIONS, MESSAGES, RESPONSES, read
+from tests.support.quote_cases import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, read
 
 CLAUDE_CODE = {
     "model": "anthropic/claude-sonnet-4.5",
@@ -133,3 +133,21 @@ def test_a_model_leaves_without_the_prefix_that_only_clients_use() -> None:
     for _ in range(2):
         request = read(CHAT, {"model": "openrouter/a/b", "messages": []})
         assert json.loads(write_request(request, bound=None, only=(), max_price={}))["model"] == request.model == "a/b"
+
+
+@each(
+    "shape, field, prompts",
+    [
+        (CHAT, "messages", [[{"role": "user", "content": text}] for text in ("a", "b", "c" * 300, "d")]),
+        (MESSAGES, "messages", [[{"role": "user", "content": text}] for text in ("a", "b", "c" * 300, "d")]),
+        (RESPONSES, "input", ["a", "b", "c" * 300, [{"role": "user", "content": "d"}]]),
+        (COMPLETIONS, "prompt", ["a", ["b"], "c" * 300, "d"]),
+        (EMBEDDINGS, "input", ["a", ["b"], "c" * 300, "d"]),
+    ],
+)
+def test_requests_with_the_same_fields_leave_each_with_its_own_prompt(
+    shape: Shape, field: str, prompts: list[object]
+) -> None:
+    """They share what is remembered of their fields, short prompts too."""
+    for prompt in prompts:
+        assert sent(shape, {"model": "a/b", "user": "one", field: prompt}, None)[field] == prompt
