@@ -129,12 +129,9 @@ class UpstreamAnswer:
         if not self.ended:
             self._transport.abort()
 
-    async def _wait(self) -> None:
+    def _wait(self) -> asyncio.Future[None]:
         self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
 
     def _wake(self) -> None:
         waiter = self._waiter
