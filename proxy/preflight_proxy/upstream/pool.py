@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import aiohappyeyeballs
 
 from preflight_proxy.core.environment_proxy import HttpProxy
+from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.upstream.connection import UpstreamConnection
 
 UPSTREAM_CONNECT_S_MAX = 10.0
@@ -36,12 +37,18 @@ class Pool:
     Attributes:
         target: What stands before a path in a request line.
         header_lines: Headers of each request: the host, and our login if the HTTP proxy reads the request.
+
+    Raises:
+        ConfigError: The base has a port that cannot be.
     """
 
     def __init__(self, base_url: str, proxy: HttpProxy | None, sweep_s: float) -> None:
         url = urlsplit(base_url)
         is_tls = url.scheme == "https"
-        self._address = (url.hostname or "", url.port or (443 if is_tls else 80))
+        try:
+            self._address = (url.hostname or "", url.port or (443 if is_tls else 80))
+        except ValueError as exc:
+            raise ConfigError(f"The API base {base_url} has no port that exists. Nothing was sent.") from exc
         self._tls = ssl.create_default_context() if is_tls else None
         self._proxy = urlsplit(proxy.url) if proxy is not None else None
         login = proxy.authorization if proxy is not None else None

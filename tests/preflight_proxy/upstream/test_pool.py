@@ -15,7 +15,7 @@ import uvloop
 
 from agent_preflight.environment.authority import Authority
 from preflight_proxy.core.environment_proxy import HttpProxy
-from preflight_proxy.core.errors import UpstreamError
+from preflight_proxy.core.errors import ConfigError, UpstreamError
 from preflight_proxy.server.certificate import tls_context
 from preflight_proxy.upstream import pool
 from preflight_proxy.upstream.client import NotSentError, Upstream, read_capped
@@ -192,6 +192,12 @@ async def test_a_name_that_leads_nowhere_was_sent_nothing(host: str) -> None:
             await posted(upstream, never)
         with pytest.raises(UpstreamError):
             await upstream.get("/models")
+
+
+@pytest.mark.parametrize("port", ["99999", "x"])
+def test_a_port_that_cannot_be_is_an_error_of_the_settings(port: str) -> None:
+    with pytest.raises(ConfigError, match="port"):
+        Upstream(f"http://127.0.0.1:{port}/api/v1")
 
 
 @pytest.mark.parametrize(
