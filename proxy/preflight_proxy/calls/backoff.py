@@ -85,6 +85,8 @@ class Backoff:
 
     def refusal(self, model: str, key: str) -> Code | None:
         """Why a call with this key is refused without being sent; None if it may leave, as one does each `LOOK_AGAIN_S`."""
+        if not self._key_refusals:
+            return None
         now_s = self._clock.monotonic_s()
         for scope in _scopes(model):
             row = self._key_refusals.get((key, scope))
@@ -97,16 +99,20 @@ class Backoff:
 
     def clear(self, model: str, key: str) -> None:
         """Forget the refusals of this key, because a call with it was served."""
-        for scope in _scopes(model):
+        for scope in _scopes(model) if self._key_refusals else ():
             self._key_refusals.pop((key, scope), None)
 
     def ready_tags(self, model: str, tags: Sequence[str]) -> tuple[str, ...]:
         """Those endpoints of a model that are not delayed themselves; all of them if every one is."""
+        if not self._until_s:
+            return tuple(tags)
         now_s = self._clock.monotonic_s()
         return tuple(tag for tag in tags if self._until_s.get((model, tag), 0.0) <= now_s) or tuple(tags)
 
     def wait_s(self, model: str, tags: Sequence[str]) -> float:
         """Seconds from now until a call that one of `tags` may serve can be sent; 0 if it may be sent at once."""
+        if not (self._until_s or self._process_until_s):
+            return 0.0
         first_s = min((self._until_s.get((model, tag), 0.0) for tag in tags), default=0.0)
         until_s = max(self._process_until_s, self._until_s.get((model, _WHOLE), 0.0), first_s)
         return max(0.0, until_s - self._clock.monotonic_s())

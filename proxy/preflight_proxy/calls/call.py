@@ -346,6 +346,8 @@ class Call:
     def _passed(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
         """The headers that go down, without one that repeats the real key."""
         passed = downstream_headers(headers)
+        if not self._redaction.found_in("\0".join([value for _, value in passed]).encode(errors="replace")):
+            return passed
         return [(name, value) for name, value in passed if not self._redaction.found_in(value.encode(errors="replace"))]
 
     def _budget_headers(self) -> list[tuple[str, str]]:

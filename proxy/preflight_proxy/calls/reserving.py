@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -178,7 +178,7 @@ class _Attempt:
         self._first = first
         self._quote = first.quote
         self._has_tried = False
-        self.id = secrets.token_hex(16)
+        self.id = os.urandom(16).hex()
         self.outcome: Reservation | Refusal | None = None
 
     def __call__(self) -> bool:

@@ -8,7 +8,6 @@ reserved --usage with a cost, in a 2xx---------------> posted
 from __future__ import annotations
 
 import structlog
-from msgspec.structs import replace
 
 from preflight_proxy.calls.cache_notes import CacheNotes
 from preflight_proxy.calls.reserving import Quoter, ReservedCall
@@ -16,10 +15,11 @@ from preflight_proxy.core.budget_text import UNLABELLED
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Post, SetGeneration, Void
 from preflight_proxy.core.ledger.rows import CallFacts
-from preflight_proxy.core.shapes.shape import Reading
+from preflight_proxy.core.shapes.shape import CallUsage, Reading
 from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.ledger.store import GenerationTakenError
 
+_NO_USAGE = CallUsage()
 _log = structlog.get_logger("preflight_proxy.calls.settlement")
 
 
@@ -44,7 +44,8 @@ class Settlement:
         self._cache_notes = cache_notes
         self._call = call
         self._started_s = ledger.clock.monotonic_s()
-        self._facts = CallFacts(model=call.reservation.model)
+        self._status: int | None = None
+        self._ttft_ms: int | None = None
         self.reservation = call.reservation
         self.generation_id: str | None = None
         self.ended = False
@@ -56,8 +57,8 @@ class Settlement:
         Raises:
             LedgerError: The store cannot be written.
         """
-        ttft_ms = round((self._ledger.clock.monotonic_s() - self._started_s) * 1000)
-        self._facts = replace(self._facts, status=status, ttft_ms=ttft_ms)
+        self._status = status
+        self._ttft_ms = round((self._ledger.clock.monotonic_s() - self._started_s) * 1000)
         self.named(generation_id)
 
     def named(self, generation_id: str | None) -> None:
@@ -152,26 +153,21 @@ class Settlement:
         self._publish("unknown", 0, reading)
 
     def _call_facts(self, reading: Reading) -> CallFacts:
-        duration_ms = round((self._ledger.clock.monotonic_s() - self._started_s) * 1000)
-        provider = reading.provider or ""
+        provider, usage = reading.provider or "", reading.usage or _NO_USAGE
         endpoint = self._call.quote.by_provider.get(provider)
-        facts = replace(
-            self._facts,
+        return CallFacts(
             model=reading.model or self.reservation.model,
             provider=provider,
-            tag=endpoint.tag if endpoint is not None else None,
             generation_id=self.generation_id,
-            duration_ms=duration_ms,
-        )
-        if (usage := reading.usage) is None:
-            return facts
-        return replace(
-            facts,
+            tag=endpoint.tag if endpoint is not None else None,
             prompt_tokens=usage.prompt_tokens,
             cached_tokens=usage.cached_tokens,
             cache_write_tokens=usage.cache_write_tokens,
             completion_tokens=usage.completion_tokens,
             reasoning_tokens=usage.reasoning_tokens,
+            status=self._status,
+            ttft_ms=self._ttft_ms,
+            duration_ms=round((self._ledger.clock.monotonic_s() - self._started_s) * 1000),
             is_byok=usage.is_byok,
         )
 

@@ -132,15 +132,23 @@ class Intake:
         return is_own_share and self.bodies_bytes + size_bytes <= self._bodies_bytes_max
 
     async def _read(self, request: ServerRequest) -> bytes:
-        data = bytearray()
+        data = b""
         try:
-            async with asyncio.timeout(None if request.body_ended else self._body_s_max):
-                while piece := await request.read_piece():
-                    data += piece
-                    if len(data) > self._body_bytes_max:
-                        raise self._too_large()
+            if request.body_ended:  # as nearly always: it came with its head, and nothing is waited for
+                data = await request.read_piece()
+            else:
+                async with asyncio.timeout(self._body_s_max):
+                    data = await self._read_pieces(request)
         except (TimeoutError, ConnectionError) as exc:
             raise IntakeError(400, "The request body did not arrive whole. Nothing was sent.") from exc
+        if len(data) > self._body_bytes_max:
+            raise self._too_large()
+        return data
+
+    async def _read_pieces(self, request: ServerRequest) -> bytes:
+        data = bytearray()
+        while (piece := await request.read_piece()) and len(data) <= self._body_bytes_max:
+            data += piece
         return bytes(data)
 
     def _too_large(self) -> IntakeError:

@@ -28,6 +28,8 @@ CALLS_MAX = 32
 """Calls of an account that later ones are compared with; an agent rarely has more conversations at once."""
 MESSAGES_MAX = 512
 """Messages of a call that are compared; 8 bytes each."""
+OVERLAPS_MAX = 4
+"""Calls that one with another first message is compared with, the newest: an agent that rewrites its prompt sends it next."""
 STEP_TOKENS = 256
 """Providers read in steps of 128 tokens, and a template may add a few: a difference up to this is no miss."""
 
@@ -229,7 +231,8 @@ def _closest(calls: Sequence[_TracedCall], call: _TracedCall) -> _TracedCall | N
     if best is not None or not candidates:
         return best
     links = set(_links(call.messages))
-    return next((other for other in reversed(candidates) if _overlaps(links, other.messages)), None)
+    newest = reversed(candidates[-OVERLAPS_MAX:])
+    return next((other for other in newest if _overlaps(links, other.messages)), None)
 
 
 def _shared(some: bytes, other: bytes) -> int:

@@ -6,6 +6,7 @@ Source: openrouter.ai/docs/guides/routing/model-variants, 2026-10.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from preflight_proxy.core.shapes.body import BadRequest
 
@@ -22,6 +23,7 @@ _PREFIX = "openrouter/"
 _ROUTERS = ("openrouter/", "@preset", "~openrouter/")
 
 
+@lru_cache(maxsize=1024)
 def split_model(model: str) -> tuple[str, str]:
     """The model id that has a price list, in lower case, and its routing suffixes without the first colon ("" if none).
 
