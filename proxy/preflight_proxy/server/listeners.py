@@ -24,6 +24,8 @@ from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.server.heads import UnservedHeads
 from preflight_proxy.server.http_server import REQUEST_HEAD_S_MAX, Handler, HttpServer
 
+TCP_CONNECTIONS_MAX = 8192
+"""Of a listener on TCP: hundreds of agents, each with a dozen idle connections. An idle one takes about 10 KiB."""
 LISTENER_CONNECTIONS_MAX = 256
 """Open connections of one listener; one agent's flood must not take another trial's file descriptors (C5)."""
 
@@ -140,7 +142,9 @@ class Listeners:
         self._servers.append(server)
         return server
 
-    async def on_tcp(self, handler: Handler, host: str, port: int, connections_max: int = 4096) -> tuple[str, int]:
+    async def on_tcp(
+        self, handler: Handler, host: str, port: int, connections_max: int = TCP_CONNECTIONS_MAX
+    ) -> tuple[str, int]:
         """Serve on TCP; returns the bound host and port.
 
         Raises:
