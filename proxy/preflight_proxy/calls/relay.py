@@ -106,7 +106,7 @@ class Relay:
     async def _stream(self, response: UpstreamAnswer, headers: Headers) -> None:
         self._downstream.start(response.status, headers)
         decoder = sse.Decoder()
-        while chunk := await response.piece():
+        while chunk := self._in_time(await response.piece()):
             self._events(decoder.feed(chunk))
             self.tighten()
         self._events(decoder.flush())
@@ -136,7 +136,7 @@ class Relay:
     async def _document(self, response: UpstreamAnswer, headers: Headers) -> None:
         """Relay leading white space at once, because it keeps clients waiting; hold the document back until its cost is posted."""
         body = bytearray()
-        while chunk := await response.piece():
+        while chunk := self._in_time(await response.piece()):
             self._data_at_s = self._clock.monotonic_s()
             if not body and not chunk.strip(b" \t\r\n"):
                 self._downstream.start(response.status, headers)
@@ -157,7 +157,7 @@ class Relay:
         self._settlement.unknown(self.reading, "the answer cannot be read", ended=False)
         self._downstream.start(response.status, headers)
         self._downstream.write(body)
-        while chunk := await response.piece():
+        while chunk := self._in_time(await response.piece()):
             self._data_at_s = self._clock.monotonic_s()
             self._downstream.write(chunk)
             self.tighten()
@@ -188,6 +188,16 @@ class Relay:
         except LedgerError:
             _log.error("call.not_posted", reservation=self._settlement.reservation.id)
         return True
+
+    def _in_time(self, chunk: bytes) -> bytes:
+        """Return what came.
+
+        Raises:
+            BrokenAnswerError: It came too late: evidence counts on a call that is over having ended (M13).
+        """
+        if self._limit.is_over:
+            raise BrokenAnswerError("its time is over")
+        return chunk
 
     def tighten(self) -> None:
         """Bring the time limit forward once the client has left (M17)."""
