@@ -79,9 +79,10 @@ def charge_pusd(tokens: int, price: int) -> int:
 
 def usd_text(pusd: int) -> str:
     """Exact decimal dollars, without exponent and without trailing zeros: "0", "0.00159", "-0.1"."""
-    whole, rest = divmod(abs(pusd), PUSD_PER_USD)
-    text = f"{whole}.{rest:012d}".rstrip("0").rstrip(".")
-    return f"-{text}" if pusd < 0 else text
+    if pusd < 0:
+        return f"-{usd_text(-pusd)}"
+    whole, rest = pusd // PUSD_PER_USD, pusd % PUSD_PER_USD
+    return f"{whole}.{rest:012d}".rstrip("0") if rest else f"{whole}"
 
 
 def limit_pusd(text: str) -> int:

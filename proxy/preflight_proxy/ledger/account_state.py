@@ -79,7 +79,8 @@ class AccountState:
 
     def admitted(self, cheapest_pusd: int) -> None:
         """Remember what an admitted call would have cost at the least (M19)."""
-        self.cheapest_pusd = min(cheapest_pusd, self.cheapest_pusd or cheapest_pusd)
+        if not self.cheapest_pusd or cheapest_pusd < self.cheapest_pusd:
+            self.cheapest_pusd = cheapest_pusd
         self.is_refused = False
 
     def is_spent(self, room_pusd: int) -> bool:

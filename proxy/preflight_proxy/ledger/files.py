@@ -218,7 +218,7 @@ class Files:
         self._budget_files = BudgetFiles()
         self._entries: deque[Entry] = deque()
         self._accounts: dict[str, Account] = {}
-        self._has_gap = False
+        self._has_gap = self._is_awake = False
         self._changed, self._stopped, self._writing = threading.Event(), threading.Event(), threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -228,13 +228,15 @@ class Files:
             self._has_gap = True  # a start appends the lines that are left out
             return
         self._entries.append(entry)
-        self._wake()
+        if not self._is_awake:
+            self._wake()
 
     def show(self, account: Account) -> None:
         """Have the account's budget file written, if it has one."""
         if account.budget_file is not None:
             self._accounts[account.id] = account
-            self._wake()
+            if not self._is_awake:
+                self._wake()
 
     def flush(self) -> None:
         """Write what waits, in this thread; it is written when this returns. Not for the loop."""
@@ -259,12 +261,13 @@ class Files:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="ledger-files", daemon=True)
             self._thread.start()
-        if not self._changed.is_set():
-            self._changed.set()
+        self._is_awake = True
+        self._changed.set()
 
     def _run(self) -> None:
         while not self._stopped.is_set():
             self._changed.wait()
             self._changed.clear()
+            self._is_awake = False  # before it writes: what comes from now on wakes it again
             self.flush()
             self._stopped.wait(self._interval_s)

@@ -28,7 +28,6 @@ from preflight_proxy.core.ledger.rows import Account, CallFacts, QuarantinedEndp
 from preflight_proxy.core.ledger.state import Change
 from preflight_proxy.core.refusals.outcomes import Cause, Source, bad_request, refused
 from preflight_proxy.core.refusals.refusals import Code, Refusal
-from preflight_proxy.ledger.account_state import AccountState
 from preflight_proxy.ledger.events import Events
 from preflight_proxy.ledger.files import Files
 from preflight_proxy.ledger.sessions import Sessions
@@ -54,6 +53,7 @@ class Ledger:
 
     Attributes:
         sessions: The accounts as this process has them.
+        account_state: The state of one of them, by its id.
         byok: Calls may run on provider keys of the caller's own (M16).
         call_s_max: How long upstream may go on with a call that nobody sees.
         upstream: The API base that counts the keys' usage.
@@ -69,6 +69,7 @@ class Ledger:
         self.files = files
         self._as_of = count(int(clock.monotonic_s() * 1_000_000))  # a proxy that follows this one begins above it
         self.sessions = Sessions(store.state.accounts.values(), clock)
+        self.account_state = self.sessions.state
         self.byok = False
         self.upstream = ""
         self.call_s_max = CALL_S_MAX
@@ -86,22 +87,15 @@ class Ledger:
         """
         return self.store.state.accounts[account_id]
 
-    def account_state(self, account_id: str) -> AccountState:
-        """The account's state in this process."""
-        return self.sessions.state(account_id)
-
     def commit(self, command: Command) -> Change | Refusal:
         """Make one transition durable, then update files, events and waiting calls.
 
         Raises:
             LedgerError: The store cannot be written; nothing has changed, and nothing will be admitted any more.
         """
-        outcome = self.store.commit(command)
-        if isinstance(outcome, Change):
-            self._follow(outcome)
-        return outcome
-
-    def _follow(self, change: Change) -> None:
+        change = self.store.commit(command)
+        if isinstance(change, Refusal):
+            return change
         if change.entry is not None:
             self.files.add(change.entry)
         for row in change.quarantined:
@@ -112,6 +106,7 @@ class Ledger:
                 self.sessions.note_token(change.account)
             self.files.show(change.account)
             self.waiting_calls.wake(change.account.id)
+        return change
 
     def write_budget(self, account_id: str) -> None:
         """Have the account's budget.txt brought up to date."""
@@ -147,8 +142,9 @@ class Ledger:
 
     def key_base(self, account_id: str) -> int | None:
         """The key base of a new call: that of the account's key if other programs use the key too; None without one."""
-        account = self.account(account_id)
-        base = None if account.key_is_own else self.store.state.base_of(self.upstream, account.key_hash)
+        state = self.store.state
+        account = state.accounts[account_id]
+        base = None if account.key_is_own else state.base_of(self.upstream, account.key_hash)
         return None if base is None else base.id
 
     def forgive(self, account_id: str) -> None:

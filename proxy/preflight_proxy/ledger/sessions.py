@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterable
 
 import structlog
@@ -27,7 +28,7 @@ class Sessions:
 
     def __init__(self, accounts: Iterable[Account], clock: Clock) -> None:
         self._clock = clock
-        self._states: dict[str, AccountState] = {}
+        self._states: defaultdict[str, AccountState] = defaultdict(AccountState)
         self._by_token: dict[str, str] = {}
         self._tokens: dict[str, str] = {}
         for account in accounts:
@@ -35,10 +36,7 @@ class Sessions:
 
     def state(self, account_id: str) -> AccountState:
         """The account's state in this process."""
-        state = self._states.get(account_id)
-        if state is None:
-            state = self._states[account_id] = AccountState()
-        return state
+        return self._states[account_id]
 
     def note_token(self, account: Account) -> None:
         """Register the account's token. Its earlier token is unknown from now on."""

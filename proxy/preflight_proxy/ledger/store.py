@@ -124,7 +124,7 @@ class Store:
             LedgerError: The change could not be made durable, or an earlier one could not. The state is as before; what the disk
                 holds of this change is known after a restart.
         """
-        if not isinstance(command, Refuse | Conclude):
+        if self.poisoned or self._space.is_used:
             self._check_open(command)
         change = transition(self.state, command, self._clock.epoch_s())
         if isinstance(change, Refusal):
@@ -133,14 +133,19 @@ class Store:
             out_of_use = tuple(replace_row(row, upstream=self._upstream) for row in change.quarantined)
             change = replace(change, quarantined=out_of_use)
         if statements := self._statements(change):
-            self._write(statements, synced=bool(change.quarantined))
+            synced = change.quarantined != ()
+            try:
+                self._transact(statements, synced=synced)
+            except Exception as exc:
+                self._write_again(exc, statements, synced=synced)
+            self._checkpointer.dirty = True
         self.state.apply(change)
         if change.account is not None:
             self._unprojected.add(change.account.id)
         return change
 
     def _check_open(self, command: Command) -> None:
-        if self.poisoned:
+        if self.poisoned and not isinstance(command, Refuse | Conclude):
             raise LedgerError("the ledger could not be written; nothing is posted until the proxy is started again")
         if self._space.is_used and isinstance(command, Reserve):
             raise LedgerError(
@@ -154,7 +159,15 @@ class Store:
         if account is not None and change.identity_changed:
             statements.append((tables.PUT_ACCOUNT, tables.account_row(account)))
         if reservation is not None:
-            statements += self._of_reservation(reservation)
+            before = self.state.reservations.get(reservation.id)
+            if before is None:
+                statements.append((tables.ADD_RESERVATION, tables.reservation_row(reservation)))
+            else:
+                seq, tag, since_s = reservation.seq, reservation.tag, reservation.unknown_since_s
+                if reservation.generation_id != before.generation_id:
+                    statements.append((tables.ADD_GENERATION, (seq, reservation.generation_id, tag)))
+                if since_s != before.unknown_since_s:
+                    statements.append((tables.ADD_UNKNOWN, (seq, since_s, tag)))
         if entry is not None:
             statements.append((tables.ADD_ENTRY, tables.entry_row(entry)))
         if change.key_base is not None:
@@ -167,41 +180,27 @@ class Store:
             statements.append((tables.CLEAR_QUARANTINE, (*endpoint, self._upstream)))
         return statements
 
-    def _of_reservation(self, now: Reservation) -> list[Statement]:
-        before = self.state.reservations.get(now.id)
-        if before is None:
-            return [(tables.ADD_RESERVATION, tables.reservation_row(now))]
-        statements: list[Statement] = []
-        if now.generation_id != before.generation_id:
-            statements.append((tables.ADD_GENERATION, (now.seq, now.generation_id, now.tag)))
-        if now.unknown_since_s != before.unknown_since_s:
-            statements.append((tables.ADD_UNKNOWN, (now.seq, now.unknown_since_s, now.tag)))
-        return statements
-
-    def _write(self, statements: list[Statement], *, synced: bool) -> None:
-        try:
+    def _write_again(self, failure: Exception, statements: list[Statement], *, synced: bool) -> None:
+        """Roll back, and write once more if the disk was full and its reserve makes room; else nothing has changed."""
+        self._roll_back()
+        is_full = isinstance(failure, sqlite3.OperationalError) and failure.sqlite_errorcode == sqlite3.SQLITE_FULL
+        if is_full and self._space.use():
             try:
-                self._transact(statements, synced=synced)
-            except sqlite3.OperationalError as exc:
+                return self._transact(statements, synced=synced)
+            except Exception as exc:
                 self._roll_back()
-                if exc.sqlite_errorcode != sqlite3.SQLITE_FULL or not self._space.use():
-                    raise
-                self._transact(statements, synced=synced)
-        except Exception as exc:
-            self._roll_back()
-            taken = isinstance(exc, sqlite3.IntegrityError) and any(
-                sql == tables.ADD_GENERATION for sql, _row in statements
-            )
-            if taken:
-                raise GenerationTakenError("this generation id is another call's") from exc
-            raise self._poison(exc) from exc
-        self._checkpointer.dirty = True
+                failure = exc
+        is_of_generation = any(sql == tables.ADD_GENERATION for sql, _row in statements)
+        if isinstance(failure, sqlite3.IntegrityError) and is_of_generation:
+            raise GenerationTakenError("this generation id is another call's") from failure
+        raise self._poison(failure) from failure
 
     def _transact(self, statements: list[Statement], *, synced: bool) -> None:
         if synced:  # an endpoint that billed above a reservation stays disabled after a loss of power too
             self._cursor.execute("PRAGMA synchronous = FULL")
-        if len(statements) == 1:
-            self._cursor.execute(*statements[0])
+        first, *more = statements
+        if not more:
+            self._cursor.execute(*first)
         else:
             self._cursor.execute("BEGIN IMMEDIATE")
             for statement in statements:

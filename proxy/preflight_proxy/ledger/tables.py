@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -81,7 +82,7 @@ def reservation_row(row: Reservation) -> Row:
         row.reserved_pusd,
         row.api,
         row.model,
-        _json.encode(row.tags).decode(),
+        _tags_text(row.tags),
         row.bound,
         row.streamed,
         row.created_at_s,
@@ -89,6 +90,11 @@ def reservation_row(row: Reservation) -> Row:
         row.key_base,
         row.seq,
     )
+
+
+@lru_cache(maxsize=256)
+def _tags_text(tags: tuple[str, ...]) -> str:
+    return _json.encode(tags).decode()
 
 
 def entry_row(entry: Entry) -> Row:

@@ -33,7 +33,7 @@ class WaitingCalls:
 
     def has(self, account_id: str) -> bool:
         """True if a call of the account waits. A later call must then wait behind it."""
-        return bool(self._queue.waiting(account_id))
+        return self._attempts != {} and self._queue.waiting(account_id) != []
 
     async def wait(
         self, account_id: str, waiter: str, needed_pusd: int, attempt: Callable[[], bool], until_s: float
@@ -72,7 +72,7 @@ class WaitingCalls:
 
     def wake(self, account_id: str) -> None:
         """Let the next waiting calls try again; all of them if the account is frozen (M12, one transition function)."""
-        if account_id in self._waking or not self.has(account_id):
+        if not self._attempts or account_id in self._waking or not self.has(account_id):
             return  # nobody waits; or an attempt's own commit: the loop below looks again when the attempt is through
         self._waking.add(account_id)
         try:

@@ -36,22 +36,27 @@ def entry_of(
         call: what upstream reported.
         reason: why it was voided; empty otherwise.
     """
+    if reservation is None:
+        model, generation_id, tag = "", clean(call.generation_id or "") or None, clean(call.tag or "") or None
+    else:  # its texts are clean
+        model, generation_id, tag = reservation.model, reservation.generation_id, reservation.tag
+    at_ms = int(at_s * 1000)
     line = _ENCODER.encode(
         _CostLine(
             entry_id,
-            _utc(at_s),
+            f"{_second(at_ms // 1000)}.{at_ms % 1000:03d}Z",
             account,
-            clean(call.model or (reservation.model if reservation else "")),
-            clean(call.provider or ""),
-            reservation.generation_id if reservation else clean(call.generation_id or "") or None,
-            reservation.tag if reservation else clean(call.tag or "") or None,
+            clean(call.model) if call.model and call.model != model else model,
+            clean(call.provider) if call.provider else "",
+            generation_id,
+            tag,
             call.prompt_tokens,
             call.cached_tokens,
             call.cache_write_tokens,
             call.completion_tokens,
             call.reasoning_tokens,
             call.conversation or None,
-            clean(call.cache_miss) or None,
+            clean(call.cache_miss) if call.cache_miss else None,
             None if call.cache_saved_pusd is None else usd_text(call.cache_saved_pusd),
             usd_text(cost_pusd),
             usd_text(reservation.reserved_pusd if reservation else 0),
@@ -60,17 +65,12 @@ def entry_of(
             call.duration_ms,
             reservation.api if reservation else "",
             reservation.streamed if reservation else False,
-            kind.value,
+            kind,
             reservation.id if reservation else None,
-            clean(reason),
+            clean(reason) if reason else "",
         )
     ).decode()
     return Entry(entry_id, reservation.id if reservation else None, account, kind, cost_pusd, at_s, line)
-
-
-def _utc(at_s: float) -> str:
-    second_s, ms = divmod(int(at_s * 1000), 1000)
-    return f"{_second(second_s)}.{ms:03d}Z"
 
 
 @lru_cache(maxsize=4)
@@ -103,7 +103,7 @@ class _CostLine(msgspec.Struct, gc=False):
     duration_ms: int | None
     api: str
     streamed: bool
-    outcome: str
+    outcome: EntryKind
     reservation_id: str | None
     reason: str
 
@@ -130,6 +130,6 @@ def tokens_of(line: str) -> LineTokens:
 
 def clean(text: str) -> str:
     """Return upstream's text cut to `LEDGER_TEXT_CHARS_MAX` and without lone surrogates, which no database stores."""
-    if text.isascii() and len(text) <= LEDGER_TEXT_CHARS_MAX:
+    if len(text) <= LEDGER_TEXT_CHARS_MAX and text.isascii():
         return text
     return text[:LEDGER_TEXT_CHARS_MAX].encode("utf-8", "replace").decode()

@@ -41,14 +41,14 @@ def end(
         ValueError: It is not pending, or the amount is not allowed.
     """
     pending = state.pending_reservation(reservation_id)
-    require(cost_pusd >= 0, "a cost is not negative")
-    require(
-        kind is not EntryKind.ASSUMED or cost_pusd <= pending.reserved_pusd, "more than was reserved is never assumed"
-    )
+    overrun_pusd = cost_pusd - pending.reserved_pusd
+    if cost_pusd < 0:
+        raise ValueError("a cost is not negative")
+    if overrun_pusd > 0 and kind is EntryKind.ASSUMED:
+        raise ValueError("more than was reserved is never assumed")
     ended = identified(pending, call.generation_id, call.tag)
     account = settled(state.accounts[pending.account], pending, kind, cost_pusd, call, at_s, label)
     entry = entry_of(state.next_entry_id, at_s, account.id, kind, cost_pusd, ended, call, reason)
-    overrun_pusd = cost_pusd - ended.reserved_pusd
     if overrun_pusd <= 0:
         return Change(account, ended, entry)
     # If it is not known which endpoint served the call, each quoted one may have billed it.
@@ -70,12 +70,13 @@ def settled(
     """Return an account after one of its pending reservations has ended; see `end`."""
     counts = tokens if tokens.prompt_tokens else _NO_TOKENS  # a call without prompt tokens is in no total
     is_posted = kind is EntryKind.POSTED
+    overrun_pusd = cost_pusd - reservation.reserved_pusd
     after = replace(
         account,
         pending_pusd=account.pending_pusd - reservation.reserved_pusd,
         posted_pusd=account.posted_pusd + cost_pusd,
         assumed_pusd=account.assumed_pusd + (cost_pusd if kind is EntryKind.ASSUMED else 0),
-        overrun_pusd=account.overrun_pusd + max(0, cost_pusd - reservation.reserved_pusd),
+        overrun_pusd=account.overrun_pusd + (overrun_pusd if overrun_pusd > 0 else 0),
         calls=account.calls + (kind is not EntryKind.VOIDED),
         prompt_tokens=account.prompt_tokens + counts.prompt_tokens,
         cached_tokens=account.cached_tokens + counts.cached_tokens,
@@ -84,7 +85,7 @@ def settled(
         cache_hit_requests=account.cache_hit_requests + bool(counts.cached_tokens),
         actions=(*account.actions[1 - RECENT_ACTIONS :], Action(label, cost_pusd)) if is_posted else account.actions,
         actions_count=account.actions_count + is_posted,
-        last_entry_s=max(account.last_entry_s, at_s),
+        last_entry_s=at_s if at_s > account.last_entry_s else account.last_entry_s,
     )
     assert after.pending_pusd >= 0, "pending is a sum of reservations"
     return after

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 import msgspec
@@ -75,8 +76,10 @@ class LedgerState:
     key_bases: dict[int, KeyBase] = field(default_factory=dict)
     key_posted: dict[int, KeyPosted] = field(default_factory=dict)
     key_figures: dict[str, KeyFigure] = field(default_factory=dict)
-    _of_account: dict[str, dict[str, Reservation]] = field(default_factory=dict, compare=False)
-    _unknown: dict[str, int] = field(default_factory=dict, compare=False)
+    _of_account: defaultdict[str, dict[str, Reservation]] = field(
+        default_factory=lambda: defaultdict(dict), compare=False
+    )
+    _unknown: Counter[str] = field(default_factory=Counter, compare=False)
 
     def apply(self, change: Change) -> None:
         """Apply a change that is committed."""
@@ -109,24 +112,24 @@ class LedgerState:
 
     def put(self, reservation: Reservation) -> None:
         """Store a pending reservation, new or changed; only `apply` and the fold of a start call this."""
-        before = self.reservations.get(reservation.id)
+        if reservation.unknown_since_s is not None:
+            before = self.reservations.get(reservation.id)
+            if before is None or before.unknown_since_s is None:
+                self._unknown[reservation.account] += 1
         self.reservations[reservation.id] = reservation
-        self._of_account.setdefault(reservation.account, {})[reservation.id] = reservation
-        self._count_unknown(reservation.account, _is_unknown(reservation) - _is_unknown(before))
-        self.next_seq = max(self.next_seq, reservation.seq + 1)
+        self._of_account[reservation.account][reservation.id] = reservation
+        if reservation.seq >= self.next_seq:
+            self.next_seq = reservation.seq + 1
 
     def _remove(self, reservation: Reservation, entry: Entry) -> None:
         before = self.reservations.pop(reservation.id)
         del self._of_account[reservation.account][reservation.id]
-        self._count_unknown(reservation.account, -_is_unknown(before))
+        if before.unknown_since_s is not None:
+            self._unknown[reservation.account] -= 1
         if reservation.key_base is not None:
             posted = self.key_posted[reservation.key_base]
             posted.posted_pusd += entry.cost_pusd
             posted.assumed_pusd += entry.cost_pusd if entry.kind is EntryKind.ASSUMED else 0
-
-    def _count_unknown(self, account: str, more: int) -> None:
-        if more:
-            self._unknown[account] = self._unknown.get(account, 0) + more
 
     def pending(self, account: str | None = None) -> list[Reservation]:
         """Return the pending reservations of an account, or of all, oldest first."""
@@ -138,8 +141,10 @@ class LedgerState:
 
     def base_of(self, upstream: str, key_hash: str) -> KeyBase | None:
         """Return the base of a foreign key whose usage is evidence; None if there is none."""
-        sought = (upstream, key_hash, None)
-        return next((b for b in self.key_bases.values() if (b.upstream, b.key_hash, b.lost) == sought), None)
+        for base in self.key_bases.values():
+            if base.lost is None and base.key_hash == key_hash and base.upstream == upstream:
+                return base
+        return None
 
     def account(self, account: str) -> Account:
         """Return the account of this id.
@@ -147,9 +152,10 @@ class LedgerState:
         Raises:
             ValueError: There is none.
         """
-        if (row := self.accounts.get(account)) is None:
-            raise ValueError(f"there is no account {account!r}")
-        return row
+        try:
+            return self.accounts[account]
+        except KeyError:
+            raise ValueError(f"there is no account {account!r}") from None
 
     def pending_reservation(self, reservation_id: str) -> Reservation:
         """Return the pending reservation of this id.
@@ -157,13 +163,10 @@ class LedgerState:
         Raises:
             ValueError: It has ended, or never existed.
         """
-        if (reservation := self.reservations.get(reservation_id)) is None:
-            raise ValueError(f"ended: no reservation {reservation_id} is pending")
-        return reservation
-
-
-def _is_unknown(reservation: Reservation | None) -> bool:
-    return reservation is not None and reservation.unknown_since_s is not None
+        try:
+            return self.reservations[reservation_id]
+        except KeyError:
+            raise ValueError(f"ended: no reservation {reservation_id} is pending") from None
 
 
 def require(condition: bool, message: str) -> None:

@@ -50,7 +50,7 @@ from preflight_proxy.core.ledger.rows import (
     Reservation,
 )
 from preflight_proxy.core.ledger.settle import end, identified, recover
-from preflight_proxy.core.ledger.state import Change, LedgerState, require
+from preflight_proxy.core.ledger.state import Change, LedgerState
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 
 
@@ -119,7 +119,7 @@ def may_send(state: LedgerState, reservation_id: str, reserved_under: Account) -
     reservation = state.reservations.get(reservation_id)
     if reservation is None or reservation.unknown_since_s is not None:
         return False
-    if any((reservation.model, tag) in state.quarantined for tag in reservation.tags):
+    if state.quarantined and any((reservation.model, tag) in state.quarantined for tag in reservation.tags):
         return False
     account = state.accounts[reservation.account]
     if reservation.key_base is not None and state.key_bases[reservation.key_base].key_hash != account.key_hash:
@@ -145,22 +145,23 @@ def refusal(code: Code, account: Account, needed_pusd: int = 0) -> Refusal:
 
 
 def _reserve(state: LedgerState, command: Reserve, at_s: float) -> Change | Refusal:
-    account = state.account(command.account)
+    account, reserved_pusd = state.account(command.account), command.reserved_pusd
     if command.reservation_id in state.reservations:
         raise ValueError(f"reservation id {command.reservation_id} was used before")
-    require(command.reserved_pusd >= 0, "a reservation is not negative")
+    if reserved_pusd < 0:
+        raise ValueError("a reservation is not negative")
     if account.frozen is not None:
-        return refusal(Code.FROZEN, account, command.reserved_pusd)
-    if any((command.model, tag) in state.quarantined for tag in command.tags):
-        return refusal(Code.QUARANTINED, account, command.reserved_pusd)
-    if command.reserved_pusd > account.available_pusd:
-        return refusal(Code.DOES_NOT_FIT, account, command.reserved_pusd)
-    charged = replace(account, pending_pusd=account.pending_pusd + command.reserved_pusd)
+        return refusal(Code.FROZEN, account, reserved_pusd)
+    if state.quarantined and any((command.model, tag) in state.quarantined for tag in command.tags):
+        return refusal(Code.QUARANTINED, account, reserved_pusd)
+    if reserved_pusd > account.available_pusd:
+        return refusal(Code.DOES_NOT_FIT, account, reserved_pusd)
+    charged = replace(account, pending_pusd=account.pending_pusd + reserved_pusd)
     assert charged.posted_pusd + charged.pending_pusd <= charged.limit_pusd, "an admission passes no limit"
     reservation = Reservation(
         id=command.reservation_id,
         account=command.account,
-        reserved_pusd=command.reserved_pusd,
+        reserved_pusd=reserved_pusd,
         api=command.api,
         model=clean(command.model),
         tags=command.tags,
