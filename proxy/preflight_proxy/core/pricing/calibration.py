@@ -9,13 +9,12 @@ part of every longer prompt, so it has no more tokens than any prompt that begin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import takewhile
+from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from preflight_proxy.core.money import charge_pusd
-from preflight_proxy.core.pricing.endpoint import Endpoint, EndpointPrices
+from preflight_proxy.core.money import TOKENS_PER_MTOK
+from preflight_proxy.core.pricing.endpoint import Endpoint
 from preflight_proxy.core.pricing.prompt_bound import TEMPLATE_TOKENS, prompt_bound, text_tokens
 from preflight_proxy.core.shapes.memo import DIGEST_BYTES
 from preflight_proxy.core.shapes.shape import CallUsage, Prompt, Reading, Request
@@ -58,22 +57,15 @@ class Calibration:
         count = len(prompt.messages)
         if count == 0:  # bills of messages say nothing about text outside messages
             return lambda endpoint: prompt_bound(prompt, endpoint)
-        digests: dict[int, bytes] = {}
-        rests: dict[int, _Rest] = {}
         preamble_count = _preamble_count(prompt)
 
         def tokens_max(endpoint: Endpoint) -> int:
-            fields, least = _fields(account, request, endpoint), prompt_bound(prompt, endpoint)
+            fields = (account, endpoint.model, endpoint.tag, prompt.fields_digest)
+            least = prompt_bound(prompt, endpoint)
             for bills, count_max in ((self._prefixes, count), (self._preambles, preamble_count)):
-                known = bills.longest(fields, prompt, count_max, digests)
-                if known is None:
-                    continue
-                known_count, tokens = known
-                if (rest := rests.get(known_count)) is None:
-                    rest = rests[known_count] = _Rest(prompt, known_count)
-                if not rest.has_media:
-                    added = text_tokens(rest.ascii_bytes, rest.other_bytes, rest.wrap_count, endpoint)
-                    least = min(least, tokens + added + rest.opaque_bytes + TEMPLATE_TOKENS)
+                known = bills.longest(fields, prompt, count_max)
+                if known is not None and (tokens := _tokens_with_rest(prompt, endpoint, *known)) is not None:
+                    least = min(least, tokens)
             return least
 
         return tokens_max
@@ -95,12 +87,13 @@ class Calibration:
             return
         if not billed_as_listed(endpoint, usage, prompt.image_count):
             return
-        fields, count = _fields(account, request, endpoint), len(prompt.messages)
-        self._prefixes.remember(fields, count, prompt.prefix_digest(count), usage.prompt_tokens)
+        fields = (account, endpoint.model, endpoint.tag, prompt.fields_digest)
+        count, tokens = len(prompt.messages), usage.prompt_tokens
+        self._prefixes.remember(fields, count, prompt.prefix_digest(count), tokens)
         for leading in range(_preamble_count(prompt) + 1):
             digest = prompt.prefix_digest(leading)
-            least = min(self._preambles.tokens(fields, digest) or usage.prompt_tokens, usage.prompt_tokens)
-            self._preambles.remember(fields, leading, digest, least)
+            known = self._preambles.tokens(fields, digest)
+            self._preambles.remember(fields, leading, digest, tokens if known is None or tokens < known else known)
 
 
 class _Known:
@@ -131,25 +124,20 @@ class _Bills:
     def tokens(self, fields: _Fields, digest: bytes) -> int | None:
         """Return what these messages were billed at; None if that is not known."""
         for bills in (self._young, self._old):
-            if (known := bills.get(fields)) is not None and (tokens := known.tokens.get(digest)) is not None:
-                return tokens
+            if (known := bills.get(fields)) is not None and digest in known.tokens:
+                return known.tokens[digest]
         return None
 
-    def longest(
-        self, fields: _Fields, prompt: Prompt, count_max: int, digests: dict[int, bytes]
-    ) -> tuple[int, int] | None:
+    def longest(self, fields: _Fields, prompt: Prompt, count_max: int) -> tuple[int, int] | None:
         """Return the longest known prefix of at most `count_max` messages, as their number and what it was billed at.
 
         Args:
             fields: All but the messages.
             prompt: The messages.
             count_max: How many messages it has at most.
-            digests: Digests of prefixes of this prompt by their number of messages; those that are computed are added.
         """
-        generations = self._of(fields)
-        if not generations:
-            return None
-        counts = generations[0].counts if len(generations) == 1 else generations[0].counts | generations[1].counts
+        young, old = self._young.get(fields), self._old.get(fields)
+        counts = young.counts | old.counts if young and old else young.counts if young else old.counts if old else ()
         tries = tried_bytes = 0
         for count in range(count_max, -1, -1):
             if count not in counts:
@@ -157,11 +145,12 @@ class _Bills:
             tries, tried_bytes = tries + 1, tried_bytes + count * DIGEST_BYTES
             if tries > 1 and (tries > TRIES_MAX or tried_bytes > TRIED_BYTES_MAX):
                 return None
-            if (digest := digests.get(count)) is None:
-                digest = digests[count] = prompt.prefix_digest(count)
-            if (tokens := self.tokens(fields, digest)) is not None:
-                self.remember(fields, count, digest, tokens)  # it counts as used
-                return count, tokens
+            digest = prompt.prefix_digest(count)
+            if young is not None and digest in young.tokens:
+                return count, young.tokens[digest]
+            if old is not None and digest in old.tokens:
+                self.remember(fields, count, digest, old.tokens[digest])  # it counts as used
+                return count, old.tokens[digest]
         return None
 
     def remember(self, fields: _Fields, count: int, digest: bytes, tokens: int) -> None:
@@ -170,14 +159,11 @@ class _Bills:
         if known is None or digest not in known.tokens:
             if self._young_count >= self._half:
                 self._old, self._young, self._young_count = self._young, {}, 0
-            known = self._young.setdefault(fields, _Known())
+            if (known := self._young.get(fields)) is None:
+                known = self._young[fields] = _Known()
             known.counts.add(count)
             self._young_count += 1
         known.tokens[digest] = tokens
-
-    def _of(self, fields: _Fields) -> list[_Known]:
-        """The bills with these fields, the younger ones first."""
-        return [known for bills in (self._young, self._old) if (known := bills.get(fields)) is not None]
 
 
 def billed_as_listed(endpoint: Endpoint, usage: CallUsage, image_count: int = 0) -> bool:
@@ -202,50 +188,47 @@ def _off_pusd(endpoint: Endpoint, usage: CallUsage, image_count: int) -> int | N
     """How far the cost is from the nearest expected one that it agrees with; None if it agrees with none."""
     if usage.cost_pusd is None or usage.is_byok:
         return None
-    cost_pusd = usage.cost_pusd
-    differences = [
-        abs(cost_pusd - expected)
-        for prices in endpoint.listed
-        for expected in _expected_pusd(prices, usage, image_count)
-        if abs(cost_pusd - expected) * COST_TOLERANCE <= expected
-    ]
-    return min(differences, default=None)
+    nearest_pusd = None
+    cached, written, reasoned = usage.cached_tokens, usage.cache_write_tokens, usage.reasoning_tokens
+    plain, answered = usage.prompt_tokens - cached - written, usage.completion_tokens - reasoned
+    for prices in endpoint.listed:
+        prompt = prices.prompt
+        read = prompt if prices.cache_read is None else prices.cache_read
+        reasoning = prices.completion if prices.reasoning is None else prices.reasoning
+        fixed_pusd = prices.request + prices.image * image_count
+        for tokens, price in ((plain, prompt), (cached, read), (answered, prices.completion), (reasoned, reasoning)):
+            fixed_pusd -= -tokens * price // TOKENS_PER_MTOK  # each charge is rounded up
+        for write in (prices.cache_write, prices.cache_write_1h):
+            expected_pusd = fixed_pusd - (-written * (prompt if write is None else write) // TOKENS_PER_MTOK)
+            off_pusd = abs(usage.cost_pusd - expected_pusd)
+            if off_pusd * COST_TOLERANCE <= expected_pusd and (nearest_pusd is None or off_pusd < nearest_pusd):
+                nearest_pusd = off_pusd
+    return nearest_pusd
 
 
-def _expected_pusd(prices: EndpointPrices, usage: CallUsage, image_count: int) -> Iterator[int]:
-    """The cost at these prices, once for each price that a cache write can have."""
-    plain = usage.prompt_tokens - usage.cached_tokens - usage.cache_write_tokens
-    fixed = prices.request + prices.image * image_count + charge_pusd(plain, prices.prompt)
-    fixed += charge_pusd(usage.cached_tokens, _own(prices.cache_read, prices.prompt))
-    fixed += charge_pusd(usage.completion_tokens - usage.reasoning_tokens, prices.completion)
-    fixed += charge_pusd(usage.reasoning_tokens, _own(prices.reasoning, prices.completion))
-    for write_price in (_own(prices.cache_write, prices.prompt), _own(prices.cache_write_1h, prices.prompt)):
-        yield fixed + charge_pusd(usage.cache_write_tokens, write_price)
+def _tokens_with_rest(prompt: Prompt, endpoint: Endpoint, count: int, tokens: int) -> int | None:
+    """The most tokens of a prompt whose first `count` messages were billed at `tokens`; None if media is among the others.
 
-
-def _own(price: int | None, other: int) -> int:
-    return other if price is None else price
-
-
-class _Rest:
-    """What is added to the bill of the first `count` messages: those after them, and opaque parts of these as bytes (M4)."""
-
-    __slots__ = ("ascii_bytes", "has_media", "opaque_bytes", "other_bytes", "wrap_count")
-
-    def __init__(self, prompt: Prompt, count: int) -> None:
-        messages = prompt.messages[count:]
-        self.ascii_bytes = sum([message.ascii_bytes for message in messages])
-        self.other_bytes = sum([message.other_bytes for message in messages])
-        self.wrap_count = sum([message.wrap_count for message in messages])
-        self.opaque_bytes = prompt.opaque_bytes - sum([message.opaque_bytes for message in messages])
-        self.has_media = any(message.media for message in messages)
+    The others count by their bytes, and so do the opaque parts of the first ones (M4).
+    """
+    rest, opaque_bytes = prompt.messages[count:], prompt.opaque_bytes
+    if prompt.opaque_media and True in [message.media for message in rest]:
+        return None
+    if opaque_bytes:
+        opaque_bytes -= sum([message.opaque_bytes for message in rest])
+    ascii_bytes = other_bytes = wrap_count = 0
+    for message in rest:
+        ascii_bytes += message.ascii_bytes
+        other_bytes += message.other_bytes
+        wrap_count += message.wrap_count
+    return tokens + text_tokens(ascii_bytes, other_bytes, wrap_count, endpoint) + opaque_bytes + TEMPLATE_TOKENS
 
 
 def _preamble_count(prompt: Prompt) -> int:
     """How many messages come before the first answer."""
-    leading = takewhile(lambda message: message.is_preamble, prompt.messages[:PREAMBLE_MESSAGES_MAX])
-    return sum(1 for _ in leading)
-
-
-def _fields(account: str, request: Request, endpoint: Endpoint) -> _Fields:
-    return (account, endpoint.model, endpoint.tag, request.prompt.fields_digest)
+    count = 0
+    for message in prompt.messages[:PREAMBLE_MESSAGES_MAX]:
+        if not message.is_preamble:
+            break
+        count += 1
+    return count

@@ -49,19 +49,17 @@ def prompt_bound(prompt: Prompt, endpoint: Endpoint) -> int:
     ceiling = endpoint.prompt_ceiling * prompt.sequence_count
     if prompt.opaque_media:
         return ceiling
-    text = text_tokens(prompt.ascii_bytes, prompt.other_bytes, prompt.message_count, endpoint)
-    return min(ceiling, text + prompt.tool_bytes + constant_tokens(prompt))
+    tokens = text_tokens(prompt.ascii_bytes, prompt.other_bytes, prompt.message_count, endpoint)
+    tokens += prompt.tool_bytes + TEMPLATE_TOKENS * prompt.sequence_count
+    if prompt.tool_count:
+        tokens += TOOL_USE_TOKENS + TOOL_TOKENS * prompt.tool_count
+    return tokens if tokens < ceiling else ceiling
 
 
 def text_tokens(ascii_bytes: int, other_bytes: int, wrap_count: int, endpoint: Endpoint) -> int:
     """The most tokens of text of that many bytes, in that many wrappings."""
-    return ascii_bytes + factor(endpoint) * other_bytes + WRAP_TOKENS * wrap_count
-
-
-def constant_tokens(prompt: Prompt) -> int:
-    """What the template adds whatever the messages say."""
-    tools = TOOL_USE_TOKENS + TOOL_TOKENS * prompt.tool_count if prompt.tool_count else 0
-    return TEMPLATE_TOKENS * prompt.sequence_count + tools
+    tokens = ascii_bytes + WRAP_TOKENS * wrap_count
+    return tokens + factor(endpoint) * other_bytes if other_bytes else tokens
 
 
 def factor(endpoint: Endpoint) -> int:

@@ -69,8 +69,10 @@ class WorstCase(msgspec.Struct, frozen=True, gc=False):
 
     def pusd(self, bound: int) -> int:
         """The worst case at an output bound."""
-        tokens = bound if self.tokens_max is None else min(bound, self.tokens_max)
-        return self.fixed_pusd + charge_pusd(max(tokens, self.tokens_min), self.output_price)
+        tokens = bound if self.tokens_max is None or bound < self.tokens_max else self.tokens_max
+        if tokens < self.tokens_min:
+            tokens = self.tokens_min
+        return self.fixed_pusd - (-tokens * self.output_price // TOKENS_PER_MTOK)
 
     def bound_within(self, amount_pusd: int, bound: int) -> int:
         """The greatest bound up to `bound` that costs at most `amount_pusd`; -1 if there is none."""
@@ -106,7 +108,7 @@ class Quote(msgspec.Struct, frozen=True):
 
     def worst_pusd(self, bound: int) -> int:
         """The most that the call can cost at an output bound."""
-        return max(line.pusd(bound) for line in self.worst)
+        return max([line.pusd(bound) for line in self.worst])
 
     def within(self, amount_pusd: int, bound: int) -> tuple[tuple[str, ...], int] | None:
         """The endpoints that cost at most `amount_pusd` at an output bound, and the most that these cost; None if there is none.
@@ -147,12 +149,12 @@ class Quote(msgspec.Struct, frozen=True):
     @property
     def least_pusd(self) -> int:
         """The least amount with which the call can be admitted as asked."""
-        return min(line.pusd(self.bound) for line in self.worst)
+        return min([line.pusd(self.bound) for line in self.worst])
 
     @property
     def cheapest_pusd(self) -> int:
         """The least amount with which the call can be admitted at all."""
-        return min(line.pusd(self.floor) for line in self.worst)
+        return min([line.pusd(self.floor) for line in self.worst])
 
 
 class Rate(msgspec.Struct, frozen=True, gc=False):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from preflight_proxy.core.shapes.body import Slice
     from preflight_proxy.core.shapes.prompt_text import PromptText
 
+PLAIN_PREFIX_MESSAGES_MAX = 4
+"""Prefixes up to so many messages, such as most preambles, are recognised without a hash of their own."""
 UnknownFields = Literal["drop", "refuse", "pass"]
 """What happens to a top-level field that no table names: it is removed, the call is refused, or it is sent without being read."""
 
@@ -160,8 +162,9 @@ class Prompt(msgspec.Struct, frozen=True):
     fields_digest: bytes = b""
 
     def prefix_digest(self, count: int) -> bytes:
-        """Return a digest of the first `count` messages; of none it is empty."""
-        return digest16(self.digests[: count * DIGEST_BYTES]) if count else b""
+        """Return what recognises the first `count` messages: the digests of a few, a digest of those of more."""
+        digests = self.digests[: count * DIGEST_BYTES]
+        return digests if count <= PLAIN_PREFIX_MESSAGES_MAX else digest16(digests)
 
 
 class Request(msgspec.Struct, frozen=True):
