@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key")
@@ -33,6 +34,11 @@ class Recent(Generic[Key, Value]):
         if value is None and self._old and (value := self._old.get(key)) is not None:
             self.put(key, value)
         return value
+
+    def get_all(self, keys: Sequence[Key]) -> list[Value | None]:
+        """Return an item for each key as `get` does. No item may be false."""
+        values = list(map(self._young.get, keys))
+        return values if all(values) or not self._old else [self.get(key) for key in keys]
 
     def put(self, key: Key, value: Value) -> None:
         """Store an item, in place of one with the same key."""

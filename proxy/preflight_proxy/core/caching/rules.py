@@ -68,10 +68,18 @@ def cache_rule(model: str) -> CacheRule:
 
 
 def lifetime_s(rule: CacheRule, request: Request) -> float:
-    """Return how long a cache that this request writes surely lives: its family's time, or a longer one that it asks for."""
+    """Return how long a cache that this request writes surely lives: its family's time, or a longer one that it asks for.
+
+    OpenAI's fields for that are `prompt_cache_retention`, and the `ttl` of `prompt_cache_options`.
+    """
     if request.prompt.cache_1h:
         return HOUR_S
-    return max(rule.lifetime_s, _OPTION_LIFETIMES_S.get(_lifetime_option(request), 0.0))
+    for name in ("prompt_cache_retention", "prompt_cache_options"):
+        if name in request.fields:
+            option = body.value(bytes(request.fields[name]))
+            lifetime = option.get("ttl") if isinstance(option, dict) else option
+            return max(rule.lifetime_s, _OPTION_LIFETIMES_S.get(lifetime, 0.0) if isinstance(lifetime, str) else 0.0)
+    return rule.lifetime_s
 
 
 def saved_pusd(prices: EndpointPrices, usage: CallUsage, *, hour: bool) -> int:
@@ -82,19 +90,11 @@ def saved_pusd(prices: EndpointPrices, usage: CallUsage, *, hour: bool) -> int:
         usage: What the call used.
         hour: True if the request asked for writes that live an hour.
     """
+    if not usage.cached_tokens and not usage.cache_write_tokens:
+        return 0
     read = prices.prompt if prices.cache_read is None else prices.cache_read
     write = prices.cache_write_1h if hour and prices.cache_write_1h is not None else prices.cache_write
     saved = charge_pusd(usage.cached_tokens, prices.prompt) - charge_pusd(usage.cached_tokens, read)
     if write is None:
         return saved
     return saved - (charge_pusd(usage.cache_write_tokens, write) - charge_pusd(usage.cache_write_tokens, prices.prompt))
-
-
-def _lifetime_option(request: Request) -> str:
-    """OpenAI's `prompt_cache_retention`, or the `ttl` of its `prompt_cache_options`; empty if neither is there."""
-    for name in ("prompt_cache_retention", "prompt_cache_options"):
-        if name in request.fields:
-            option = body.value(bytes(request.fields[name]))
-            lifetime = option.get("ttl") if isinstance(option, dict) else option
-            return lifetime if isinstance(lifetime, str) else ""
-    return ""

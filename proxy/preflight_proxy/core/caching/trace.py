@@ -6,12 +6,11 @@ earlier call of its conversation that shares most with it: the first difference 
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from itertools import takewhile
 
 import msgspec
 
@@ -56,8 +55,7 @@ class Miss(StrEnum):
     UNEXPLAINED = "unexplained"
 
 
-@dataclass(frozen=True, slots=True)
-class CacheNote:
+class CacheNote(msgspec.Struct, frozen=True, gc=False):
     """What is found out about one call: its conversation (12 hexadecimal digits), and why its cache missed, if it did."""
 
     conversation: str = ""
@@ -65,13 +63,17 @@ class CacheNote:
 
 
 class _TracedCall(msgspec.Struct, gc=False):
-    """What is stored of a call: digests, no text. `messages` has the first eight bytes of each message's digest."""
+    """What is stored of a call: digests, no text.
+
+    `messages` has the first eight bytes of each message's digest, and `first` those of the first message.
+    """
 
     model: str
     fields: bytes
     parts: Mapping[str, bytes]
     system: bytes
     messages: bytes
+    first: bytes
     tag: str = ""
     marked: bool = False
     prompt_tokens: int = 0
@@ -140,15 +142,16 @@ def _call(
     prompt = request.prompt
     system_bytes = _system_count(prompt.messages) * DIGEST_BYTES
     links = array("Q", prompt.digests[system_bytes : system_bytes + MESSAGES_MAX * DIGEST_BYTES])[::2]
-    parts = next((call.parts for call in calls if call.fields == request.prompt.fields_digest), None)
+    same = [call for call in calls if call.fields == prompt.fields_digest]
     return _TracedCall(
         model=request.model,
-        fields=request.prompt.fields_digest,
-        parts=_parts(request) if parts is None else parts,
+        fields=prompt.fields_digest,
+        parts=same[0].parts if same else _parts(request),
         system=prompt.digests[:system_bytes],
         messages=links.tobytes(),
+        first=prompt.digests[system_bytes : system_bytes + _LINK_BYTES],
         tag=endpoint.tag if endpoint else "",
-        marked=request.prompt.cache_control,
+        marked=prompt.cache_control,
         prompt_tokens=usage.prompt_tokens,
         held_tokens=usage.cached_tokens + usage.cache_write_tokens if rule.marked else usage.prompt_tokens,
         lifetime_s=lifetime_s(rule, request),
@@ -220,19 +223,19 @@ def _message(messages: Sequence[Message], shared: int) -> str:
 def _closest(calls: Sequence[_TracedCall], call: _TracedCall) -> _TracedCall | None:
     """The earlier call of the same conversation that shares most with this one, the latest of equals; None if there is none."""
     candidates = [other for other in calls if other.model == call.model]
-    first, best = call.messages[:_LINK_BYTES], None
-    if first:
-        beginning = [other for other in candidates if other.messages.startswith(first)]
-        best = max(
+    beginning = [other for other in candidates if other.first == call.first] if call.first else []
+    if len(beginning) == 1:
+        return beginning[0]
+    if beginning:
+        return max(
             beginning,
             key=lambda other: (_shared(other.messages, call.messages), other.fields == call.fields, other.ended_s),
-            default=None,
         )
-    if best is not None or not candidates:
-        return best
-    links = set(_links(call.messages))
-    newest = reversed(candidates[-OVERLAPS_MAX:])
-    return next((other for other in newest if _overlaps(links, other.messages)), None)
+    links = set(array("Q", call.messages))
+    for other in candidates[: -OVERLAPS_MAX - 1 : -1]:
+        if _overlaps(links, array("Q", other.messages)):
+            return other
+    return None
 
 
 def _shared(some: bytes, other: bytes) -> int:
@@ -244,21 +247,19 @@ def _shared(some: bytes, other: bytes) -> int:
     return bisect_left(lengths, True, key=lambda length: some[:length] != other[:length])
 
 
-def _overlaps(links: set[int], messages: bytes) -> bool:
+def _overlaps(links: set[int], others: Sequence[int]) -> bool:
     """True if half of the shorter prompt is somewhere in the other: its beginning was rewritten, or cut off."""
-    others = _links(messages)
     if links.isdisjoint(others):
         return False
     both, other_links = links.intersection(others), set(others)
     return 2 * len(both) >= max(1, min(len(links), len(other_links)))
 
 
-def _links(messages: bytes) -> Sequence[int]:
-    return array("Q", messages)
-
-
 def _system_count(messages: Sequence[Message]) -> int:
-    return sum(1 for _ in takewhile(lambda message: message.role in _SYSTEM_ROLES, messages))
+    for count, message in enumerate(messages):
+        if message.role not in _SYSTEM_ROLES:
+            return count
+    return len(messages)
 
 
 def _parts(request: Request) -> dict[str, bytes]:
@@ -268,7 +269,7 @@ def _parts(request: Request) -> dict[str, bytes]:
 
 def _name(call: _TracedCall) -> str:
     """A conversation's id. It is the same after a restart, and with another system text."""
-    return digest16(call.model.encode() + b"\0" + (call.messages[:_LINK_BYTES] or call.system)).hex()[:12]
+    return hashlib.sha256(call.model.encode() + b"\0" + (call.first or call.system)).hexdigest()[:12]
 
 
 def _remember(calls: list[_TracedCall], call: _TracedCall, previous: _TracedCall | None) -> None:

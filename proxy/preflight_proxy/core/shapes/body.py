@@ -35,6 +35,7 @@ _WINDOW_BYTES = 128 * 1024
 _SHORT_BYTES = STEP_COST // 64
 _UTF8_WINDOW_BYTES = 2**20
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
+_WHITE_SPACE = " \t\n\r"
 BODY_NESTING_MAX = 160
 """Levels of a value; tools and messages have narrower bounds of their own."""
 
@@ -89,7 +90,8 @@ def cut(body: bytes) -> Steps[dict[str, msgspec.Raw]]:
     """
     if len(body) > STEP_COST:
         yield None
-    yield from _check_utf8(body)
+    if not body.isascii():
+        yield from _check_utf8(body)
     try:
         return _top_level.decode(body)
     except msgspec.DecodeError as exc:
@@ -101,8 +103,6 @@ def cut(body: bytes) -> Steps[dict[str, msgspec.Raw]]:
 
 def _check_utf8(body: bytes) -> Steps[None]:
     """Check that a body is UTF-8, in windows, so that no text of the whole body is made."""
-    if body.isascii():
-        return
     decoder = codecs.getincrementaldecoder("utf-8")()
     for start in range(0, len(body), _UTF8_WINDOW_BYTES):
         window = body[start : start + _UTF8_WINDOW_BYTES]
@@ -211,11 +211,15 @@ def value(raw: bytes) -> Json:
     """
     try:
         decoder = _decoder if len(raw) < _SHORT_BYTES or text_cost(raw) <= STEP_COST else _patient_decoder
-        decoded: Json = decoder.decode(raw.decode("utf-8"))
+        text = raw.decode("utf-8").strip(_WHITE_SPACE)
+        decoded: Json
+        decoded, end = decoder.raw_decode(text)
     except RecursionError as exc:
         raise BadRequest("The request body is nested too deeply.") from exc
     except (json.JSONDecodeError, UnicodeDecodeError) as exc:
         raise BadRequest("The request body is not JSON.") from exc
+    if end != len(text):
+        raise BadRequest("The request body is not JSON.")
     if raw.count(b"[") + raw.count(b"{") > BODY_NESTING_MAX:
         _check_depth(decoded)
     return decoded

@@ -72,16 +72,13 @@ def build_prompt(
     )
 
 
-def with_messages(
-    prompt: Prompt, text: PromptText, messages: Sequence[Message], digests: bytes, sequence_count: int
-) -> Prompt:
+def with_messages(prompt: Prompt, text: PromptText, messages: Sequence[Message], sequence_count: int) -> Prompt:
     """Return a prompt with its messages.
 
     Args:
         prompt: As `build_prompt` returned it.
         text: The counts of the messages, or of the texts of an API without messages.
         messages: The messages that a later call may repeat.
-        digests: Their digests, joined.
         sequence_count: Separate prompts in this call.
     """
     return Prompt(
@@ -98,7 +95,7 @@ def with_messages(
         cache_1h=prompt.cache_1h or text.cache_1h,
         shrinks=prompt.shrinks,
         messages=tuple(messages),
-        digests=digests,
+        digests=b"".join([message.digest for message in messages]),
         opaque_bytes=text.opaque_bytes,
         fields_digest=prompt.fields_digest,
     )

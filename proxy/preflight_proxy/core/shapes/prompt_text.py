@@ -55,7 +55,7 @@ class PromptText(msgspec.Struct, gc=False):
         self.wrap_count += sum([message.wrap_count for message in messages])
         for more in [message.more for message in messages if message.more is not None]:
             self.add(more)
-        for role in {message.role for message in messages} - roles - {""}:
+        for role in {message.role for message in messages if message.role} - roles:
             raise BadRequest(f"The role {role!r} is refused: this API knows {', '.join(sorted(roles))}.")
 
     def add(self, other: PromptText) -> None:

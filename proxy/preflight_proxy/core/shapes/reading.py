@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -40,6 +40,8 @@ FRAMES_MAX = 512
 FRAME_BYTES_MAX = 4096
 """A frame is remembered only if its fields are not longer. Those below do not count, because it keeps nothing of their text."""
 _NOT_KEPT = frozenset({"tools", "functions", "system", "instructions"})
+STEP_MESSAGES = STEP_COST // KNOWN_MESSAGE_COST // 2
+"""Messages that are looked up at once: half a step, and the other half decodes the first of those that are new."""
 UNREAD_BYTES_MAX = 2**18
 """Up to this size a body is cut into its messages within a millisecond or two."""
 
@@ -114,23 +116,24 @@ def read_steps(
         raise BadRequest("Send the request body uncompressed.", 415)
     slices = yield from bodies.cut(body)
     frame = yield from _frame(shape, form, slices, unknown_fields, body)
+    request, raw = frame.request, slices.get(form.prompt_field)
     digest, text, sequence_count = frame.digest.copy(), PromptText(value_count=frame.value_count), 1
-    reader = _MessageReader(form, body, frame.comma_count, text, digest)
-    raw = slices.get(form.prompt_field)
+    messages: Sequence[Message] = ()
     if form.texts is not None:
         digest.update(hashlib.sha256(raw or b"").digest())
         sequence_count = yield from _texts(form, b"null" if raw is None else bytes(raw), text, body)
     elif raw is None:
         raise BadRequest(f"The field {form.prompt_field!r} is missing.")
     else:
-        yield from reader.read(raw)
-    fields: dict[str, Slice] = {}
-    for name in frame.names:
-        fields[name] = slices[name] if name == form.prompt_field else frame.own.get(name) or bytes(slices[name])
+        messages = yield from _read_messages(form, body, raw, frame.comma_count, digest)
+        text.add_messages(messages, form.roles)
+    fields: dict[str, Slice] = {
+        name: slices[name] if name == form.prompt_field else frame.own.get(name) or bytes(slices[name])
+        for name in frame.names
+    }
     if frame.kept_tools is not None:
         fields["tools"] = kept_tools(bytes(slices["tools"]), frame.kept_tools)
-    request = frame.request
-    prompt = with_messages(request.prompt, text, reader.messages, bytes(reader.digests), sequence_count)
+    prompt = with_messages(request.prompt, text, messages, sequence_count)
     return msgspec.structs.replace(request, fields=fields, prompt=prompt, digest=digest.hexdigest())
 
 
@@ -189,82 +192,57 @@ def _new_frame(shape: Shape, form: Form, fields: Mapping[str, bytes], unknown_fi
     )
 
 
-class _MessageReader:
-    """Reads the messages of one prompt.
+def _read_messages(form: Form, body: bytes, raw: Slice, commas: int, digest: hashlib._Hash) -> Steps[list[Message]]:
+    """Read the messages of one prompt; those that are remembered are only hashed.
 
     Args:
         form: What the API's requests look like.
         body: The whole body, whose values are counted, once, where its commas could be those of too many.
-        comma_count: The commas of the other fields.
-        text: Takes the counts of the messages.
-        digest: Takes their hashes.
+        raw: The prompt field.
+        commas: The commas of the other fields.
+        digest: Takes the hashes of the messages.
 
-    Attributes:
-        messages: The messages.
-        digests: See `Prompt.digests`.
+    Raises:
+        BadRequest: One is refused, or there are too many values.
     """
-
-    def __init__(self, form: Form, body: bytes, comma_count: int, text: PromptText, digest: hashlib._Hash) -> None:
-        self._form = form
-        self._body = body
-        self._comma_count = comma_count
-        self._commas_max = form.values_max
-        self._text = text
-        self._digest = digest
-        self.messages: list[Message] = []
-        self.digests = bytearray()
-
-    def read(self, raw: Slice) -> Steps[None]:
-        """Read them all.
-
-        Raises:
-            BadRequest: One is refused, or there are too many values.
-        """
-        cost = len(self._body) // KNOWN_TEXT_DIVISOR
-        if cost > STEP_COST:
-            yield None
-        waiting = _elements(self._form, raw)
-        if cost > STEP_COST // 4:
-            yield None
-        self._comma_count += len(waiting)
-        waiting.reverse()
-        chunk: list[Message] = []
-        while waiting:
-            element = waiting.pop()
-            is_long = memoryview(element).nbytes > STEP_COST
-            key = (yield partial(_hash, element)) if is_long else hashlib.sha256(element).digest()
-            self._digest.update(key)
-            if (message := _messages.get(key)) is None:
+    text_steps = len(body) // KNOWN_TEXT_DIVISOR // STEP_COST
+    if text_steps:
+        yield None
+    elements, commas_max = _elements(form, raw), form.values_max
+    if len(body) > STEP_COST:
+        yield None
+    messages: list[Message] = []
+    commas += len(elements)
+    for start in range(0, len(elements), STEP_MESSAGES):
+        chunk = elements[start : start + STEP_MESSAGES]
+        keys = (yield partial(_hashes, chunk)) if text_steps else _hashes(chunk)
+        digest.update(b"".join(keys))
+        cost = KNOWN_MESSAGE_COST * len(chunk)
+        for key, element, message in zip(keys, chunk, _messages.get_all(keys), strict=True):
+            if message is None and (message := _messages.get(key)) is None:
                 new = bytes(element)
-                yield from self._check_values(new.count(b","))
+                if commas + new.count(b",") > commas_max:
+                    yield from bodies.check_values(body, commas + new.count(b","), commas_max)
+                    commas_max = len(body)
                 new_cost = text_cost(new)
-                message = yield from apart(partial(count_message, new), new_cost)
+                message = (yield partial(count_message, new)) if new_cost > STEP_COST else count_message(new)
                 _messages.put(key, message)
                 cost += NEW_MESSAGE_COST + new_cost
-            chunk.append(message)
-            cost += KNOWN_MESSAGE_COST
-            if cost > STEP_COST:
-                yield from self._add(chunk)
-                cost, chunk = 0, []
-                yield None
-        yield from self._add(chunk)
-
-    def _add(self, chunk: list[Message]) -> Steps[None]:
-        self._comma_count += sum([message.comma_count for message in chunk])
-        yield from self._check_values(0)
-        self._text.add_messages(chunk, self._form.roles)
-        self.messages += chunk
-        self.digests += b"".join([message.digest for message in chunk])
-
-    def _check_values(self, more: int) -> Steps[None]:
-        """Count the values of the body if it has so many more commas that they could be too many."""
-        if self._comma_count + more > self._commas_max:
-            yield from bodies.check_values(self._body, self._comma_count + more, self._commas_max)
-            self._commas_max = len(self._body)
+                if cost > STEP_COST:
+                    yield None
+                    cost = 0
+            commas += message.comma_count
+            messages.append(message)
+        if commas > commas_max:
+            yield from bodies.check_values(body, commas, commas_max)
+            commas_max = len(body)
+        if len(messages) < len(elements):
+            yield None
+    return messages
 
 
-def _hash(element: Slice) -> bytes:
-    return hashlib.sha256(element).digest()
+def _hashes(elements: Sequence[Slice]) -> list[bytes]:
+    return [hashlib.sha256(element).digest() for element in elements]
 
 
 def _elements(form: Form, raw: Slice) -> list[Slice]:
