@@ -7,9 +7,10 @@ can stand for a billion digits, and a long integer can raise.
 from __future__ import annotations
 
 import re
-from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Context, Decimal
+from decimal import ROUND_CEILING, Context, Decimal
 
 PUSD_PER_USD = 10**12
+_PUSD_DIGITS = 12
 TOKENS_PER_MTOK = 10**6
 NUMBER_CHARS_MAX = 40
 """Longer than any real cost: float repr needs 24."""
@@ -20,7 +21,7 @@ COST_USD_MAX = 10_000
 LIMIT_USD_MAX = 1_000_000
 """The largest limit of an account: far above any budget. SQLite's 64 bits hold nine times as much in pico-USD."""
 
-_NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE]([+-]?[0-9]+))?")
+_NUMBER = re.compile(rb"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
 _LIMIT = re.compile(r"(?:[0-9]{1,12}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})")
 _EXACT = Context(prec=120)  # no result of a gated number is longer, so nothing is rounded unasked
 
@@ -40,7 +41,7 @@ def number(raw: bytes) -> Decimal | None:
     match = _NUMBER.fullmatch(raw)
     if match is None:
         return None
-    exponent = match[1]
+    exponent = match[4]
     if exponent is not None and not EXPONENT_MIN <= int(exponent) <= EXPONENT_MAX:
         return None
     return Decimal(raw.decode("ascii"))
@@ -52,10 +53,20 @@ def cost_pusd(raw: bytes) -> int | None:
     Returns:
         Pico-USD, half-even at 1e-12 USD; None, which means missing and not zero, if it is no number between 0 and 10,000.
     """
-    usd = number(raw)
-    if usd is None or not 0 <= usd <= COST_USD_MAX:
+    match = _NUMBER.fullmatch(raw) if len(raw) <= NUMBER_CHARS_MAX else None
+    if match is None:
         return None
-    return int(_EXACT.scaleb(usd, 12).to_integral_value(ROUND_HALF_EVEN))
+    minus, whole, decimals, power = match.groups(b"")
+    digits, exponent = int(whole + decimals), int(power or 0)
+    if (minus and digits) or not EXPONENT_MIN <= exponent <= EXPONENT_MAX:
+        return None
+    shift = exponent - len(decimals) + _PUSD_DIGITS
+    unit: int = 10**-shift if shift < 0 else 1
+    amount: int = digits * 10**shift if shift > 0 else digits  # pico-USD times the unit, exact
+    if amount > COST_USD_MAX * PUSD_PER_USD * unit:
+        return None
+    pusd = amount // unit
+    return pusd + (2 * (amount % unit) + pusd % 2 > unit)  # up above a half, and at a half if it is odd
 
 
 def price_pusd_per_mtok(text: str) -> int | None:

@@ -1,6 +1,6 @@
 """Money is exact, and what is no money is missing rather than zero."""
 
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 import pytest
 from hypothesis import given
@@ -67,13 +67,35 @@ def test_what_is_no_plain_number_is_missing(raw: bytes) -> None:
         (b"15e-13", 2),
         (b"10000", 10_000 * 10**12),
         (b"1e4", 10_000 * 10**12),
+        (b"25e-13", 2),
+        (b"0.0000000000035000000000000001", 4),
+        (b"-0.00e-18", 0),
     ],
 )
 def test_a_cost_is_rounded_to_the_pico_dollar_half_to_even(raw: bytes, pusd: int) -> None:
     assert cost_pusd(raw) == pusd
 
 
-@each("raw", [b"-0.000001", b"10000.01", b"1e6", b"-1"])
+_DIGITS = st.text("0123456789", min_size=1, max_size=22)
+_WRITTEN = st.tuples(
+    st.sampled_from(["", "-"]),
+    st.one_of(st.just("0"), st.integers(1, 10_000).map(str), st.integers(0, 10**24).map(str)),
+    st.one_of(st.just(""), _DIGITS.map(".{}".format), _DIGITS.map(".{}5".format)),
+    st.one_of(st.just(""), st.integers(-20, 8).map("e{}".format)),
+).map("".join)
+
+
+@given(_WRITTEN)
+def test_a_cost_is_the_rounded_decimal_that_was_written(text: str) -> None:
+    usd = number(text.encode())
+    if usd is None or not 0 <= usd <= 10_000:
+        assert cost_pusd(text.encode()) is None
+    else:
+        pico_usd = usd.scaleb(12, Context(prec=120)).to_integral_value(ROUND_HALF_EVEN)
+        assert cost_pusd(text.encode()) == int(pico_usd)
+
+
+@each("raw", [b"-0.000001", b"10000.01", b"10000.0000000000001", b"1e6", b"-1"])
 def test_a_cost_out_of_range_is_missing_and_not_zero(raw: bytes) -> None:
     assert number(raw) is not None
     assert cost_pusd(raw) is None

@@ -27,6 +27,11 @@ ANSWER_VALUES_MAX = 1_000_000
 DONE = b"[DONE]"
 _SERVER_ERROR = 500
 
+ABSENT = msgspec.Raw()
+"""Stands for a value that is not there."""
+NOTHING = (b"", b"null")
+"""The texts of values that are absent."""
+
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _list = msgspec.json.Decoder(list[msgspec.Raw])
 _text = msgspec.json.Decoder(str | None)
@@ -38,34 +43,17 @@ _GENERATION_ID = re.compile(r"gen-[A-Za-z0-9_.:-]{1,120}")
 class JsonObject(dict[str, msgspec.Raw]):
     """The raw values of a JSON object by key. They are decoded when they are asked for, since most never are."""
 
-    def raw(self, name: str) -> bytes:
-        """The text of a value; empty if it is absent."""
-        return bytes(self[name]) if name in self else b""
+    def raw(self, name: str) -> msgspec.Raw:
+        """The text of a value; `ABSENT` if there is none."""
+        return self.get(name, ABSENT)
 
     def text(self, name: str) -> str | None:
-        """A string, cut to a name's length; None if it is absent, empty or no string."""
-        if name not in self:
-            return None
-        try:
-            return (_text.decode(self[name]) or "")[:ANSWER_NAME_CHARS_MAX] or None
-        except _MALFORMED:
-            return None
+        """See `read_text`."""
+        return read_text(self.get(name, ABSENT))
 
     def has(self, name: str) -> bool:
         """True if the field is there and not null."""
-        return name in self and self.raw(name) != b"null"
-
-    def count(self, name: str) -> int:
-        """A number of tokens; 0 if it is absent or no whole number from 0 on."""
-        if name not in self:
-            return 0
-        raw = self.raw(name)
-        if raw.isdigit() and len(raw) < ANSWER_TOKENS_DIGITS:
-            return int(raw)
-        tokens = number(raw)
-        if tokens is None or not 0 <= tokens <= ANSWER_TOKENS_MAX or tokens != tokens.to_integral_value():
-            return 0
-        return int(tokens)
+        return bytes(self.get(name, ABSENT)) not in NOTHING
 
     def child(self, name: str) -> JsonObject:
         """An object inside this one; empty if it is absent or no object."""
@@ -73,15 +61,92 @@ class JsonObject(dict[str, msgspec.Raw]):
 
     def children(self, name: str) -> Sequence[JsonObject]:
         """The elements of an array, each as `child` reads it; empty if it is absent or no array."""
-        if name not in self:
-            return ()
-        raw = self.raw(name)
-        if raw.count(b",") > ANSWER_VALUES_MAX:
-            return ()
-        try:
-            return [read_object(item) for item in _list.decode(raw)]
-        except _MALFORMED:
-            return ()
+        return [read_object(item) for item in _elements(self.get(name, ABSENT))]
+
+
+class _Usage(msgspec.Struct, gc=False):
+    """The usage of an answer, unread, in the words of the APIs with choices."""
+
+    cost: msgspec.Raw = ABSENT
+    cost_details: msgspec.Raw = ABSENT
+    is_byok: msgspec.Raw = ABSENT
+    prompt_tokens: msgspec.Raw = ABSENT
+    prompt_tokens_details: msgspec.Raw = ABSENT
+    completion_tokens: msgspec.Raw = ABSENT
+    completion_tokens_details: msgspec.Raw = ABSENT
+
+
+class _InputUsage(_Usage, gc=False):
+    """The same in the words of the others, which say `input` and `output`."""
+
+    prompt_tokens: msgspec.Raw = msgspec.field(default=ABSENT, name="input_tokens")
+    prompt_tokens_details: msgspec.Raw = msgspec.field(default=ABSENT, name="input_tokens_details")
+    completion_tokens: msgspec.Raw = msgspec.field(default=ABSENT, name="output_tokens")
+    completion_tokens_details: msgspec.Raw = msgspec.field(default=ABSENT, name="output_tokens_details")
+
+
+class _Details(msgspec.Struct, gc=False):
+    cached_tokens: msgspec.Raw = ABSENT
+    cache_write_tokens: msgspec.Raw = ABSENT
+    reasoning_tokens: msgspec.Raw = ABSENT
+
+
+class _Choice(msgspec.Struct, gc=False):
+    """One choice of an answer, unread."""
+
+    finish_reason: msgspec.Raw = ABSENT
+    error: msgspec.Raw = ABSENT
+    delta: msgspec.Raw = ABSENT
+    message: msgspec.Raw = ABSENT
+
+
+class _Message(msgspec.Struct, gc=False):
+    """The message of a choice, or what one chunk adds to it."""
+
+    tool_calls: msgspec.Raw = ABSENT
+
+
+class _Chunk(msgspec.Struct, gc=False):
+    """One chunk of an answer with choices, or the whole, unread."""
+
+    id: msgspec.Raw = ABSENT
+    model: msgspec.Raw = ABSENT
+    provider: msgspec.Raw = ABSENT
+    choices: msgspec.Raw = ABSENT
+    usage: msgspec.Raw = ABSENT
+    error: msgspec.Raw = ABSENT
+
+
+_usage = msgspec.json.Decoder(_Usage)
+INPUT_USAGE: msgspec.json.Decoder[_Usage] = msgspec.json.Decoder(_InputUsage)
+_usage_details = msgspec.json.Decoder(_Details)
+_NO_DETAILS = _Details()
+_choice = msgspec.json.Decoder(_Choice)
+_message = msgspec.json.Decoder(_Message)
+_chunk = msgspec.json.Decoder(_Chunk)
+
+
+def read_text(raw: msgspec.Raw) -> str | None:
+    """Return a string, cut to a name's length; None if it is absent, empty or no string."""
+    if raw is ABSENT:
+        return None
+    try:
+        return (_text.decode(raw) or "")[:ANSWER_NAME_CHARS_MAX] or None
+    except _MALFORMED:
+        return None
+
+
+def read_count(raw: msgspec.Raw) -> int:
+    """Return a number of tokens; 0 if it is absent or no whole number from 0 on."""
+    if raw is ABSENT:
+        return 0
+    text = bytes(raw)
+    if text.isdigit() and len(text) < ANSWER_TOKENS_DIGITS:
+        return int(text)
+    tokens = number(text)
+    if tokens is None or not 0 <= tokens <= ANSWER_TOKENS_MAX or tokens != tokens.to_integral_value():
+        return 0
+    return int(tokens)
 
 
 def read_object(raw: bytes | msgspec.Raw) -> JsonObject:
@@ -94,39 +159,60 @@ def read_object(raw: bytes | msgspec.Raw) -> JsonObject:
         return JsonObject()
 
 
+def _details(raw: msgspec.Raw) -> _Details:
+    if raw is ABSENT:
+        return _NO_DETAILS
+    try:
+        return _usage_details.decode(raw)
+    except _MALFORMED:
+        return _NO_DETAILS
+
+
+def _elements(raw: msgspec.Raw) -> list[msgspec.Raw]:
+    """The elements of an array; none if the text is no array, or has more than `ANSWER_VALUES_MAX` commas."""
+    if raw is ABSENT or (len(memoryview(raw)) > ANSWER_VALUES_MAX and bytes(raw).count(b",") > ANSWER_VALUES_MAX):
+        return []
+    try:
+        return _list.decode(raw)
+    except _MALFORMED:
+        return []
+
+
 def read_identity(answer: JsonObject) -> Reading:
     """Return what an answer says of itself: its id, model and provider."""
     return Reading(generation_id=answer.text("id"), model=answer.text("model"), provider=answer.text("provider"))
 
 
-def read_usage(answer: JsonObject, prompt: str = "prompt", completion: str = "completion") -> CallUsage | None:
-    """Return the usage in an answer; None if it has none.
+def read_usage(raw: msgspec.Raw, words: msgspec.json.Decoder[_Usage] = _usage) -> CallUsage | None:
+    """Return the usage of an answer; None if it has none.
 
     The cost is in pico-USD, and None if it is missing. On a provider key of the caller's own, `cost` is OpenRouter's fee alone,
     so the provider's bill is added; without that bill the cost is missing.
 
     Args:
-        answer: The object that holds `usage`.
-        prompt: The API's word for the prompt: `prompt` or `input`. Its count includes cached tokens.
-        completion: The API's word for the answer: `completion` or `output`.
+        raw: The answer's `usage`. Its count of the prompt includes cached tokens.
+        words: The API's words in it.
 
     Source: openrouter.ai/docs/cookbook/administration/usage-accounting and openrouter.ai/docs/guides/overview/auth/byok, 2026-10.
     """
-    if not answer.has("usage"):
+    if bytes(raw) in NOTHING:
         return None
-    usage = answer.child("usage")
-    cost, is_byok = cost_pusd(usage.raw("cost")), usage.raw("is_byok") == b"true"
+    try:
+        usage = words.decode(raw)
+    except _MALFORMED:
+        return CallUsage()
+    cost, is_byok = cost_pusd(bytes(usage.cost)), bytes(usage.is_byok) == b"true"
     if cost is not None and is_byok:
-        bill = cost_pusd(usage.child("cost_details").raw("upstream_inference_cost"))
+        bill = cost_pusd(bytes(read_object(usage.cost_details).raw("upstream_inference_cost")))
         cost = None if bill is None else cost + bill
-    details = usage.child(f"{prompt}_tokens_details")
+    prompt = _details(usage.prompt_tokens_details)
     return CallUsage(
         cost_pusd=cost,
-        prompt_tokens=usage.count(f"{prompt}_tokens"),
-        cached_tokens=details.count("cached_tokens"),
-        cache_write_tokens=details.count("cache_write_tokens"),
-        completion_tokens=usage.count(f"{completion}_tokens"),
-        reasoning_tokens=usage.child(f"{completion}_tokens_details").count("reasoning_tokens"),
+        prompt_tokens=read_count(usage.prompt_tokens),
+        cached_tokens=read_count(prompt.cached_tokens),
+        cache_write_tokens=read_count(prompt.cache_write_tokens),
+        completion_tokens=read_count(usage.completion_tokens),
+        reasoning_tokens=read_count(_details(usage.completion_tokens_details).reasoning_tokens),
         is_byok=is_byok,
     )
 
@@ -142,7 +228,7 @@ def created(generation_id: str | None) -> int:
     return int(match[1]) if match else 0
 
 
-def read_chunk(data: bytes, part: str, *, whole: bool = False) -> Reading:
+def read_chunk(data: bytes, *, whole: bool = False) -> Reading:
     """Return what one chunk, or one whole body, says.
 
     The usage chunk comes with a choice or without, and may be merged with the one that ends the answer. An error may stand at
@@ -150,25 +236,46 @@ def read_chunk(data: bytes, part: str, *, whole: bool = False) -> Reading:
 
     Args:
         data: The JSON text.
-        part: The choice's field that holds tool calls: `delta` or `message`.
         whole: True for a body, which is its own last event.
     """
-    if data.strip() == DONE:
+    if data[:1] != b"{" and data.strip() == DONE:
         return Reading(terminal=True)
-    chunk = read_object(data)
-    choices = chunk.children("choices")
-    finish = next((reason for choice in choices if (reason := choice.text("finish_reason"))), None)
-    calls = [call for choice in choices for call in choice.child(part).children("tool_calls")]
+    try:
+        chunk = _chunk.decode(data)
+    except _MALFORMED:
+        return Reading(terminal=whole)
+    finish, error = None, bytes(chunk.error) not in NOTHING
+    tool_names: tuple[str, ...] = ()
+    for raw in _elements(chunk.choices):
+        try:
+            choice = _choice.decode(raw)
+        except _MALFORMED:
+            continue
+        finish = finish or read_text(choice.finish_reason)
+        error = error or bytes(choice.error) not in NOTHING
+        tool_names += _tool_names(choice.message if choice.delta is ABSENT else choice.delta)
     return Reading(
-        generation_id=chunk.text("id"),
-        model=chunk.text("model"),
-        provider=chunk.text("provider"),
-        usage=read_usage(chunk),
+        generation_id=read_text(chunk.id),
+        model=read_text(chunk.model),
+        provider=read_text(chunk.provider),
+        usage=read_usage(chunk.usage),
         finish=finish,
-        error=finish == "error" or any(part.has("error") for part in (chunk, *choices)),
+        error=error or finish == "error",
         terminal=whole,
-        tool_names=tuple(name for call in calls if (name := call.child("function").text("name"))),
+        tool_names=tool_names,
     )
+
+
+def _tool_names(message: msgspec.Raw) -> tuple[str, ...]:
+    """The tools that a choice's message, or what a chunk adds to it, calls."""
+    try:
+        calls = _message.decode(message).tool_calls
+    except _MALFORMED:
+        return ()
+    if calls is ABSENT:
+        return ()
+    names = [read_object(call).child("function").text("name") for call in _elements(calls)]
+    return tuple(name for name in names if name)
 
 
 def cut_chunk(head: Reading, kind: str, part: dict[str, object], message: str, error_type: str) -> bytes:
@@ -196,21 +303,15 @@ def cut_chunk(head: Reading, kind: str, part: dict[str, object], message: str, e
 
 
 class ChoicesShape:
-    """The reading of answers with `choices`, and OpenRouter's error body.
-
-    Attributes:
-        event_part: The field of a streamed choice that holds tool calls.
-    """
-
-    event_part = "message"
+    """The reading of answers with `choices`, and OpenRouter's error body."""
 
     def read_body(self, body: bytes) -> Reading:
         """See `Shape.read_body`."""
-        return read_chunk(body.strip(), "message", whole=True)
+        return read_chunk(body, whole=True)
 
     def read_event(self, event: Event) -> Reading:
         """See `Shape.read_event`."""
-        return read_chunk(event.data, self.event_part)
+        return read_chunk(event.data)
 
     def refusal(self, status: int, message: str, error_type: str) -> bytes:
         """See `Shape.refusal`."""

@@ -67,7 +67,6 @@ class Chat(ChoicesShape):
 
     name = "chat"
     path = "/chat/completions"
-    event_part = "delta"
     bound_fields = ("max_completion_tokens", "max_tokens")
 
     def read_steps(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Steps[Request]:

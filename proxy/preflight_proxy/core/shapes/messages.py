@@ -9,7 +9,15 @@ from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
-from preflight_proxy.core.shapes.answers import DONE, JsonObject, read_identity, read_object, read_usage
+from preflight_proxy.core.shapes.answers import (
+    DONE,
+    INPUT_USAGE,
+    JsonObject,
+    read_count,
+    read_identity,
+    read_object,
+    read_usage,
+)
 from preflight_proxy.core.shapes.body import Json
 from preflight_proxy.core.shapes.error_body import anthropic_body
 from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS
@@ -125,18 +133,19 @@ def _usage(message: JsonObject) -> CallUsage | None:
 
     In captured streams of 2026-09 it includes them; `billed_reading` tells by the cost which of the two it is.
     """
-    usage = read_usage(message, "input", "output")
+    usage = read_usage(message.raw("usage"), INPUT_USAGE)
     if usage is None:
         return None
     counts, input_tokens = message.child("usage"), usage.prompt_tokens
-    cached, written = counts.count("cache_read_input_tokens"), counts.count("cache_creation_input_tokens")
+    cached = read_count(counts.raw("cache_read_input_tokens"))
+    written = read_count(counts.raw("cache_creation_input_tokens"))
     return replace(
         usage,
         prompt_tokens=input_tokens + cached + written,
         prompt_tokens_less=input_tokens if 0 < cached + written <= input_tokens else None,
         cached_tokens=cached,
         cache_write_tokens=written,
-        reasoning_tokens=counts.child("output_tokens_details").count("thinking_tokens"),
+        reasoning_tokens=read_count(counts.child("output_tokens_details").raw("thinking_tokens")),
     )
 
 

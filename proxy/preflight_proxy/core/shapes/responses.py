@@ -10,7 +10,15 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from msgspec import structs
 
-from preflight_proxy.core.shapes.answers import DONE, JsonObject, created, read_identity, read_object, read_usage
+from preflight_proxy.core.shapes.answers import (
+    DONE,
+    INPUT_USAGE,
+    JsonObject,
+    created,
+    read_identity,
+    read_object,
+    read_usage,
+)
 from preflight_proxy.core.shapes.error_body import STATUS_BY_ERROR_TYPE, envelope_body
 from preflight_proxy.core.shapes.fields import absent
 from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS
@@ -123,7 +131,7 @@ def _read(response: JsonObject) -> Reading:
     reason = response.child("incomplete_details").text("reason")
     return structs.replace(
         read_identity(response),
-        usage=read_usage(response, "input", "output"),
+        usage=read_usage(response.raw("usage"), INPUT_USAGE),
         finish=_FINISH.get(reason or "") or _FINISH.get(response.text("status") or ""),
         error=response.has("error"),
     )

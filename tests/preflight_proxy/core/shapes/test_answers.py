@@ -6,11 +6,13 @@ import msgspec
 import pytest
 
 from preflight_proxy.core.shapes.answers import (
+    ABSENT,
     ANSWER_VALUES_MAX,
     JsonObject,
     created,
     cut_chunk,
     read_chunk,
+    read_count,
     read_object,
     read_usage,
 )
@@ -20,10 +22,6 @@ from tests.support.cases import each
 
 def field(raw: bytes | None) -> JsonObject:
     return JsonObject({} if raw is None else {"x": msgspec.Raw(raw)})
-
-
-def with_usage(raw: bytes) -> JsonObject:
-    return JsonObject(usage=msgspec.Raw(raw))
 
 
 @each("raw", [None, b"", b"[]", b"null", b"\xff", b"{"])
@@ -73,12 +71,12 @@ def test_a_name_is_read_and_kept_short(raw: bytes | None, text: str | None) -> N
     ],
 )
 def test_a_count_that_is_none_is_zero(raw: bytes | None, count: int) -> None:
-    assert field(raw).count("x") == count
+    assert read_count(field(raw).raw("x")) == count
 
 
 def test_usage_is_read_with_its_details() -> None:
     usage = read_usage(
-        with_usage(
+        msgspec.Raw(
             b'{"prompt_tokens":1000,"completion_tokens":50,"cost":0.00159,"is_byok":false,'
             b'"prompt_tokens_details":{"cached_tokens":800,"cache_write_tokens":7},"completion_tokens_details":{"reasoning_tokens":20}}'
         )
@@ -88,15 +86,15 @@ def test_usage_is_read_with_its_details() -> None:
 
 @each("cost", [b"null", b'"0.5"', b"-1", b"1e900000", b"[]", b"true", b"1" * 5000])
 def test_a_cost_that_cannot_be_read_is_missing_and_not_zero(cost: bytes) -> None:
-    usage = read_usage(with_usage(b'{"prompt_tokens":3,"cost":' + cost + b"}"))
+    usage = read_usage(msgspec.Raw(b'{"prompt_tokens":3,"cost":' + cost + b"}"))
     assert usage is not None
     assert usage.cost_pusd is None
     assert usage.prompt_tokens == 3
 
 
 def test_usage_that_is_absent_or_null_is_none() -> None:
-    assert read_usage(JsonObject()) is None
-    assert read_usage(with_usage(b"null")) is None
+    assert read_usage(ABSENT) is None
+    assert read_usage(msgspec.Raw(b"null")) is None
 
 
 @each(
@@ -108,7 +106,7 @@ def test_usage_that_is_absent_or_null_is_none() -> None:
     ],
 )
 def test_on_a_key_of_ones_own_the_providers_bill_is_added(details: bytes, cost: int | None) -> None:
-    usage = read_usage(with_usage(b'{"cost":0.1,"is_byok":true' + details + b"}"))
+    usage = read_usage(msgspec.Raw(b'{"cost":0.1,"is_byok":true' + details + b"}"))
     assert usage is not None
     assert usage.is_byok
     assert usage.cost_pusd == cost
@@ -123,7 +121,7 @@ HEAD = '"id":"gen-1760000000-x","model":"a/b","provider":"P",'
 
 
 def read(text: str) -> Reading:
-    return read_chunk(text.encode(), "delta")
+    return read_chunk(text.encode())
 
 
 def test_a_first_chunk_tells_who_answers() -> None:
@@ -164,7 +162,7 @@ def test_null_is_no_error_and_no_usage() -> None:
 
 @pytest.mark.parametrize("data", [b"[DONE]", b" [DONE] "])
 def test_done_is_the_last_event(data: bytes) -> None:
-    assert read_chunk(data, "delta") == Reading(terminal=True)
+    assert read_chunk(data) == Reading(terminal=True)
 
 
 def test_tools_that_the_model_calls_are_named() -> None:
