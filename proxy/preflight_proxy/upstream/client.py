@@ -27,6 +27,8 @@ ERROR_BODY_BYTES_MAX = 2**20
 """An error document larger than this is replaced by ours."""
 ERROR_BODY_S_MAX = 30.0
 """An error document that takes longer than this is replaced by ours."""
+HEADS_MAX = 64
+"""Heads of requests that are kept: the calls of one client differ by the length of their bodies alone."""
 SMALL_BODY_BYTES_MAX = 64 * 2**20
 """The whole model list is about 1 MiB; an answer of ours larger than this is refused rather than held in memory."""
 
@@ -67,6 +69,7 @@ class Upstream:
         self.base_url = base_url.rstrip("/")
         self._proxy = proxy
         self._head_s_max = head_s_max
+        self._heads: dict[tuple[str, tuple[tuple[str, str], ...]], bytes] = {}
         self._pool = Pool(self.base_url, proxy, min(SWEEP_S, head_s_max / 4))
 
     async def __aenter__(self) -> Upstream:
@@ -104,10 +107,11 @@ class Upstream:
             UncertainError: Something left, and no answer's head came.
             OverdueError: The same, because our own limit of time was over.
         """
-        headers = [*headers, ("Content-Length", str(len(body)))]
-        if "user-agent" not in [name.lower() for name, _ in headers]:
-            headers.append(_USER_AGENT)
-        head = self._head("POST", path, headers)
+        if (key := (path, tuple(headers))) not in self._heads:
+            if len(self._heads) >= HEADS_MAX:
+                self._heads.clear()
+            self._heads[key] = self._post_head(*key)
+        head = b"%bContent-Length: %d\r\n\r\n" % (self._heads[key], len(body))
         try:
             connection = self._pool.idle() or await self._pool.connect()
         except OSError as exc:
@@ -120,7 +124,8 @@ class Upstream:
                 raise WithdrawnError("The request was withdrawn before it was sent.")
             limit.end_in(self._head_s_max)
             answer = connection.send(head, body, limit)
-            await answer.head()
+            while not answer.status:
+                await answer.more()
         except BrokenAnswerError as exc:
             kind = OverdueError if limit.is_over else UncertainError
             raise kind(f"OpenRouter broke off before it answered ({exc}).") from exc
@@ -146,7 +151,7 @@ class Upstream:
         headers = [("Accept", "application/json"), ("Accept-Encoding", "identity"), _USER_AGENT]
         if key is not None:
             headers.append(("Authorization", f"Bearer {key}"))
-        head = self._head("GET", path, headers)
+        head = self._head("GET", path, headers) + b"\r\n"
         try:
             async with asyncio.timeout(READ_S_MAX):
                 if (connection := self._pool.idle()) is not None:
@@ -165,8 +170,12 @@ class Upstream:
         finally:
             answer.close()
 
+    def _post_head(self, path: str, headers: tuple[tuple[str, str], ...]) -> bytes:
+        has_agent = "user-agent" in [name.lower() for name, _ in headers]
+        return self._head("POST", path, headers if has_agent else (*headers, _USER_AGENT))
+
     def _head(self, method: str, path: str, headers: Iterable[tuple[str, str]]) -> bytes:
-        """Return the head of a request.
+        """Return the head of a request, without the empty line at its end.
 
         Raises:
             ValueError: The path or a header would end its line.
@@ -174,9 +183,8 @@ class Upstream:
         pool = self._pool
         lines = [f"{method} {pool.target}{path} HTTP/1.1", *pool.header_lines]
         lines += [f"{name}: {value}" for name, value in headers]
-        lines += ["", ""]
-        head = "\r\n".join(lines)
-        if not head.count("\r") == head.count("\n") == len(lines) - 1 or "\0" in head:
+        head = "\r\n".join([*lines, ""])
+        if not head.count("\r") == head.count("\n") == len(lines) or "\0" in head:
             raise ValueError("a line break within a header")
         return head.encode("utf-8", "surrogateescape")
 

@@ -14,6 +14,8 @@ import math
 import select
 import socket
 import ssl
+from collections.abc import Callable
+from time import monotonic
 from typing import cast
 
 import structlog
@@ -28,6 +30,7 @@ ANSWER_HEADERS_MAX = 128
 PIECES_MAX = 256
 """Reading stops while so many pieces wait for whoever reads the answer; the largest has 256 KiB."""
 
+_NO_HEADERS: dict[str, str] = {}
 _log = structlog.get_logger("preflight_proxy.upstream.connection")
 
 
@@ -39,7 +42,7 @@ class TimeLimit:
     """How long an answer may take. Whoever waits for it may change that at any time; it is looked at about once a second.
 
     Attributes:
-        due_at_s: When the connection of an unfinished answer is closed, in the loop's time.
+        due_at_s: When the connection of an unfinished answer is closed, in the time of `time.monotonic`.
     """
 
     __slots__ = ("due_at_s",)
@@ -50,11 +53,11 @@ class TimeLimit:
     @property
     def is_over(self) -> bool:
         """True if the time is over."""
-        return asyncio.get_running_loop().time() >= self.due_at_s
+        return monotonic() >= self.due_at_s
 
     def end_in(self, seconds: float) -> None:
         """Set the time from now on."""
-        self.due_at_s = asyncio.get_running_loop().time() + max(0.0, seconds)
+        self.due_at_s = monotonic() + seconds
 
 
 class UpstreamAnswer:
@@ -63,22 +66,23 @@ class UpstreamAnswer:
     Attributes:
         status: The status; 0 before the head is there.
         headers: Names and values as they came.
+        header: Returns the last value of a header whose name is given in lower case; None if there is none.
     """
 
     __slots__ = (
-        *("status", "headers", "on_body", "ended", "keeps_alive", "is_followed"),
-        *("_transport", "_parser", "_last_values", "_fields", "_pieces", "_final_status", "_ends_with_connection"),
+        *("status", "headers", "header", "on_body", "ended", "keeps_alive", "is_followed"),
+        *("_transport", "_parser", "_fields", "_pieces", "_final_status", "_ends_with_connection"),
         *("_bodyless_bytes", "_error", "_waiter", "_is_paused"),
     )
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.status = 0
         self.headers: list[tuple[str, str]] = []
+        self.header: Callable[[str], str | None] = _NO_HEADERS.get
         self.ended = False
         self.keeps_alive = False
         self.is_followed = False
         self._transport = transport
-        self._last_values: dict[str, str] = {}
         self._fields: list[bytes] = []
         self._pieces: list[bytes] = []
         self._final_status = 0
@@ -97,13 +101,18 @@ class UpstreamAnswer:
             BrokenAnswerError: The answer broke off before, or what came with its head is malformed.
         """
         while not self.status:
-            if self._error is not None:
-                raise self._error
-            await self._wait()
+            await self.more()
 
-    def header(self, name: str) -> str | None:
-        """Return the last value of a header whose name is given in lower case; None if there is none."""
-        return self._last_values.get(name)
+    def more(self) -> asyncio.Future[None]:
+        """Return what is done once more of the answer is there, or it broke off.
+
+        Raises:
+            BrokenAnswerError: It has broken off.
+        """
+        if self._error is not None:
+            raise self._error
+        self._waiter = waiter = asyncio.get_running_loop().create_future()
+        return waiter
 
     async def piece(self) -> bytes:
         """Return all of the body that has come since the last call; empty at its end.
@@ -112,26 +121,20 @@ class UpstreamAnswer:
             BrokenAnswerError: It broke off before its end, and all before was returned.
         """
         while not (pieces := self._pieces):
-            if self._error is not None:
-                raise self._error
-            if self.ended:
+            if self.ended and self._error is None:
                 return b""
             if self._is_paused:
                 self._is_paused = False
                 self._transport.resume_reading()
-            await self._wait()
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
+            await self.more()
+        data = b"".join(pieces)  # no copy of a single one
+        del pieces[:]
         return data
 
     def close(self) -> None:
         """Close the connection if the answer has not ended. It is in the pool again, or closed, where it has."""
         if not self.ended:
             self._transport.abort()
-
-    def _wait(self) -> asyncio.Future[None]:
-        self._waiter = asyncio.get_running_loop().create_future()
-        return self._waiter
 
     def _wake(self) -> None:
         waiter = self._waiter
@@ -198,18 +201,20 @@ class UpstreamAnswer:
         status = parser.get_status_code()
         if 100 <= status < 200:
             return
-        text = b"\n".join(fields)  # the parser lets no line end through
-        if len(text) > ANSWER_HEAD_BYTES_MAX or len(fields) > 2 * ANSWER_HEADERS_MAX:
+        joined = b"\n".join(fields)  # the parser lets no line end through
+        if len(joined) > ANSWER_HEAD_BYTES_MAX or len(fields) > 2 * ANSWER_HEADERS_MAX:
             raise ValueError("a head above every limit")
         if status < 100 or parser.get_http_version() not in ("1.1", "1.0"):
             raise ValueError("no answer of HTTP/1")
-        parts = text.decode("utf-8", "surrogateescape").split("\n")
-        self.headers = list(zip(parts[::2], parts[1::2], strict=False))  # without a header there is one empty part
-        self._last_values = {name.lower(): value for name, value in self.headers}
-        encoding = self.header("transfer-encoding")
+        text = joined.decode("utf-8", "surrogateescape")
+        parts = text.split("\n")
+        values = parts[1::2]  # without a header there is one empty part
+        self.headers = list(zip(parts[::2], values, strict=False))
+        self.header = header = dict(zip(text.lower().split("\n")[::2], values, strict=False)).get
+        encoding = header("transfer-encoding")
         if encoding is not None and encoding.lower() != "chunked":
             raise ValueError("an encoding that nobody asked for")
-        self._ends_with_connection = encoding is None and self.header("content-length") is None
+        self._ends_with_connection = encoding is None and header("content-length") is None
         self._final_status = status
 
     def on_message_complete(self) -> None:
@@ -270,7 +275,7 @@ class UpstreamConnection(asyncio.Protocol):
         if answer.is_followed:
             self._give_up()
         elif answer.keeps_alive and not self._transport.is_closing() and not self._transport.get_write_buffer_size():
-            self.idle_since_s = asyncio.get_running_loop().time()
+            self.idle_since_s = monotonic()
             self._idle.append(self)
         else:
             self._transport.abort()

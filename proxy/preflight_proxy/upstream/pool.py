@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from time import monotonic
 from urllib.parse import urlsplit
 
 import aiohappyeyeballs
@@ -62,7 +63,7 @@ class Pool:
         self._connections: set[UpstreamConnection] = set()
 
     def start(self) -> None:
-        """Begin to close idle and overdue connections."""
+        """Begin to close idle and overdue connections, or go on to."""
         self._sweeping = asyncio.get_running_loop().call_later(self._sweep_s, self._sweep)
 
     async def close(self) -> None:
@@ -78,7 +79,7 @@ class Pool:
 
         In this turn of the loop it is still quiet, and a request may be written.
         """
-        oldest_s = asyncio.get_running_loop().time() - IDLE_CONNECTION_S
+        oldest_s = monotonic() - IDLE_CONNECTION_S
         while self._idle:
             connection = self._idle.pop()
             if connection.idle_since_s < oldest_s:
@@ -136,12 +137,12 @@ class Pool:
             raise ConnectionRefusedError("the HTTP proxy opened no tunnel")
 
     def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._sweeping = loop.call_later(self._sweep_s, self._sweep)
+        self.start()
+        now_s = monotonic()
         for connection in [*self._connections]:
-            if connection.is_overdue(loop.time()):
+            if connection.is_overdue(now_s):
                 connection.abort()
-        oldest_s = loop.time() - IDLE_CONNECTION_S
+        oldest_s = now_s - IDLE_CONNECTION_S
         for connection in self._idle:
             if connection.idle_since_s < oldest_s:
                 connection.abort()
