@@ -95,7 +95,7 @@ class PaidCalls:
                     self._log_dropped(parsed)
                     is_busy = self._ledger.sessions.note_request(account_id, parsed.digest)
                     response.extra = _dropped_header(parsed)
-                    await self._serve(request, CallContext(caller, parsed, tuple(request.headers), is_busy, until_s))
+                    await self._serve(request, CallContext(caller, parsed, request.headers.pairs, is_busy, until_s))
         except IntakeError as exc:
             self._ledger.note_bad_request(account_id, exc.message)
             _refuse(response, caller.shape, exc.status, exc.message, "invalid_request", close=True)

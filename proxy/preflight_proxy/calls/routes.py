@@ -7,7 +7,7 @@ as well (C2, account of a listener).
 from __future__ import annotations
 
 import hashlib
-from functools import partial
+from functools import lru_cache, partial
 
 import msgspec
 
@@ -28,6 +28,8 @@ QUERIES = frozenset({"beta=true"})
 HEALTH = "/health"
 """Beside the API, so that it is no path of OpenRouter's."""
 TOKEN_CHARS_MAX = 512
+_TOKEN_HEADERS = ("authorization", "x-api-key")
+"""A request has one token: each of these comes once, if at all."""
 STOPPING = "The budget proxy is being stopped. Nothing was sent."
 UNKNOWN_CLIENT = "This token is not known to the budget proxy."
 
@@ -74,7 +76,7 @@ class Routes:
             return
         shape = CALLS.get(path) if request.method == "POST" else None
         spoken = shape or dialect(path)
-        if _wants_websocket(request):
+        if "upgrade" in request.headers and _wants_websocket(request):
             _require_upgrade(response, spoken)
             return
         if self.closing:
@@ -85,7 +87,7 @@ class Routes:
         if caller is None:
             await self._serve_unknown(request, bound_to, spoken, below, is_call=shape is not None)
         elif shape is not None:
-            if _invites(request):
+            if "expect" not in request.headers or _invites(request):
                 sent_query = f"?{query}" if query in QUERIES else ""
                 await self._paid_calls.serve(request, Caller(*caller, shape, sent_query))
         elif below is not None and (answer := await self._free_reads.serve(below, query, caller[0])) is not None:
@@ -104,7 +106,7 @@ class Routes:
         if bound_to is not None and is_call and not self._is_closed(bound_to):
             self._ledger.note_bad_request(bound_to, UNKNOWN_CLIENT)
         headers = request.headers
-        if below is not None and not (headers.all("authorization") or headers.all("x-api-key")):
+        if below is not None and not ("authorization" in headers or "x-api-key" in headers):
             answer = await self._free_reads.serve_models(below, has_token=False)
             if answer is not None:
                 request.response.answer(*answer)
@@ -120,10 +122,12 @@ class Routes:
 
     def _authenticate(self, request: ServerRequest, bound_to: str | None) -> tuple[str, str] | None:
         """The account of the request's token, and the token's hash; None without a token that is valid here."""
-        token = _token(request)
-        if token is None:
+        headers = request.headers
+        if len(headers) != len(headers.pairs) and any(len(headers.all(name)) > 1 for name in _TOKEN_HEADERS):
             return None
-        token_hash = hash_token(token)
+        token_hash = _token_hash(headers.get("authorization", ""), headers.get("x-api-key", ""))
+        if token_hash is None:
+            return None
         account_id = self._ledger.sessions.by_token(token_hash)
         if account_id is None or (bound_to is not None and account_id != bound_to) or self._is_closed(account_id):
             return None
@@ -138,7 +142,7 @@ class Routes:
 
 
 def _wants_websocket(request: ServerRequest) -> bool:
-    """True if the client would speak WebSocket; an offer of any other protocol is ignored, as RFC 9110, section 7.8 allows."""
+    """Whether an `Upgrade` is to WebSocket; an offer of any other protocol is ignored, as RFC 9110, section 7.8 allows."""
     offers = ",".join(request.headers.all("upgrade")).lower().split(",")
     return any(offer.strip().partition("/")[0] == "websocket" for offer in offers)
 
@@ -154,31 +158,24 @@ def _require_upgrade(response: ClientResponse, shape: Shape | None) -> None:
 
 def _invites(request: ServerRequest) -> bool:
     """Answer `Expect: 100-continue` so that the client sends its body; refuse any other expectation, and return False."""
-    expectation = request.headers.get("expect")
-    if expectation is not None and expectation.lower() != "100-continue":
+    if request.headers["expect"].lower() != "100-continue":
         request.response.answer(*failure(417, "Only `Expect: 100-continue` is understood.", "invalid_request"))
         return False
-    if expectation is not None:
-        request.response.invite()
+    request.response.invite()
     return True
 
 
-def _token(request: ServerRequest) -> str | None:
-    """The one token of a request, by either header; None if there is none, or more than one.
+@lru_cache(maxsize=64)
+def _token_hash(authorization: str, api_key: str) -> str | None:
+    """The hash of the token in these headers; None if there is none. An agent sends the same one with every call.
 
     Clients of Anthropic's API that have both variables set send the empty one too.
     """
-    bearers = request.headers.all("authorization")
-    keys = request.headers.all("x-api-key")
-    if len(bearers) > 1 or len(keys) > 1:
+    scheme, _, token = authorization.strip().partition(" ")
+    if scheme and scheme.lower() != "bearer":
         return None
-    token = ""
-    if bearers and bearers[0].strip():
-        scheme, _, token = bearers[0].strip().partition(" ")
-        if scheme.lower() != "bearer":
-            return None
-    token = token.strip() or "".join(keys).strip()
-    return token if token.isascii() and 0 < len(token) <= TOKEN_CHARS_MAX else None
+    token = token.strip() or api_key.strip()
+    return hash_token(token) if token.isascii() and 0 < len(token) <= TOKEN_CHARS_MAX else None
 
 
 def _refuse(

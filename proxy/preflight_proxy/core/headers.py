@@ -6,7 +6,7 @@ Source: RFC 9110, section 7.6.1 (hop-by-hop headers); openrouter.ai/docs/api_ref
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 
 TO_UPSTREAM = frozenset(
     {"accept", "content-type", "user-agent", "http-referer", "referer", "x-title", "x-session-id"}
@@ -33,36 +33,43 @@ fast mode multiplies the price.
 Source: docs.anthropic.com/en/api/beta-headers, 2026-10.
 """
 
+NAMES_MAX = 512
+NAME_CHARS_MAX = 64
+"""So many names, of this length at most, are kept in lower case."""
+
 _BETA_DATE = re.compile(r"-(?:\d{4}-\d{2}-\d{2}|\d{8})$")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
-class Headers:
-    """The headers of a request, as they were sent.
+class LowerNames(dict[str, str]):
+    """Header names in lower case, by their usual spelling; a few are kept, because all clients send the same ones."""
 
-    Args:
-        pairs: Names in any case, and values without the white space around them.
+    def __missing__(self, name: str) -> str:
+        """Return a name in lower case."""
+        lower = name.lower()
+        if len(self) < NAMES_MAX and len(name) <= NAME_CHARS_MAX:
+            self[name] = lower
+        return lower
+
+
+LOWER_NAMES = LowerNames()
+
+
+class Headers(dict[str, str]):
+    """The headers of a request: the first value of each, by its name in lower case.
+
+    Attributes:
+        pairs: All of them, as they were sent: names in any case, and values without the white space around them.
     """
 
-    __slots__ = ("_by_name", "_pairs")
+    __slots__ = ("pairs",)
 
-    def __init__(self, pairs: Sequence[tuple[str, str]]) -> None:
-        self._pairs = tuple(pairs)
-        self._by_name: dict[str, list[str]] = {}
-        for name, value in pairs:
-            self._by_name.setdefault(name.lower(), []).append(value)
-
-    def __iter__(self) -> Iterator[tuple[str, str]]:
-        return iter(self._pairs)
-
-    def get(self, name: str) -> str | None:
-        """Return the first value of a header whose name is given in lower case; None if there is none."""
-        values = self._by_name.get(name)
-        return values[0] if values else None
+    def __init__(self) -> None:
+        self.pairs: list[tuple[str, str]] = []
 
     def all(self, name: str) -> list[str]:
         """Return all values of a header whose name is given in lower case."""
-        return self._by_name.get(name, [])
+        return [value for each, value in self.pairs if each.lower() == name]
 
 
 def upstream_headers(incoming: Iterable[tuple[str, str]], key: str, shape_name: str) -> list[tuple[str, str]]:
@@ -77,9 +84,11 @@ def upstream_headers(incoming: Iterable[tuple[str, str]], key: str, shape_name: 
         Allowed headers in their order, then ours. `Accept-Encoding` is `identity`, so that the usage can be read (M16).
     """
     out, has_type = [], False
-    for name, lower, value in _allowed(incoming, TO_UPSTREAM_MESSAGES if shape_name == "messages" else TO_UPSTREAM):
-        has_type = has_type or lower == "content-type"
-        if not lower.endswith("anthropic-beta"):
+    for name, value in _allowed(incoming, TO_UPSTREAM_MESSAGES if shape_name == "messages" else TO_UPSTREAM):
+        lower = LOWER_NAMES[name]
+        if lower == "content-type":
+            has_type = True
+        if "anthropic-beta" not in lower:
             out.append((name, value))
         elif betas := _free_betas(value):
             out.append((name, betas))
@@ -91,22 +100,21 @@ def upstream_headers(incoming: Iterable[tuple[str, str]], key: str, shape_name: 
 
 def downstream_headers(upstream: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the headers of the answer to the client: never `Retry-After`, `Set-Cookie`, `Location` or a hop-by-hop header."""
-    return [(name, value) for name, _lower, value in _allowed(upstream, TO_DOWNSTREAM)]
+    return _allowed(upstream, TO_DOWNSTREAM)
 
 
-def _allowed(headers: Iterable[tuple[str, str]], names: frozenset[str]) -> list[tuple[str, str, str]]:
-    """The headers on a list, each as its name, its name in lower case, and its value; none that `Connection` names."""
-    passing: list[tuple[str, str, str]] = []
-    ended_here: set[str] = set()
-    for name, value in headers:
-        lower = name.lower()
+def _allowed(headers: Iterable[tuple[str, str]], names: frozenset[str]) -> list[tuple[str, str]]:
+    """The headers on a list; none that `Connection` names."""
+    passing: list[tuple[str, str]] = []
+    ended_here: list[str] = []
+    for header in headers:
+        name, value = header
+        lower = LOWER_NAMES[name]
         if lower == "connection":
-            ended_here.update(token.strip().lower() for token in value.split(","))
+            ended_here += [token.strip().lower() for token in value.split(",")]
         elif lower in names and ((value.isascii() and value.isprintable()) or _VALUE.fullmatch(value)):
-            passing.append((name, lower, value))
-    if ended_here.isdisjoint(names):
-        return passing
-    return [header for header in passing if header[1] not in ended_here]
+            passing.append(header)
+    return [header for header in passing if LOWER_NAMES[header[0]] not in ended_here] if ended_here else passing
 
 
 def _free_betas(value: str) -> str:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import httptools
 import structlog
 
-from preflight_proxy.core.headers import Headers
+from preflight_proxy.core.headers import LOWER_NAMES, Headers
 from preflight_proxy.core.refusals.refusals import error_body
 from preflight_proxy.server.heads import ConnectionHeads
 from preflight_proxy.server.request import ServerRequest
@@ -40,8 +40,8 @@ REFUSED_LINGER_S = 1.0
 """What a refused client still sends is read for this long, so that it gets the reason."""
 
 SINGLE_FIELDS = frozenset(
-    {b"content-length", b"content-location", b"content-range", b"content-type", b"etag", b"host", b"max-forwards"}
-    | {b"server", b"transfer-encoding", b"user-agent"}
+    {"content-length", "content-location", "content-range", "content-type", "etag", "host", "max-forwards"}
+    | {"server", "transfer-encoding", "user-agent"}
 )
 """Fields that a request has once: two readers could choose different ones. Source: RFC 9110, section 5.3."""
 
@@ -69,14 +69,12 @@ class ServerConnection(asyncio.Protocol):
     """
 
     def __init__(self, server: HttpServer) -> None:
-        self._server = server
         self._heads = ConnectionHeads(server.heads, self._abandon)
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._now_s = asyncio.get_running_loop().time
         self._target = b""
-        self._fields: list[tuple[str, str]] = []
+        self._headers = Headers()
         self._fields_count = 0
-        self._single_fields: set[bytes] = set()
         self._field_bytes = 0
         self._in_head = False
         self._body_came = False
@@ -89,6 +87,7 @@ class ServerConnection(asyncio.Protocol):
         self._is_offer = False
         self._is_paused = False
         self._refusal: bytes | None = None
+        self.server = server
         self.transport: asyncio.Transport | None = None
         self.deadline_s = math.inf
         self.serving: ServerRequest | None = None
@@ -99,7 +98,7 @@ class ServerConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to read, or end the connection if there are too many."""
         transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
-        if not self._server.admit(self):
+        if not self.server.admit(self):
             transport.abort()
             return
         sock = transport.get_extra_info("socket")
@@ -109,11 +108,11 @@ class ServerConnection(asyncio.Protocol):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self.transport = transport
         self.scheme = "http" if transport.get_extra_info("sslcontext") is None else "https"
-        self.deadline_s = self._now_s() + self._server.head_s_max
+        self.deadline_s = self._now_s() + self.server.head_s_max
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Free its place and its memory, and tell the request that is served."""
-        self._server.forget(self)
+        self.server.forget(self)
         self._parser = self.transport = None
         self.end()
 
@@ -121,11 +120,12 @@ class ServerConnection(asyncio.Protocol):
         """Parse what has come; after a last request, or a refused one, it is thrown away."""
         if self._reads_no_more:
             return
-        if self.serving is None and not self._in_head:
-            self._in_head = True
-            self.deadline_s = self._now_s() + self._server.head_s_max
+        is_new = self.serving is None and not self._in_head
+        self._in_head = self._in_head or is_new
         self._unparsed = self._unparsed + data if self._unparsed else data
         self._parse()
+        if is_new and self._in_head and self.serving is None and not self._reads_no_more:
+            self.deadline_s = self._now_s() + self.server.head_s_max
 
     def end(self) -> None:
         """Close the connection: what is written is still delivered, what runs is told that its client has left."""
@@ -154,8 +154,9 @@ class ServerConnection(asyncio.Protocol):
             self._close()
         else:
             self.serving = None
-            self.deadline_s = self._now_s() + (self._server.head_s_max if self._in_head else KEEPALIVE_S)
-            self._serve_next()
+            self.deadline_s = self._now_s() + (self.server.head_s_max if self._in_head else KEEPALIVE_S)
+            if self._waiting or self._refusal is not None:
+                self._serve_next()
             if self._is_paused:
                 self._parse()
 
@@ -165,14 +166,18 @@ class ServerConnection(asyncio.Protocol):
         """Parse what has come, piece by piece, and stop where too much waits."""
         data, start = self._unparsed, 0
         self._unparsed = b""
-        while start < len(data) and not self._reads_no_more:
-            if self._is_full():
+        size_bytes = len(data)
+        while start < size_bytes and not self._reads_no_more:
+            if (self._receiving or self._waiting) and self._is_full():
                 self._unparsed = data[start:]
                 break
-            end = start + max(PIECE_BYTES, self._body_left_bytes)
-            self._take(data if start == 0 and end >= len(data) else data[start:end])
+            is_last = size_bytes - start <= PIECE_BYTES
+            end = size_bytes if is_last else start + max(PIECE_BYTES, self._body_left_bytes)
+            self._take(data[start:end])
             start = end
-        if self.transport is not None and self._is_paused is not self._is_full():
+        if self.transport is None or not (self._receiving or self._waiting or self._is_paused):
+            return
+        if self._is_paused is not self._is_full():
             self._is_paused = not self._is_paused
             if self._is_paused:
                 self.transport.pause_reading()
@@ -184,33 +189,33 @@ class ServerConnection(asyncio.Protocol):
 
     def _take(self, piece: bytes) -> None:
         """Parse a piece; count what is kept of it, and refuse a head, or trailers, that grow too large."""
+        assert self._parser is not None
+        size_bytes = len(piece)
         self._body_came = False
-        self._field_bytes += len(piece)
+        self._field_bytes += size_bytes
         try:
-            self._feed(piece)
+            try:
+                self._parser.feed_data(piece)
+            except httptools.HttpParserUpgrade as offer:
+                self._read_offers_body(piece[offer.args[0] :])
         except httptools.HttpParserError as exc:
             if not self._is_offer or self._receiving is not None:  # what follows an offer may be in its protocol
                 self._malformed(exc)
                 return
         if self._completed:
-            count = len(self._completed)
-            self._waiting.extend(self._completed)
-            self._completed.clear()
-            self._heads.completed(count, len(piece))
+            completed, self._completed = self._completed, []
+            if self.serving is None and len(completed) == 1 and not self._heads.receiving_bytes:
+                self._serve(completed[0])  # as nearly always: it came whole and alone, and waits for nothing
+                return
+            self._waiting.extend(completed)
+            self._heads.completed(len(completed), size_bytes)
             self._serve_next()
         elif self._body_came:
             self._heads.body_came()
-        elif not self._heads.received(len(piece)):
+        elif not self._heads.received(size_bytes):
             self._too_large()
         elif self._field_bytes > FIELD_BYTES_MAX and self._receiving is None:
             self._malformed(None)
-
-    def _feed(self, piece: bytes) -> None:
-        assert self._parser is not None
-        try:
-            self._parser.feed_data(piece)
-        except httptools.HttpParserUpgrade as offer:
-            self._read_offers_body(piece[offer.args[0] :])
 
     def _read_offers_body(self, rest: bytes) -> None:
         """Read the body of a request that offers another protocol.
@@ -221,9 +226,9 @@ class ServerConnection(asyncio.Protocol):
         if request is None or request.body_ended:
             return
         framing = "".join(
-            f"{name}: {value}\r\n"
-            for name in ("content-length", "transfer-encoding")
-            for value in request.headers.all(name)
+            f"{name}: {request.headers[name]}\r\n"
+            for name in ("content-length", "transfer-encoding")  # each comes once
+            if name in request.headers
         )
         self._is_offer = True
         self._parser = httptools.HttpRequestParser(_BodyOfOffer(self))
@@ -260,13 +265,16 @@ class ServerConnection(asyncio.Protocol):
         if self.serving is not None:
             return
         if self._waiting:
-            self.serving = self._waiting.popleft()
             self._heads.served()
-            self.deadline_s = math.inf
-            self._server.begin(self.serving)
+            self._serve(self._waiting.popleft())
         elif self._refusal is not None and self.transport is not None:
             self.transport.write(self._refusal)
             self._close()
+
+    def _serve(self, request: ServerRequest) -> None:
+        self.serving = request
+        self.deadline_s = math.inf
+        self.server.begin(request)
 
     def _close(self) -> None:
         self._reads_no_more = True
@@ -286,42 +294,48 @@ class ServerConnection(asyncio.Protocol):
         self._in_head = True
         self._field_bytes = 0
         self._target = b""
-        self._fields = []
+        self._headers = Headers()
         self._fields_count = 0
-        self._single_fields.clear()
 
     def on_url(self, url: bytes) -> None:
         """Take a part of the target."""
         self._target += url
-        if len(self._target) > FIELD_BYTES_MAX:
+        if self._field_bytes > PIECE_BYTES and len(self._target) > FIELD_BYTES_MAX:  # a long one fills a piece
             raise MalformedHeadError("the target is too long")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a field of the head, or check one of the trailers, which are dropped."""
+        if self._field_bytes > PIECE_BYTES and len(name) + len(value) > FIELD_BYTES_MAX:  # a long one fills a piece
+            raise MalformedHeadError("a field is too long")
         self._field_bytes = 0
         self._fields_count += 1
-        lower = name.lower()
-        if self._fields_count > FIELDS_MAX or len(name) + len(value) > FIELD_BYTES_MAX:
-            raise MalformedHeadError("too many fields, or one that is too long")
-        if lower in SINGLE_FIELDS:
-            if lower in self._single_fields:
-                raise MalformedHeadError("a field comes twice")
-            self._single_fields.add(lower)
-        if self._receiving is None:
-            self._fields.append((name.decode("ascii"), value.rstrip(b" \t").decode("utf-8", "surrogateescape")))
+        if self._fields_count > FIELDS_MAX:
+            raise MalformedHeadError("too many fields")
+        if self._receiving is not None and self._headers is self._receiving.headers:
+            self._headers = Headers()  # for the trailers
+            self._headers.update(self._receiving.headers)
+        headers, sent_name, text = self._headers, name.decode("ascii"), value.decode("utf-8", "surrogateescape")
+        lower = LOWER_NAMES[sent_name]
+        if text[-1:] in (" ", "\t"):
+            text = text.rstrip(" \t")
+        if lower not in headers:
+            headers[lower] = text
+        elif lower in SINGLE_FIELDS:
+            raise MalformedHeadError("a field comes twice")
+        headers.pairs.append((sent_name, text))
 
     def on_headers_complete(self) -> None:
         """Make a request of the head."""
         assert self._parser is not None
         self._in_head = False
         version, method = self._parser.get_http_version(), self._parser.get_method().decode()
-        headers, target = Headers(self._fields), self._target.decode("utf-8", "surrogateescape")
-        if version not in ("1.1", "1.0") or (version == "1.1" and b"host" not in self._single_fields):
+        headers, target = self._headers, self._target.decode("utf-8", "surrogateescape")
+        if version not in ("1.1", "1.0") or (version == "1.1" and "host" not in headers):
             raise MalformedHeadError("the version is unknown, or the host is not named")
-        if not _is_target(method, target) or headers.get("sec-websocket-key1") is not None:
+        if (target[:1] != "/" and not _is_target(method, target)) or "sec-websocket-key1" in headers:
             raise MalformedHeadError("no target, or a protocol that is no longer spoken")
-        length = None if b"transfer-encoding" in self._single_fields else int(headers.get("content-length") or 0)
-        may_follow = method != "CONNECT" and headers.get("upgrade") is None  # what follows could be in either protocol
+        length = None if "transfer-encoding" in headers else int(headers.get("content-length") or 0)
+        may_follow = method != "CONNECT" and "upgrade" not in headers  # what follows could be in either protocol
         keep_alive = may_follow and self._parser.should_keep_alive()
         self._receiving = ServerRequest(self, method, target, headers, length, version, keep_alive)
         self._body_left_bytes = length or 0
@@ -332,7 +346,7 @@ class ServerConnection(asyncio.Protocol):
         assert self._receiving is not None
         self._body_came = True
         self._field_bytes = 0
-        self._body_left_bytes = max(0, self._body_left_bytes - len(body))
+        self._body_left_bytes -= len(body)
         self._receiving.feed(body)
 
     def on_message_complete(self) -> None:
@@ -340,7 +354,9 @@ class ServerConnection(asyncio.Protocol):
         assert self._parser is not None
         request = self._receiving
         assert request is not None
-        if not (self._parser.should_upgrade() and request.method != "CONNECT" and request.content_length != 0):
+        if request.keep_alive or not (
+            self._parser.should_upgrade() and request.method != "CONNECT" and request.content_length != 0
+        ):
             self.body_ended()
 
     def body_ended(self) -> None:

@@ -55,34 +55,38 @@ class ConnectionHeads:
     Args:
         heads: Those of all connections.
         on_end: Ends the connection.
+
+    Attributes:
+        receiving_bytes: Of the head that it receives.
     """
 
-    __slots__ = ("_heads", "_on_end", "_receiving_bytes", "_total_bytes", "_waiting_bytes")
+    __slots__ = ("_heads", "_on_end", "_total_bytes", "_waiting_bytes", "receiving_bytes")
 
     def __init__(self, heads: UnservedHeads, on_end: Callable[[], None]) -> None:
         self._heads = heads
         self._on_end = on_end
-        self._receiving_bytes = 0
+        self.receiving_bytes = 0
         self._waiting_bytes: deque[int] = deque()
         self._total_bytes = 0
 
     def received(self, size_bytes: int) -> bool:
         """Count bytes that are no body; False if they make the head too large."""
-        self._receiving_bytes += size_bytes
+        self.receiving_bytes += size_bytes
         self._note(size_bytes)
-        return self._receiving_bytes <= self._heads.head_bytes_max
+        return self.receiving_bytes <= self._heads.head_bytes_max
 
     def completed(self, count: int, size_bytes: int) -> None:
         """Count heads that these bytes completed: they wait to be served."""
-        self._waiting_bytes.append(self._receiving_bytes + size_bytes)
+        self._waiting_bytes.append(self.receiving_bytes + size_bytes)
         self._waiting_bytes.extend([0] * (count - 1))
-        self._receiving_bytes = 0
+        self.receiving_bytes = 0
         self._note(size_bytes)
 
     def body_came(self) -> None:
         """Note that body came, so no head is being received."""
-        received_bytes, self._receiving_bytes = self._receiving_bytes, 0
-        self._note(-received_bytes)
+        if self.receiving_bytes:
+            self._note(-self.receiving_bytes)
+            self.receiving_bytes = 0
 
     def served(self) -> None:
         """Note that the head that has waited longest is served now."""
@@ -91,7 +95,7 @@ class ConnectionHeads:
 
     def forget(self) -> None:
         """Keep nothing more: the connection has ended."""
-        self._receiving_bytes = 0
+        self.receiving_bytes = 0
         self._waiting_bytes.clear()
         self._note(-self._total_bytes)
 

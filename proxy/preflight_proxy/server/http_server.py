@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 
 import structlog
 
@@ -40,6 +41,7 @@ class HttpServer:
 
     Attributes:
         listener: Makes the connections, where they are not given one by one.
+        date_line: The header `Date`, as it was at the last sweep. Source: RFC 9110, section 6.6.1.
     """
 
     def __init__(self, handler: Handler, connections_max: int, head_s_max: float, heads: UnservedHeads) -> None:
@@ -51,6 +53,7 @@ class HttpServer:
         self.head_s_max = head_s_max
         self.heads = heads
         self.listener: asyncio.AbstractServer | None = None
+        self.date_line = ""
 
     def __call__(self) -> ServerConnection:
         """Serve one more connection."""
@@ -86,14 +89,17 @@ class HttpServer:
             response.leave()
         except Exception as exc:
             _log.error("request.crashed", exc_info=exc)
-        if response.started and not response.closed:
+        if response.closed:
+            return
+        if response.started:
             request.keep_alive = False  # a second answer inside this one would be taken for its body
             response.break_off()
-        elif not response.closed:
+        else:
             response.answer(500, [JSON_HEADER], error_body(None, 500, _CRASHED, "server"), close=True)
 
     def _sweep(self) -> None:
-        """Close the connections that are overdue; again while there are any."""
+        """Set the date, and close the connections that are overdue; again while there are any."""
+        self.date_line = f"Date: {formatdate(usegmt=True)}\r\n"
         loop = asyncio.get_running_loop()
         now_s = loop.time()
         for connection in [each for each in self._connections if each.deadline_s <= now_s]:

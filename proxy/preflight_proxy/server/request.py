@@ -121,15 +121,17 @@ class ServerRequest:
         if not self._is_discarded:
             self._pieces.append(data)
             self._unread_bytes += len(data)
-            self._wake()
+            if self._reader is not None:
+                self._wake(self._reader)
 
     def end_body(self, *, is_broken: bool = False) -> None:
         """Note that nothing more of the body comes; for the connection."""
         self.body_ended = True
         self.is_broken = is_broken
         self.keep_alive = self.keep_alive and not is_broken
-        self._wake()
+        if self._reader is not None:
+            self._wake(self._reader)
 
-    def _wake(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
+    def _wake(self, reader: asyncio.Future[None]) -> None:
+        if not reader.done():
+            reader.set_result(None)

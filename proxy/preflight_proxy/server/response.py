@@ -6,10 +6,8 @@ A write never waits for a slow reader: the transport may hold `BEHIND_BYTES_MAX`
 
 from __future__ import annotations
 
-import asyncio
 import http.client
 from collections.abc import Iterable
-from email.utils import formatdate
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -75,8 +73,10 @@ class ClientResponse:
     def start(self, status: int, headers: AnswerHeaders) -> None:
         """Send status and headers; the length of the body is not known."""
         if not self.closed and not self.started:
-            self._is_chunked = self._request.version == "1.1" and not _has_no_body(status)
-            self._request.keep_alive = self._request.keep_alive and (self._is_chunked or _has_no_body(status))
+            has_no_body = _has_no_body(status)
+            self._is_without_body = self._is_without_body or has_no_body
+            self._is_chunked = self._request.version == "1.1" and not has_no_body
+            self._request.keep_alive = self._request.keep_alive and (self._is_chunked or has_no_body)
             self._send(self._head(status, headers, "Transfer-Encoding: chunked\r\n" if self._is_chunked else ""))
 
     def write(self, data: bytes) -> None:
@@ -109,6 +109,7 @@ class ClientResponse:
             self.finish(body)
         elif not self.closed:
             has_no_body = _has_no_body(status)
+            self._is_without_body = self._is_without_body or has_no_body
             head = self._head(status, headers, "" if has_no_body else f"Content-Length: {len(body)}\r\n")
             self._send(head if self._is_without_body else head + body)
             self._end()
@@ -120,35 +121,33 @@ class ClientResponse:
 
     def _head(self, status: int, headers: AnswerHeaders, framing: str) -> bytes:
         request = self._request
-        self._is_without_body = self._is_without_body or _has_no_body(status)
-        lines = [_status_line(request.version, status), _date(int(asyncio.get_running_loop().time())), framing]
+        text = _status_line(request.version, status) + self._connection.server.date_line + framing
         is_named = False
         for name, value in (*headers, *self.extra):
             if "\n" in value or "\r" in value or "\0" in value:
                 raise ValueError(f"a line break in the header {name}")
             is_named = is_named or name == "Connection"
-            lines.append(f"{name}: {value}\r\n")
+            text += f"{name}: {value}\r\n"
         if not request.keep_alive and not is_named:
-            lines.append("Connection: close\r\n")
+            text += "Connection: close\r\n"
         elif request.version == "1.0":
-            lines.append("Connection: keep-alive\r\n")
-        lines.append("\r\n")
+            text += "Connection: keep-alive\r\n"
         self.started = True
-        return "".join(lines).encode("utf-8", "surrogateescape")
+        return (text + "\r\n").encode("utf-8", "surrogateescape")
 
     def _send(self, data: bytes) -> None:
         transport = self._connection.transport
-        if transport is None or transport.is_closing() or self._is_behind(transport.get_write_buffer_size(), len(data)):
+        if transport is None or transport.is_closing():
             self.leave()
-        else:
-            transport.write(data)
-
-    def _is_behind(self, behind_bytes: int, more_bytes: int) -> bool:
-        """One event may be larger than the limit: who had caught up before it has the time to take it in."""
+            return
+        behind_bytes = transport.get_write_buffer_size()
         if behind_bytes <= BEHIND_BYTES_MAX:
-            self._behind_bytes_max = BEHIND_BYTES_MAX + more_bytes
-            return False
-        return behind_bytes > self._behind_bytes_max
+            # One event may be larger than the limit: who had caught up before it has the time to take it in.
+            self._behind_bytes_max = BEHIND_BYTES_MAX + len(data)
+        elif behind_bytes > self._behind_bytes_max:
+            self.leave()
+            return
+        transport.write(data)
 
     def _end(self) -> None:
         if not self.closed:
@@ -171,9 +170,3 @@ def _has_no_body(status: int) -> bool:
 @lru_cache(maxsize=128)
 def _status_line(version: str, status: int) -> str:
     return f"HTTP/{version} {status} {http.client.responses.get(status, '')}\r\n"
-
-
-@lru_cache(maxsize=1)
-def _date(_second: int) -> str:
-    """The header `Date`, made once a second. Source: RFC 9110, section 6.6.1."""
-    return f"Date: {formatdate(usegmt=True)}\r\n"
