@@ -84,24 +84,28 @@ class PaidCalls:
         account_id, response = caller.account_id, request.response
         until_s = self._ledger.clock.monotonic_s() + CALL_WAIT_S_MAX
         try:
-            async with self._intake.body(request, account_id) as body:
-                if not await self._ledger.sessions.opened(account_id, until_s):
-                    self._ledger.note_unserved(account_id, not_open(NOT_OPEN))
-                    _refuse(response, caller.shape, 503, NOT_OPEN, "provider_overloaded")
-                elif (code := unread_refusal(self._ledger.account(account_id))) is not None:
-                    self._refuse_unread(response, caller, body.data, code)
-                else:  # what a body is encoded by is known here: Intake refuses the rest
-                    parsed = await self._reader.read(account_id, caller.shape, body.data, {})
-                    self._log_dropped(parsed)
-                    is_busy = self._ledger.sessions.note_request(account_id, parsed.digest)
-                    response.extra = _dropped_header(parsed)
-                    await self._serve(request, CallContext(caller, parsed, request.headers.pairs, is_busy, until_s))
+            body = await self._intake.read(request, account_id)
         except IntakeError as exc:
             self._ledger.note_bad_request(account_id, exc.message)
             _refuse(response, caller.shape, exc.status, exc.message, "invalid_request", close=True)
+            return
+        try:
+            if not await self._ledger.sessions.opened(account_id, until_s):
+                self._ledger.note_unserved(account_id, not_open(NOT_OPEN))
+                _refuse(response, caller.shape, 503, NOT_OPEN, "provider_overloaded")
+            elif (code := unread_refusal(self._ledger.account(account_id))) is not None:
+                self._refuse_unread(response, caller, body, code)
+            else:  # what a body is encoded by is known here: Intake refuses the rest
+                parsed = await self._reader.read(account_id, caller.shape, body, {})
+                self._log_dropped(parsed)
+                is_busy = self._ledger.sessions.note_request(account_id, parsed.digest)
+                response.extra = _dropped_header(parsed)
+                await self._serve(request, CallContext(caller, parsed, request.headers.pairs, is_busy, until_s))
         except BadRequest as exc:
             self._ledger.note_bad_request(account_id, exc.message)
             _refuse(response, caller.shape, exc.status, exc.message, exc.code)
+        finally:
+            self._intake.leave(body, account_id)
 
     async def _serve(self, request: ServerRequest, context: CallContext) -> None:
         """Quote, reserve, send; once more where the prices had moved."""

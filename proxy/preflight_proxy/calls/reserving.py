@@ -57,7 +57,7 @@ class CallContext:
 
     caller: Caller
     request: Request = field(repr=False)
-    headers: list[tuple[str, str]] = field(repr=False)
+    headers: Sequence[tuple[str, str]] = field(repr=False)
     is_busy: bool
     until_s: float
 

@@ -176,8 +176,9 @@ class Control:
         return chosen
 
     async def _body(self, request: ServerRequest, kind: type[_M]) -> _M:
-        async with self._intake.body(request) as body:
-            return decode(body.data or b"{}", kind)
+        body = await self._intake.read(request)
+        self._intake.leave(body)  # what is decoded next is this turn's alone
+        return decode(body or b"{}", kind)
 
     async def _events(self, request: ServerRequest, run: str | None, cursor: int) -> None:
         request.response.start(200, [("Content-Type", "application/x-ndjson")])
