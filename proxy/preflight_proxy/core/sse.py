@@ -78,6 +78,8 @@ class Decoder:
             self._skipping = False
             start = end
         if data is chunk:
+            if start == len(chunk) and not self._skipping:
+                return events
             self._buffer += chunk[start:]
         else:
             del self._buffer[:start]

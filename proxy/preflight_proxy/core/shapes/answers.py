@@ -23,7 +23,7 @@ ANSWER_TOKENS_MAX = 10**12
 ANSWER_TOKENS_DIGITS = 13
 """Digits of `ANSWER_TOKENS_MAX`."""
 ANSWER_VALUES_MAX = 1_000_000
-"""Commas in an answer. One with more is not read: it is no answer of a model, and would fill the memory."""
+"""Commas in an array or object whose values are all kept. One with more is not read, because it would fill the memory."""
 DONE = b"[DONE]"
 _SERVER_ERROR = 500
 
@@ -64,20 +64,37 @@ class JsonObject(dict[str, msgspec.Raw]):
         return [read_object(item) for item in _elements(self.get(name, ABSENT))]
 
 
-class _Usage(msgspec.Struct, gc=False):
-    """The usage of an answer, unread, in the words of the APIs with choices."""
+class AnswerFields(msgspec.Struct, gc=False):
+    """What is read of any object in an answer with choices, undecoded; `ABSENT` where it is not there.
 
+    It is the chunk, a choice in it, the message of one, the usage, or the details of the usage.
+    """
+
+    id: msgspec.Raw = ABSENT
+    model: msgspec.Raw = ABSENT
+    provider: msgspec.Raw = ABSENT
+    error: msgspec.Raw = ABSENT
+    choices: msgspec.Raw = ABSENT
+    finish_reason: msgspec.Raw = ABSENT
+    delta: msgspec.Raw = ABSENT
+    message: msgspec.Raw = ABSENT
+    tool_calls: msgspec.Raw = ABSENT
+    usage: msgspec.Raw = ABSENT
     cost: msgspec.Raw = ABSENT
     cost_details: msgspec.Raw = ABSENT
+    upstream_inference_cost: msgspec.Raw = ABSENT
     is_byok: msgspec.Raw = ABSENT
     prompt_tokens: msgspec.Raw = ABSENT
     prompt_tokens_details: msgspec.Raw = ABSENT
+    cached_tokens: msgspec.Raw = ABSENT
+    cache_write_tokens: msgspec.Raw = ABSENT
     completion_tokens: msgspec.Raw = ABSENT
     completion_tokens_details: msgspec.Raw = ABSENT
+    reasoning_tokens: msgspec.Raw = ABSENT
 
 
-class _InputUsage(_Usage, gc=False):
-    """The same in the words of the others, which say `input` and `output`."""
+class _InputFields(AnswerFields, gc=False):
+    """The same where a usage says `input` and `output`."""
 
     prompt_tokens: msgspec.Raw = msgspec.field(default=ABSENT, name="input_tokens")
     prompt_tokens_details: msgspec.Raw = msgspec.field(default=ABSENT, name="input_tokens_details")
@@ -85,50 +102,14 @@ class _InputUsage(_Usage, gc=False):
     completion_tokens_details: msgspec.Raw = msgspec.field(default=ABSENT, name="output_tokens_details")
 
 
-class _Details(msgspec.Struct, gc=False):
-    cached_tokens: msgspec.Raw = ABSENT
-    cache_write_tokens: msgspec.Raw = ABSENT
-    reasoning_tokens: msgspec.Raw = ABSENT
-
-
-class _Choice(msgspec.Struct, gc=False):
-    """One choice of an answer, unread."""
-
-    finish_reason: msgspec.Raw = ABSENT
-    error: msgspec.Raw = ABSENT
-    delta: msgspec.Raw = ABSENT
-    message: msgspec.Raw = ABSENT
-
-
-class _Message(msgspec.Struct, gc=False):
-    """The message of a choice, or what one chunk adds to it."""
-
-    tool_calls: msgspec.Raw = ABSENT
-
-
-class _Chunk(msgspec.Struct, gc=False):
-    """One chunk of an answer with choices, or the whole, unread."""
-
-    id: msgspec.Raw = ABSENT
-    model: msgspec.Raw = ABSENT
-    provider: msgspec.Raw = ABSENT
-    choices: msgspec.Raw = ABSENT
-    usage: msgspec.Raw = ABSENT
-    error: msgspec.Raw = ABSENT
-
-
-_usage = msgspec.json.Decoder(_Usage)
-INPUT_USAGE: msgspec.json.Decoder[_Usage] = msgspec.json.Decoder(_InputUsage)
-_usage_details = msgspec.json.Decoder(_Details)
-_NO_DETAILS = _Details()
-_choice = msgspec.json.Decoder(_Choice)
-_message = msgspec.json.Decoder(_Message)
-_chunk = msgspec.json.Decoder(_Chunk)
+_fields = msgspec.json.Decoder(AnswerFields)
+INPUT_FIELDS: msgspec.json.Decoder[AnswerFields] = msgspec.json.Decoder(_InputFields)
+_NO_FIELDS = AnswerFields()
 
 
 def read_text(raw: msgspec.Raw) -> str | None:
     """Return a string, cut to a name's length; None if it is absent, empty or no string."""
-    if raw is ABSENT:
+    if bytes(raw) in NOTHING:
         return None
     try:
         return (_text.decode(raw) or "")[:ANSWER_NAME_CHARS_MAX] or None
@@ -159,13 +140,14 @@ def read_object(raw: bytes | msgspec.Raw) -> JsonObject:
         return JsonObject()
 
 
-def _details(raw: msgspec.Raw) -> _Details:
+def _read(raw: bytes | msgspec.Raw, words: msgspec.json.Decoder[AnswerFields] = _fields) -> AnswerFields:
+    """The fields of an object; none if the text is no object."""
     if raw is ABSENT:
-        return _NO_DETAILS
+        return _NO_FIELDS
     try:
-        return _usage_details.decode(raw)
+        return words.decode(raw)
     except _MALFORMED:
-        return _NO_DETAILS
+        return _NO_FIELDS
 
 
 def _elements(raw: msgspec.Raw) -> list[msgspec.Raw]:
@@ -183,7 +165,7 @@ def read_identity(answer: JsonObject) -> Reading:
     return Reading(generation_id=answer.text("id"), model=answer.text("model"), provider=answer.text("provider"))
 
 
-def read_usage(raw: msgspec.Raw, words: msgspec.json.Decoder[_Usage] = _usage) -> CallUsage | None:
+def read_usage(raw: msgspec.Raw, words: msgspec.json.Decoder[AnswerFields] = _fields) -> CallUsage | None:
     """Return the usage of an answer; None if it has none.
 
     The cost is in pico-USD, and None if it is missing. On a provider key of the caller's own, `cost` is OpenRouter's fee alone,
@@ -197,22 +179,19 @@ def read_usage(raw: msgspec.Raw, words: msgspec.json.Decoder[_Usage] = _usage) -
     """
     if bytes(raw) in NOTHING:
         return None
-    try:
-        usage = words.decode(raw)
-    except _MALFORMED:
-        return CallUsage()
+    usage = _read(raw, words)
     cost, is_byok = cost_pusd(bytes(usage.cost)), bytes(usage.is_byok) == b"true"
     if cost is not None and is_byok:
-        bill = cost_pusd(bytes(read_object(usage.cost_details).raw("upstream_inference_cost")))
+        bill = cost_pusd(bytes(_read(usage.cost_details).upstream_inference_cost))
         cost = None if bill is None else cost + bill
-    prompt = _details(usage.prompt_tokens_details)
+    prompt = _read(usage.prompt_tokens_details)
     return CallUsage(
         cost_pusd=cost,
         prompt_tokens=read_count(usage.prompt_tokens),
         cached_tokens=read_count(prompt.cached_tokens),
         cache_write_tokens=read_count(prompt.cache_write_tokens),
         completion_tokens=read_count(usage.completion_tokens),
-        reasoning_tokens=read_count(_details(usage.completion_tokens_details).reasoning_tokens),
+        reasoning_tokens=read_count(_read(usage.completion_tokens_details).reasoning_tokens),
         is_byok=is_byok,
     )
 
@@ -240,20 +219,17 @@ def read_chunk(data: bytes, *, whole: bool = False) -> Reading:
     """
     if data[:1] != b"{" and data.strip() == DONE:
         return Reading(terminal=True)
-    try:
-        chunk = _chunk.decode(data)
-    except _MALFORMED:
-        return Reading(terminal=whole)
+    chunk = _read(data)
     finish, error = None, bytes(chunk.error) not in NOTHING
     tool_names: tuple[str, ...] = ()
     for raw in _elements(chunk.choices):
-        try:
-            choice = _choice.decode(raw)
-        except _MALFORMED:
-            continue
+        choice = _read(raw)
         finish = finish or read_text(choice.finish_reason)
         error = error or bytes(choice.error) not in NOTHING
-        tool_names += _tool_names(choice.message if choice.delta is ABSENT else choice.delta)
+        calls = _read(choice.message if choice.delta is ABSENT else choice.delta).tool_calls
+        if calls is not ABSENT:
+            names = [read_object(call).child("function").text("name") for call in _elements(calls)]
+            tool_names += tuple(name for name in names if name)
     return Reading(
         generation_id=read_text(chunk.id),
         model=read_text(chunk.model),
@@ -264,18 +240,6 @@ def read_chunk(data: bytes, *, whole: bool = False) -> Reading:
         terminal=whole,
         tool_names=tool_names,
     )
-
-
-def _tool_names(message: msgspec.Raw) -> tuple[str, ...]:
-    """The tools that a choice's message, or what a chunk adds to it, calls."""
-    try:
-        calls = _message.decode(message).tool_calls
-    except _MALFORMED:
-        return ()
-    if calls is ABSENT:
-        return ()
-    names = [read_object(call).child("function").text("name") for call in _elements(calls)]
-    return tuple(name for name in names if name)
 
 
 def cut_chunk(head: Reading, kind: str, part: dict[str, object], message: str, error_type: str) -> bytes:

@@ -136,6 +136,26 @@ def test_the_usage_chunk_is_read_with_and_without_a_choice(choices: str) -> None
     assert not told.terminal
 
 
+def test_the_usage_of_an_answer_with_millions_of_values_is_read() -> None:
+    vectors = ",".join(["0.5"] * (ANSWER_VALUES_MAX + 2))
+    told = read(
+        f'{{"data":[{{"embedding":[{vectors}]}}],"choices":[{vectors}],"usage":{{"prompt_tokens":3,"cost":1e-6}}}}'
+    )
+    assert told == Reading(usage=CallUsage(10**6, 3))
+
+
+@each("value", ["7", "1e900000", "[[]]", "{}", "9" * 5000, "true"])
+def test_a_value_of_a_wrong_kind_hides_no_other(value: str) -> None:
+    names = "".join(f'"{name}":{value},' for name in ("id", "model", "provider", "choices"))
+    counts = "".join(f'"{name}_details":{value},' for name in ("cost", "prompt_tokens", "completion_tokens"))
+    told = read("{" + names + '"usage":{' + counts + '"cost":1e-6}}')
+    assert told == Reading(usage=CallUsage(10**6))
+    told = read(
+        '{"choices":[' + value + ',{"finish_reason":' + value + ',"delta":' + value + '},{"finish_reason":"stop"}]}'
+    )
+    assert told == Reading(finish="stop")
+
+
 @each(
     "chunk",
     [
