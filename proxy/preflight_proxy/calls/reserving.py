@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
 from msgspec.structs import replace
 
 from preflight_proxy.core.admission.admission import Admission, Wait, admit
@@ -62,8 +63,7 @@ class CallContext:
     until_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class CallQuote:
+class CallQuote(msgspec.Struct, frozen=True):
     """A quote, and the offer that it is made from."""
 
     quote: Quote
@@ -79,8 +79,7 @@ class CallQuote:
         return [endpoint.tag for endpoint in self.offer.endpoints if endpoint.provider == provider]
 
 
-@dataclass(frozen=True, slots=True)
-class ReservedCall:
+class ReservedCall(msgspec.Struct, frozen=True):
     """A call whose worst case is committed: all that sending, relaying and settling it need.
 
     Attributes:
@@ -113,7 +112,7 @@ class Quoter:
     async def quote(self, account_id: str, request: Request) -> CallQuote | Refusal:
         """Return the worst case of a request, or why it has none."""
         account = self._ledger.account(account_id)
-        model, _suffix = split_model(request.model)
+        model = split_model(request.model)[0]
         if account.models is not None:
             allowed = {name.lower() for name in account.models}
             if allowed.isdisjoint({model, request.model.lower()}):
@@ -173,6 +172,7 @@ class _Attempt:
 
     def __init__(self, ledger: Ledger, quoter: Quoter, context: CallContext, first: CallQuote) -> None:
         self._ledger = ledger
+        self._state = ledger.account_state(context.caller.account_id)
         self._quoter = quoter
         self._context = context
         self._first = first
@@ -183,8 +183,8 @@ class _Attempt:
 
     def __call__(self) -> bool:
         """Try once; True if that decided."""
-        left_s = max(0.0, self._context.until_s - self._ledger.clock.monotonic_s())
-        return self.decide(waited_s=CALL_WAIT_S_MAX - left_s)
+        left_s = self._context.until_s - self._ledger.clock.monotonic_s()
+        return self.decide(waited_s=CALL_WAIT_S_MAX - left_s if left_s > 0 else CALL_WAIT_S_MAX)
 
     def decide(self, waited_s: float) -> bool:
         """Try as a call that has waited for so long; after `CALL_WAIT_S_MAX` that decides.
@@ -205,7 +205,7 @@ class _Attempt:
             busy=self._context.is_busy,
             has_unknown=self._ledger.has_unknown(account_id),
             waited_s=waited_s,
-            cheapest_pusd=self._ledger.account_state(account_id).cheapest_pusd or 1,
+            cheapest_pusd=self._state.cheapest_pusd or 1,
         )
         if isinstance(verdict, Wait):
             return False
@@ -231,7 +231,7 @@ class _Attempt:
         if isinstance(committed, Refusal):
             return committed
         assert committed.reservation is not None, "a committed Reserve has its reservation"
-        self._ledger.account_state(account_id).admitted(self._quote.cheapest_pusd)
+        self._state.admitted(self._quote.cheapest_pusd)
         return committed.reservation
 
 

@@ -38,7 +38,9 @@ class Recent(Generic[Key, Value]):
     def get_all(self, keys: Sequence[Key]) -> list[Value | None]:
         """Return an item for each key as `get` does. No item may be false."""
         values = list(map(self._young.get, keys))
-        return values if all(values) or not self._old else [self.get(key) for key in keys]
+        if self._old and not all(values):
+            return [value or self.get(key) for key, value in zip(keys, values, strict=True)]
+        return values
 
     def put(self, key: Key, value: Value) -> None:
         """Store an item, in place of one with the same key."""

@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from preflight_proxy.calls.backoff import DELAYS_MAX, LOOK_AGAIN_S, Backoff, CallBackoff
@@ -261,5 +262,7 @@ async def test_a_wait_ends_with_its_client(case: Case) -> None:
 
 
 def test_a_reserved_call_shows_neither_its_key_nor_its_text(case: Case) -> None:
-    call = replace(case.call, context=replace(case.call.context, headers=(("Authorization", "Bearer token"),)))
+    call = msgspec.structs.replace(
+        case.call, context=replace(case.call.context, headers=(("Authorization", "Bearer token"),))
+    )
     assert not any(text in repr(call) for text in (KEY, "Bearer", "messages"))

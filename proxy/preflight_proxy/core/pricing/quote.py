@@ -12,7 +12,7 @@ from decimal import Context, Decimal
 
 import msgspec
 
-from preflight_proxy.core.money import TOKENS_PER_MTOK, charge_pusd
+from preflight_proxy.core.money import TOKENS_PER_MTOK
 from preflight_proxy.core.pricing.endpoint import Endpoint, EndpointPrices
 from preflight_proxy.core.pricing.prompt_bound import prompt_bound
 from preflight_proxy.core.recent import Recent
@@ -211,7 +211,7 @@ class Offer:
         counts = Counter(endpoint.provider for endpoint in self.endpoints)
         self.by_provider = {each.provider: each for each in self.endpoints if counts[each.provider] == 1}
         self.max_price = _max_price(self._quoted)
-        self._default_bound = max(endpoint.default_bound for endpoint in self._quoted)
+        self._default_bounds = [endpoint.default_bound for endpoint in self._quoted]
         self._rates: dict[tuple[bool, bool, bool], list[list[Rate]]] = {}
 
     def quote(self, request: Request, prompt_tokens: Callable[[Endpoint], int]) -> Quote:
@@ -226,12 +226,12 @@ class Offer:
         if (all_rates := self._rates.get(kind)) is None:
             all_rates = self._rates[kind] = [_rates(each, prompt, self._has_output) for each in self._quoted]
         worst, most_tokens = [], 0
-        for endpoint, rates in zip(self._quoted, all_rates, strict=True):
+        for endpoint, rates, default in zip(self._quoted, all_rates, self._default_bounds, strict=True):
             tokens = prompt_tokens(endpoint)
-            most_tokens = max(most_tokens, tokens)
+            if tokens > most_tokens:
+                most_tokens = tokens
             rate = rates[0] if len(rates) == 1 else next(rate for rate in rates if tokens > rate.above_tokens)
-            fixed_pusd = charge_pusd(tokens, rate.prompt_price) + rate.request_pusd
-            default = endpoint.default_bound
+            fixed_pusd = rate.request_pusd - (-tokens * rate.prompt_price // TOKENS_PER_MTOK)  # rounded up
             worst.append(
                 WorstCase(
                     fixed_pusd + prompt.image_count * rate.image_pusd,
@@ -240,13 +240,13 @@ class Offer:
                     0 if endpoint.honours_bound else default,
                 )
             )
-        bound = 0 if not self._has_output else self._default_bound if asked is None else asked
+        bound = 0 if not self._has_output else max(self._default_bounds) if asked is None else asked
         return Quote(
             model=split_model(request.model)[0],
             tags=self.tags,
             bound=bound,
             asked=asked,
-            floor=min(bound, FLOOR_TOKENS),
+            floor=bound if bound < FLOOR_TOKENS else FLOOR_TOKENS,
             max_price=self.max_price,
             prompt_tokens=most_tokens,
             worst=tuple(worst),
@@ -268,7 +268,7 @@ class Offers:
         only, ignore, has_output = request.only, request.ignore, bool(request.bound_fields)
         key = (request.model, only, ignore, has_output)
         offer = self._offers.get(key)
-        if offer is None or offer.listed != tuple(endpoints):
+        if offer is None or (offer.listed is not endpoints and offer.listed != tuple(endpoints)):
             offer = Offer(endpoints, only, ignore, has_output)
             if sum(map(len, (*(only or ()), *ignore))) <= WISHES_CHARS_MAX:
                 self._offers.put(key, offer)

@@ -248,7 +248,11 @@ def encode(decoded: Json) -> bytes:
         case Number():
             return decoded.encode("utf-8")
         case dict():
-            return b"{" + b",".join([_string(key) + b":" + encode(item) for key, item in decoded.items()]) + b"}"
+            items = decoded.items()
+            texts = [
+                _string(key) + b":" + (_string(item) if type(item) is str else encode(item)) for key, item in items
+            ]
+            return b"{" + b",".join(texts) + b"}"
         case list():
             return b"[" + b",".join([encode(item) for item in decoded]) + b"]"
     return _string(decoded)

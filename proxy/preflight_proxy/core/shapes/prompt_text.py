@@ -22,10 +22,13 @@ ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function
 """The roles of messages, in all shapes."""
 
 _PART_KEYS = frozenset({"content", "output"})
+_TEXT_KEYS = frozenset({"role", "content", "type", "text", "name", "id", "tool_call_id"})
+"""Fields of a part that count as nothing but text if they are strings."""
 _TYPELESS_OUTPUT = frozenset({"shell_call_output"})
 """Items whose output is a list of objects without a type."""
 _OPAQUE_KEYS = frozenset({"encrypted_content", "signature", "data", "thinking_signature", "thought_signature"})
 _JSON_KEYS = frozenset({"input", "arguments", "parameters", "action", "operation", "tools"})
+_PREAMBLE_ROLES = frozenset({"system", "developer", "user"})
 _ANSWER_KEYS = frozenset({"reasoning", "reasoning_content", "reasoning_details", "tool_calls"})
 _REMOTE = ("http://", "https://", "gs://", "s3://", "file")
 
@@ -146,6 +149,9 @@ class PromptText(msgspec.Struct, gc=False):
         if name == "document":
             self._source(decoded.get("source"), depth)
         for key, item in decoded.items():
+            if key in _TEXT_KEYS and type(item) is str:
+                self.text(key + item)
+                continue
             self.text(key)
             if key in _PART_KEYS and isinstance(item, (list, dict)) and name not in _TYPELESS_OUTPUT:
                 self.part(item, depth + 1)
@@ -220,6 +226,7 @@ def count_message(raw: bytes) -> Message:
     text = PromptText()
     decoded = body.value(raw)
     text.part(decoded)
+    role = _role(decoded)
     ascii_bytes, other_bytes, wrap_count = text.ascii_bytes, text.other_bytes, text.wrap_count
     text.ascii_bytes = text.other_bytes = text.wrap_count = 0
     return Message(
@@ -229,19 +236,18 @@ def count_message(raw: bytes) -> Message:
         opaque_bytes=text.opaque_bytes,
         wrap_count=wrap_count,
         media=text.media,
-        is_preamble=_is_preamble(decoded) and not text.media and not text.opaque_bytes,
-        role=_role(decoded),
+        is_preamble=_is_preamble(decoded, role) and not text.media and not text.opaque_bytes,
+        role=role,
         comma_count=raw.count(b","),
         more=None if text == _NOTHING else text,
     )
 
 
-def _is_preamble(decoded: Json) -> bool:
+def _is_preamble(decoded: Json, role: str) -> bool:
     """True for a message of the system or the user; of an earlier answer a template may leave out the reasoning."""
-    match decoded:
-        case {"role": "system" | "developer" | "user", **more}:
-            return more.get("type", "message") == "message" and not more.keys() & _ANSWER_KEYS
-    return False
+    if role not in _PREAMBLE_ROLES or not isinstance(decoded, dict):
+        return False
+    return decoded.get("type", "message") == "message" and _ANSWER_KEYS.isdisjoint(decoded)
 
 
 def _role(decoded: Json) -> str:
@@ -273,7 +279,11 @@ def _canonical(decoded: Json) -> Json:
         case {"type": "text", "text": str() as text, **more} if more.keys() <= {"cache_control"}:
             return text
         case dict():
-            return {key: _canonical(item) for key, item in decoded.items() if key != "cache_control"}
+            return {
+                key: item if type(item) is str else _canonical(item)
+                for key, item in decoded.items()
+                if key != "cache_control"
+            }
         case [only]:
             return _canonical(only)
         case list():
