@@ -142,11 +142,15 @@ def _call(
     prompt = request.prompt
     system_bytes = _system_count(prompt.messages) * DIGEST_BYTES
     links = array("Q", prompt.digests[system_bytes : system_bytes + MESSAGES_MAX * DIGEST_BYTES])[::2]
-    same = [call for call in calls if call.fields == prompt.fields_digest]
+    parts = None
+    for call in calls:
+        if call.fields == prompt.fields_digest:
+            parts = call.parts
+            break
     return _TracedCall(
         model=request.model,
         fields=prompt.fields_digest,
-        parts=same[0].parts if same else _parts(request),
+        parts=_parts(request) if parts is None else parts,
         system=prompt.digests[:system_bytes],
         messages=links.tobytes(),
         first=prompt.digests[system_bytes : system_bytes + _LINK_BYTES],
@@ -233,7 +237,8 @@ def _closest(calls: Sequence[_TracedCall], call: _TracedCall) -> _TracedCall | N
         )
     links = set(array("Q", call.messages))
     for other in candidates[: -OVERLAPS_MAX - 1 : -1]:
-        if _overlaps(links, array("Q", other.messages)):
+        others = array("Q", other.messages)
+        if not links.isdisjoint(others) and _overlaps(links, others):
             return other
     return None
 
@@ -249,8 +254,6 @@ def _shared(some: bytes, other: bytes) -> int:
 
 def _overlaps(links: set[int], others: Sequence[int]) -> bool:
     """True if half of the shorter prompt is somewhere in the other: its beginning was rewritten, or cut off."""
-    if links.isdisjoint(others):
-        return False
     both, other_links = links.intersection(others), set(others)
     return 2 * len(both) >= max(1, min(len(links), len(other_links)))
 

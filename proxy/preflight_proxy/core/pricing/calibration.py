@@ -85,7 +85,7 @@ class Calibration:
             return
         if not prompt.messages or prompt.shrinks or prompt.remote_media:
             return
-        if not billed_as_listed(endpoint, usage, prompt.image_count):
+        if off_pusd(endpoint, usage, prompt.image_count) is None:
             return
         fields = (account, endpoint.model, endpoint.tag, prompt.fields_digest)
         count, tokens = len(prompt.messages), usage.prompt_tokens
@@ -166,11 +166,6 @@ class _Bills:
         known.tokens[digest] = tokens
 
 
-def billed_as_listed(endpoint: Endpoint, usage: CallUsage, image_count: int = 0) -> bool:
-    """Return True if the cost is within 1 % of the tokens at one of the endpoint's listed sets of prices."""
-    return _off_pusd(endpoint, usage, image_count) is not None
-
-
 def billed_reading(endpoint: Endpoint, usage: CallUsage, image_count: int = 0) -> CallUsage:
     """Return the usage with the prompt tokens that its cost agrees with, if the API leaves two readings of them.
 
@@ -179,13 +174,13 @@ def billed_reading(endpoint: Endpoint, usage: CallUsage, image_count: int = 0) -
     if usage.prompt_tokens_less is None:
         return usage
     less = replace(usage, prompt_tokens=usage.prompt_tokens_less)
-    off_pusd, less_off_pusd = _off_pusd(endpoint, usage, image_count), _off_pusd(endpoint, less, image_count)
-    agrees = less_off_pusd is not None and (off_pusd is None or less_off_pusd < off_pusd)
+    as_read_pusd, less_pusd = off_pusd(endpoint, usage, image_count), off_pusd(endpoint, less, image_count)
+    agrees = less_pusd is not None and (as_read_pusd is None or less_pusd < as_read_pusd)
     return replace(less if agrees else usage, prompt_tokens_less=None)
 
 
-def _off_pusd(endpoint: Endpoint, usage: CallUsage, image_count: int) -> int | None:
-    """How far the cost is from the nearest expected one that it agrees with; None if it agrees with none."""
+def off_pusd(endpoint: Endpoint, usage: CallUsage, image_count: int = 0) -> int | None:
+    """Return how far the cost is from the tokens at the nearest of the endpoint's listed sets of prices; None if over 1 %."""
     if usage.cost_pusd is None or usage.is_byok:
         return None
     nearest_pusd = None
@@ -200,9 +195,11 @@ def _off_pusd(endpoint: Endpoint, usage: CallUsage, image_count: int) -> int | N
             fixed_pusd -= -tokens * price // TOKENS_PER_MTOK  # each charge is rounded up
         for write in (prices.cache_write, prices.cache_write_1h):
             expected_pusd = fixed_pusd - (-written * (prompt if write is None else write) // TOKENS_PER_MTOK)
-            off_pusd = abs(usage.cost_pusd - expected_pusd)
-            if off_pusd * COST_TOLERANCE <= expected_pusd and (nearest_pusd is None or off_pusd < nearest_pusd):
-                nearest_pusd = off_pusd
+            difference_pusd = abs(usage.cost_pusd - expected_pusd)
+            if difference_pusd * COST_TOLERANCE <= expected_pusd and (
+                nearest_pusd is None or difference_pusd < nearest_pusd
+            ):
+                nearest_pusd = difference_pusd
     return nearest_pusd
 
 

@@ -47,6 +47,7 @@ NUMBER_BYTES = 25
 
 _top_level = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
+_TEXT = frozenset({str})
 _string = msgspec.json.Encoder().encode
 
 
@@ -247,12 +248,10 @@ def encode(decoded: Json) -> bytes:
     match decoded:
         case Number():
             return decoded.encode("utf-8")
+        case dict() if _TEXT.issuperset(map(type, decoded.values())):
+            return _string(decoded)
         case dict():
-            items = decoded.items()
-            texts = [
-                _string(key) + b":" + (_string(item) if type(item) is str else encode(item)) for key, item in items
-            ]
-            return b"{" + b",".join(texts) + b"}"
+            return b"{" + b",".join([_string(key) + b":" + encode(item) for key, item in decoded.items()]) + b"}"
         case list():
             return b"[" + b",".join([encode(item) for item in decoded]) + b"]"
     return _string(decoded)

@@ -53,13 +53,19 @@ class PromptText(msgspec.Struct, gc=False):
         Raises:
             BadRequest: One has a role that is not in `roles`, or they have too many values. A message without a role passes.
         """
-        self.ascii_bytes += sum([message.ascii_bytes for message in messages])
-        self.other_bytes += sum([message.other_bytes for message in messages])
-        self.wrap_count += sum([message.wrap_count for message in messages])
-        for more in [message.more for message in messages if message.more is not None]:
-            self.add(more)
-        for role in {message.role for message in messages if message.role} - roles:
-            raise BadRequest(f"The role {role!r} is refused: this API knows {', '.join(sorted(roles))}.")
+        ascii_bytes = other_bytes = wrap_count = 0
+        for message in messages:
+            ascii_bytes += message.ascii_bytes
+            other_bytes += message.other_bytes
+            wrap_count += message.wrap_count
+            if message.more is not None:
+                self.add(message.more)
+            if message.role and message.role not in roles:
+                known = ", ".join(sorted(roles))
+                raise BadRequest(f"The role {message.role!r} is refused: this API knows {known}.")
+        self.ascii_bytes += ascii_bytes
+        self.other_bytes += other_bytes
+        self.wrap_count += wrap_count
 
     def add(self, other: PromptText) -> None:
         """Add the counts of a part that was counted separately."""
@@ -226,7 +232,7 @@ def count_message(raw: bytes) -> Message:
     text = PromptText()
     decoded = body.value(raw)
     text.part(decoded)
-    role = _role(decoded)
+    role, is_preamble = _speaker(decoded)
     ascii_bytes, other_bytes, wrap_count = text.ascii_bytes, text.other_bytes, text.wrap_count
     text.ascii_bytes = text.other_bytes = text.wrap_count = 0
     return Message(
@@ -236,27 +242,24 @@ def count_message(raw: bytes) -> Message:
         opaque_bytes=text.opaque_bytes,
         wrap_count=wrap_count,
         media=text.media,
-        is_preamble=_is_preamble(decoded, role) and not text.media and not text.opaque_bytes,
+        is_preamble=is_preamble and not text.media and not text.opaque_bytes,
         role=role,
         comma_count=raw.count(b","),
         more=None if text == _NOTHING else text,
     )
 
 
-def _is_preamble(decoded: Json, role: str) -> bool:
-    """True for a message of the system or the user; of an earlier answer a template may leave out the reasoning."""
-    if role not in _PREAMBLE_ROLES or not isinstance(decoded, dict):
-        return False
-    return decoded.get("type", "message") == "message" and _ANSWER_KEYS.isdisjoint(decoded)
+def _speaker(decoded: Json) -> tuple[str, bool]:
+    """The role of a message, and True if it is one of the system or the user.
 
-
-def _role(decoded: Json) -> str:
-    role = decoded.get("role") if isinstance(decoded, dict) else None
-    if role is None:
-        return ""
+    Not so for an earlier answer, of which a template may leave out the reasoning.
+    """
+    if not isinstance(decoded, dict) or (role := decoded.get("role")) is None:
+        return "", False
     if not isinstance(role, str) or role not in ROLES:
         raise BadRequest(f"The role {str(role)[:40]!r} is refused: no API knows it.")
-    return role
+    is_message = role in _PREAMBLE_ROLES and decoded.get("type", "message") == "message"
+    return role, is_message and _ANSWER_KEYS.isdisjoint(decoded)
 
 
 _NOTHING = PromptText()

@@ -205,25 +205,27 @@ def _read_messages(form: Form, body: bytes, raw: Slice, commas: int, digest: has
     Raises:
         BadRequest: One is refused, or there are too many values.
     """
-    text_steps = len(body) // KNOWN_TEXT_DIVISOR // STEP_COST
-    if text_steps:
+    size_bytes = len(body)
+    is_long = size_bytes > KNOWN_TEXT_DIVISOR * STEP_COST
+    if is_long:
         yield None
     elements, commas_max = _elements(form, raw), form.values_max
-    if len(body) > STEP_COST:
+    count = len(elements)
+    if size_bytes > STEP_COST:
         yield None
     messages: list[Message] = []
-    commas += len(elements)
-    for start in range(0, len(elements), STEP_MESSAGES):
+    commas += count
+    for start in range(0, count, STEP_MESSAGES):
         chunk = elements[start : start + STEP_MESSAGES]
-        keys = (yield partial(_hashes, chunk)) if text_steps else _hashes(chunk)
+        keys = (yield partial(_hashes, chunk)) if is_long else _hashes(chunk)
         digest.update(b"".join(keys))
         cost = KNOWN_MESSAGE_COST * len(chunk)
         for key, element, message in zip(keys, chunk, _messages.get_all(keys), strict=True):
             if message is None and (message := _messages.get(key)) is None:
                 new = bytes(element)
-                if commas + new.count(b",") > commas_max:
+                if commas + len(new) > commas_max and commas + new.count(b",") > commas_max:
                     yield from bodies.check_values(body, commas + new.count(b","), commas_max)
-                    commas_max = len(body)
+                    commas_max = size_bytes
                 new_cost = text_cost(new)
                 message = (yield partial(count_message, new)) if new_cost > STEP_COST else count_message(new)
                 _messages.put(key, message)
@@ -235,8 +237,8 @@ def _read_messages(form: Form, body: bytes, raw: Slice, commas: int, digest: has
             messages.append(message)
         if commas > commas_max:
             yield from bodies.check_values(body, commas, commas_max)
-            commas_max = len(body)
-        if len(messages) < len(elements):
+            commas_max = size_bytes
+        if start + STEP_MESSAGES < count:
             yield None
     return messages
 
@@ -245,11 +247,11 @@ def _hashes(elements: Sequence[Slice]) -> list[bytes]:
     return [hashlib.sha256(element).digest() for element in elements]
 
 
-def _elements(form: Form, raw: Slice) -> list[Slice]:
+def _elements(form: Form, raw: Slice) -> Sequence[Slice]:
     """The slices of the messages. A text in place of them is one, as are the texts of an API without messages."""
     if form.texts is not None or (form.takes_text and bytes(memoryview(raw)[:1]) != b"["):
         return [raw]
-    return [*bodies.elements(raw)]
+    return bodies.elements(raw)
 
 
 def _texts(form: Form, raw: bytes, text: PromptText, body: bytes) -> Steps[int]:
