@@ -123,7 +123,7 @@ class UpstreamAnswer:
         while not (pieces := self._pieces):
             if self.ended and self._error is None:
                 return b""
-            if self._is_paused:
+            if self._is_paused and not self.ended:
                 self._is_paused = False
                 self._transport.resume_reading()
             await self.more()

@@ -15,7 +15,7 @@ import uvloop
 
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.upstream.client import NotSentError, UncertainError, Upstream, read_capped
-from preflight_proxy.upstream.connection import BrokenAnswerError, TimeLimit, UpstreamConnection
+from preflight_proxy.upstream.connection import PIECES_MAX, BrokenAnswerError, TimeLimit, UpstreamConnection
 from preflight_proxy.upstream.pool import Pool
 from tests.support.raw_upstream import OK, RawUpstream, answer_ok
 
@@ -340,6 +340,24 @@ async def test_an_answer_that_comes_byte_by_byte_is_the_same() -> None:
     assert (answer.status, await answer.piece(), await answer.piece(), idle) == (200, b"{}", b"", [connection])
     connection.abort()
     theirs.close()
+
+
+@on_both_loops
+def test_an_answer_that_breaks_off_while_nobody_reads_it_is_read_up_to_there(run: Run) -> None:
+    async def scene() -> None:
+        ours, theirs = socket.socketpair()
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(lambda: UpstreamConnection(ours, [], set()), sock=ours)
+        answer = connection.send(b"", b"", TimeLimit())
+        connection.data_received(SSE + b"1\r\nx\r\n" * (PIECES_MAX + 1))
+        connection.abort()
+        await asyncio.sleep(0.01)
+        assert await answer.piece() == b"{}" + b"x" * (PIECES_MAX + 1)
+        with pytest.raises(BrokenAnswerError, match="connection lost"):
+            await answer.piece()
+        theirs.close()
+
+    run(scene())
 
 
 @on_both_loops
