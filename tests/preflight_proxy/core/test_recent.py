@@ -57,3 +57,17 @@ def test_it_is_a_dict_that_keeps_at_least_the_last_half_and_at_most_all(
         assert len(recent) <= items_max
     for key in used[: items_max // 2]:
         assert recent.get(key) == values[key]
+
+
+@given(st.lists(st.integers(1, 12)), st.lists(st.integers(1, 12)))
+def test_many_items_are_those_of_their_keys_in_order(stored: list[int], keys: list[int]) -> None:
+    """Whichever generation each is in; those that are not there are None."""
+    one, many = Recent[int, str](6), Recent[int, str](6)
+    for recent in (one, many):
+        for key in stored:
+            recent.put(key, f"value {key}")
+    before = {key: one.get(key) for key in keys} if len(set(keys)) <= 3 else None
+    values = many.get_all(keys)
+    assert all(value in (None, f"value {key}") for key, value in zip(keys, values, strict=True))
+    if before is not None:
+        assert values == [before[key] for key in keys]

@@ -221,3 +221,12 @@ def test_what_is_kept_is_bounded(story: Story) -> None:
     assert (first, story.call(chat(TALK), account="x").miss) == ("first_call", "first_call")
     kept = story.trace._accounts
     assert trace.ACCOUNTS_MAX // 2 <= len(kept) <= trace.ACCOUNTS_MAX
+
+
+def test_calls_with_the_same_fields_share_their_digests_and_one_with_another_field_has_its_own(story: Story) -> None:
+    story.call(chat(TALK, stop="a", response_format={"type": "text"}))
+    story.call(chat([TASK], temperature=1, response_format={"type": "text"}))
+    story.call(chat(TALK, response_format={"type": "json_object"}))
+    first, other, changed = (call.parts for call in story.trace._accounts.get("a") or [])
+    assert first == other == trace._parts(chat([TASK], response_format={"type": "text"}))
+    assert changed == trace._parts(chat(TALK, response_format={"type": "json_object"})) != first

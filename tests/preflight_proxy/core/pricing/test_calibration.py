@@ -442,3 +442,22 @@ def test_where_both_readings_agree_the_closer_counts_and_of_two_as_close_the_lar
 def test_a_usage_of_one_reading_stays_as_it_is() -> None:
     usage = CallUsage(1000 * P, 1800, cached_tokens=800)
     assert billed_reading(ENDPOINT, usage) is usage
+
+
+@each("count, changed", [(count, changed) for count in range(1, 8) for changed in range(count)])
+def test_a_bill_is_known_only_for_the_same_messages_in_the_same_order(count: int, changed: int) -> None:
+    """Of few messages as of many; of the part before the change only what was billed itself is known."""
+    known = Calibration()
+    texts = [f"{number} {LONG}" for number in range(count)]
+    known.record("a", conversation(*texts), ENDPOINT, bill(10_000 * count))
+    same, other = conversation(*texts, "more"), [*texts, "more"]
+    other[changed] += "!"
+    assert known.prompt_tokens("a", same, ENDPOINT) == min(
+        prompt_bound(same.prompt, ENDPOINT),
+        10_000 * count + len("more") + (USER_BYTES, ASSISTANT_BYTES)[count % 2] + WRAP_TOKENS + TEMPLATE_TOKENS,
+    )
+    asked = conversation(*other)
+    assert known.prompt_tokens("a", asked, ENDPOINT) == prompt_bound(asked.prompt, ENDPOINT)
+    turned = conversation(*texts[::-1], "more")
+    if count > 1:
+        assert known.prompt_tokens("a", turned, ENDPOINT) == prompt_bound(turned.prompt, ENDPOINT)

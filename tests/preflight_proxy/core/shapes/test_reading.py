@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from preflight_proxy.core.recent import Recent
 from preflight_proxy.core.shapes import SHAPES, reading, tools
 from preflight_proxy.core.shapes.body import BadRequest
+from preflight_proxy.core.shapes.memo import Memo
 from preflight_proxy.core.shapes.prompt_text import count_message
 from preflight_proxy.core.shapes.reading import FRAME_BYTES_MAX, FRAMES_MAX, MESSAGES_MAX, UNREAD_BYTES_MAX
 from preflight_proxy.core.shapes.request_writer import write_request
 from preflight_proxy.core.shapes.shape import Request, Shape, UnknownFields
 from preflight_proxy.core.shapes.steps import KNOWN_MESSAGE_COST, NEW_MESSAGE_COST, STEP_COST, run_steps
 from tests.support.cases import each
-from tests.support.quote_cases import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES
+from tests.support.quote_cases import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES
 
 
 @contextmanager
@@ -365,3 +366,46 @@ def test_the_fields_are_views_and_copies_of_what_came() -> None:
         "seed": b"1",
     }
     assert isinstance(fields["messages"], msgspec.Raw)
+
+
+# What is kept depends on its own bytes alone
+
+
+def test_each_message_has_its_own_counts_wherever_it_is_and_whatever_stands_around_it() -> None:
+    """New and known ones mixed, some twice, over more than one look-up."""
+    texts = [f"text {number} " + "x," * (number % 90) for number in range(1500)]
+    elements = [
+        json.dumps({"role": ("user", "assistant")[number % 2], "content": text}).encode()
+        for number, text in enumerate(texts)
+    ]
+    orders = [elements[::3], elements, elements[::-1], [*elements[700:], *elements[:9] * 3]]
+    with nothing_remembered():
+        for number, order in enumerate(orders):
+            body = b'{"model":"a/b%d","messages":[%b]}' % (number, b",".join(order))
+            prompt = CHAT.read(body, {}, "drop").prompt
+            assert list(prompt.messages) == [count_message(element) for element in order]
+            assert prompt.digests == b"".join([count_message(element).digest for element in order])
+            assert prompt.ascii_bytes == sum(message.ascii_bytes for message in prompt.messages)
+
+
+@each("shape", [CHAT, MESSAGES, RESPONSES])
+def test_the_same_tools_in_requests_that_differ_in_all_else_count_the_same(shape: Shape) -> None:
+    tool = {**TOOL, "cache_control": {"type": "ephemeral"}}
+    hosted = [{"type": "image_generation"}] if shape is RESPONSES else []
+    field = "input" if shape is RESPONSES else "messages"
+    others: list[dict[str, object]] = [
+        {"model": "a/b", "max_tokens": 9},
+        {"model": "a/c", "max_tokens": 8, "temperature": 1, "stream": True},
+        {"model": "a/b:floor", "max_tokens": 7, "user": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}},
+    ]
+    for number, other in enumerate(others):
+        message = {"role": "user", "content": "x" * number}
+        body = json.dumps({**other, field: [message], "tools": [tool, *hosted]}).encode()
+        known = outcome(shape, body, "drop", "")
+        assert len(known) == 3, "it is not refused"  # type: ignore[arg-type]
+        readers, tools._readers = tools._readers, {api: Memo(memo._compute, 9) for api, memo in tools._readers.items()}
+        try:
+            with nothing_remembered():
+                assert outcome(shape, body, "drop", "") == known
+        finally:
+            tools._readers = readers
