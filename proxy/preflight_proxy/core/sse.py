@@ -78,7 +78,7 @@ class Decoder:
             self._skipping = False
             start = end
         if data is chunk:
-            if start == len(chunk) and not self._skipping:
+            if start == len(chunk):
                 return events
             self._buffer += chunk[start:]
         else:

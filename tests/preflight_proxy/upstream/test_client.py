@@ -13,6 +13,7 @@ import uvloop
 
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.upstream.client import (
+    HEADS_MAX,
     SMALL_BODY_BYTES_MAX,
     NotSentError,
     OverdueError,
@@ -242,6 +243,20 @@ def test_not_sent_is_what_withdrawn_is_and_uncertain_is_not() -> None:
 
 
 # What leaves, what comes back
+
+
+async def test_each_request_leaves_with_its_own_path_headers_and_length() -> None:
+    async with RawUpstream() as server, Upstream(server.base_url) as upstream:
+        for number in [*range(2 * HEADS_MAX), 0]:
+            for path, key in ((PATH, "a"), (PATH, f"b{number}"), (f"{PATH}?{number}", "a")):
+                body = b"x" * number
+                answer = await upstream.post(path, body, [("Authorization", key), *HEADERS[1:]], yes)
+                assert await read_capped(answer, 2) == b"{}"
+                headers = dict(server.headers())
+                assert server.heads()[-1] == f"POST /api/v1{path} HTTP/1.1"
+                assert (headers["authorization"], headers["content-length"]) == (key, str(number))
+                assert server.requests[-1].partition(b"\r\n\r\n")[2] == body
+        assert len(upstream._heads) <= HEADS_MAX
 
 
 async def test_body_and_headers_leave_as_they_are() -> None:

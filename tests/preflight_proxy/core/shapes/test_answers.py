@@ -136,12 +136,12 @@ def test_the_usage_chunk_is_read_with_and_without_a_choice(choices: str) -> None
     assert not told.terminal
 
 
-def test_the_usage_of_an_answer_with_millions_of_values_is_read() -> None:
-    vectors = ",".join(["0.5"] * (ANSWER_VALUES_MAX + 2))
-    told = read(
-        f'{{"data":[{{"embedding":[{vectors}]}}],"choices":[{vectors}],"usage":{{"prompt_tokens":3,"cost":1e-6}}}}'
-    )
-    assert told == Reading(usage=CallUsage(10**6, 3))
+def test_of_an_answer_with_millions_of_values_the_usage_is_read_and_no_choice() -> None:
+    rest = ',"usage":{"prompt_tokens":3,"cost":1e-6}}'
+    for count, finish in ((3, "stop"), (ANSWER_VALUES_MAX + 2, None)):
+        values = ",".join(["0.5"] * count)
+        told = read(f'{{"data":[{{"embedding":[{values}]}}],"choices":[{{"finish_reason":"stop"}},{values}]{rest}')
+        assert told == Reading(usage=CallUsage(10**6, 3), finish=finish)
 
 
 @each("value", ["7", "1e900000", "[[]]", "{}", "9" * 5000, "true"])
