@@ -172,6 +172,8 @@ class Settlement:
         )
 
     def _publish(self, outcome: str, cost_pusd: int, reading: Reading) -> None:
+        if not self._ledger.events.wanted:
+            return
         self._ledger.publish(
             "settled",
             self.reservation.account,

@@ -59,12 +59,14 @@ def test_the_quoted_model_stands_where_upstream_named_none() -> None:
 
 def test_text_of_upstream_is_one_line_of_valid_unicode_and_short() -> None:
     """Whatever it sends."""
-    hostile = CallFacts(model="m\n\ud800" + "x" * 10_000, provider='"}\u2028', generation_id="g\udfff")
+    long = "\ud800" + "x" * 10_000
+    hostile = CallFacts(model=f"m\n{long}", provider=f'"}}\u2028{long}', generation_id="g\udfff", cache_miss=long)
     line = entry_of(1, 0.0, "a", EntryKind.RECOVERED, 1, None, hostile).line
     assert "\n" not in line
-    assert len(line) < 1000
+    assert len(line) < 1200
     assert json.loads(line)["model"].startswith("m\n?xxx")
     assert json.loads(line)["generation_id"] == "g?"
+    assert len(json.loads(line)["provider"]) == len(json.loads(line)["cache_miss"]) == 200
     assert clean("é") == "é"
 
 

@@ -123,6 +123,14 @@ def test_hostile_text_from_upstream_is_made_harmless() -> None:
     assert change.reservation.tag == "t?"
 
 
+def test_the_last_entry_of_an_account_is_the_latest_though_the_clock_goes_back() -> None:
+    state = opened()
+    for name, at_s in (("r", NOW_S), ("s", NOW_S - 60)):
+        do(state, hold(name))
+        do(state, Post(name, 1), at_s)
+    assert account(state).last_entry_s == NOW_S
+
+
 def test_an_end_in_one_account_leaves_the_other_alone() -> None:
     """Balances are an account's own."""
     state = opened()

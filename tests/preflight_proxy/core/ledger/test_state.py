@@ -38,6 +38,8 @@ def test_unknown_calls_are_counted_until_they_end() -> None:
     do(state, hold("t"))
     do(state, Post("t", 1))
     assert (state.unknown_count("a"), state.unknown_count("b")) == (1, 0)
+    state.put(Reservation("u", "b", 1, "chat", "m/x", ("t",), 16, False, 1.0, seq=9, unknown_since_s=2.0))
+    assert state.unknown_count("b") == 1  # as a start reads it
 
 
 def test_what_the_calls_of_a_key_base_cost_is_summed_and_its_assumed_part_apart() -> None:

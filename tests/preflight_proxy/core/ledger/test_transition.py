@@ -143,11 +143,20 @@ def test_an_id_in_use_is_not_taken_twice() -> None:
 
 
 @each(
-    "command", [hold("r", -1), hold("r", account="nobody"), Post("nothing", 1), SetLimit("nobody", 1), Recover("a", -1)]
+    "command",
+    [
+        hold("r", -1),
+        hold("r", account="nobody"),
+        Post("nothing", 1),
+        Post("pending", -1),
+        SetLimit("nobody", 1),
+        Recover("a", -1),
+    ],
 )
 def test_nonsense_is_an_error_and_not_an_entry(command: Command) -> None:
     """Negative amounts and unknown names."""
     state = opened()
+    do(state, hold("pending"))
     with pytest.raises(ValueError, match=r"negative|no account|ended"):
         transition(state, command, NOW_S)
 
