@@ -35,6 +35,25 @@ async def test_pieces_come_as_they_arrive_and_end_with_nothing() -> None:
     await listeners.close()
 
 
+async def test_headers_are_those_of_the_head_without_white_space_around_them_and_trailers_are_dropped() -> None:
+    seen: list[ServerRequest] = []
+    listeners = Listeners()
+
+    async def read(request: ServerRequest) -> None:
+        while await request.read_piece():
+            pass
+        seen.append(request)
+        request.response.answer(200, [], b"")
+
+    _, port = await listeners.on_tcp(read, "127.0.0.1", 0)
+    async with await Raw.to(port) as agent:
+        agent.send(CHUNKED.replace(b"\r\nHost: x", b"\r\nX-A:  1 \t \r\nHost: x") + b"1\r\na\r\n0\r\nX-B: 2\r\n\r\n")
+        assert (await agent.answer())[0] == 200
+    assert seen[0].headers.pairs == [("X-A", "1"), ("Host", "x"), ("Transfer-Encoding", "chunked")]
+    assert seen[0].headers == {"x-a": "1", "host": "x", "transfer-encoding": "chunked"}
+    await listeners.close()
+
+
 async def test_a_body_that_turns_out_malformed_is_an_error_at_once_and_the_last_of_its_connection() -> None:
     begun, listeners = asyncio.Event(), Listeners()
 
