@@ -20,6 +20,7 @@ from preflight_proxy.core.pricing.calibration import (
     billed_reading,
     off_pusd,
 )
+from preflight_proxy.core.pricing.endpoint import EndpointPrices
 from preflight_proxy.core.pricing.prompt_bound import TEMPLATE_TOKENS, WRAP_TOKENS, prompt_bound
 from preflight_proxy.core.shapes.memo import DIGEST_BYTES
 from preflight_proxy.core.shapes.shape import CallUsage, Prompt, Reading, Request
@@ -461,3 +462,10 @@ def test_a_bill_is_known_only_for_the_same_messages_in_the_same_order(count: int
     turned = conversation(*texts[::-1], "more")
     if count > 1:
         assert known.prompt_tokens("a", turned, ENDPOINT) == prompt_bound(turned.prompt, ENDPOINT)
+
+
+def test_a_bill_of_each_kind_of_token_is_compared_with_a_charge_that_is_rounded_up() -> None:
+    prices = EndpointPrices(1, 1, cache_read=1, cache_write=1, reasoning=1)
+    cheap = replace(ENDPOINT, prices=prices, listed=(prices,), listed_above=(-1,))
+    usage = CallUsage(5, 3, cached_tokens=1, cache_write_tokens=1, completion_tokens=2, reasoning_tokens=1)
+    assert off_pusd(cheap, usage) == 0

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preflight_proxy.core.pricing.endpoint import Endpoint
+from preflight_proxy.core.pricing.endpoint import Endpoint, EndpointPrices
 from preflight_proxy.core.pricing.prompt_bound import prompt_bound
 from preflight_proxy.core.pricing.quote import (
     OFFERS_MAX,
@@ -334,3 +334,12 @@ def test_a_kept_offer_prices_each_kind_of_request_by_what_it_can_cause() -> None
         request = chat(content, max_tokens=16, **fields)
         made = offers.of(request, endpoints).quote(request, one_thousand)
         assert made == quote(request, endpoints, prompt_tokens=one_thousand)
+
+
+def test_every_charge_is_rounded_up() -> None:
+    """One token at less than a pico-dollar costs one: of the output, and of the prompt."""
+    line = WorstCase(fixed_pusd=0, output_price=1, tokens_max=None, tokens_min=0)
+    assert (line.pusd(0), line.pusd(1), line.pusd(10**6), line.pusd(10**6 + 1)) == (0, 1, 1, 2)
+    cheap = replace(endpoint(), listed=(EndpointPrices(1, 0),), listed_above=(-1,), prices=EndpointPrices(1, 0))
+    quoted = quote(chat(max_tokens=1), [cheap], prompt_tokens=lambda _endpoint: 10**6 + 1)
+    assert quoted.worst_pusd(1) == 2
