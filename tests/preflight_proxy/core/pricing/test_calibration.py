@@ -469,3 +469,13 @@ def test_a_bill_of_each_kind_of_token_is_compared_with_a_charge_that_is_rounded_
     cheap = replace(ENDPOINT, prices=prices, listed=(prices,), listed_above=(-1,))
     usage = CallUsage(5, 3, cached_tokens=1, cache_write_tokens=1, completion_tokens=2, reasoning_tokens=1)
     assert off_pusd(cheap, usage) == 0
+
+
+def test_a_bill_that_is_used_stays_while_others_are_forgotten() -> None:
+    known = Calibration(4)
+    known.record("a", conversation(LONG, LONG), ENDPOINT, bill(4020))
+    asked = conversation(LONG, LONG, "more")
+    for number in range(9):
+        assert known.prompt_tokens("a", asked, ENDPOINT) < 5000
+        known.record("a", conversation(f"{number} {LONG}"), ENDPOINT, bill(2010))
+    assert known.prompt_tokens("a", asked, ENDPOINT) < 5000

@@ -266,3 +266,10 @@ def test_more_than_64_levels_are_refused() -> None:
     deep = b'{"a":' * (DEPTH_MAX + 2) + b"1" + b"}" * (DEPTH_MAX + 2)
     with pytest.raises(BadRequest, match="64 levels"):
         indented_bytes(body.value(deep))
+
+
+def test_a_value_is_all_of_its_text_but_white_space() -> None:
+    assert body.value(b" [1] \n") == ["1"]
+    for raw in (b"1 2", b"[] x", b"{}}", b"", b" "):
+        with pytest.raises(BadRequest, match="not JSON"):
+            body.value(raw)
