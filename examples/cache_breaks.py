@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,6 +102,7 @@ def main(model: str) -> None:
                 changed["messages"] += [{"role": "assistant", "content": "Yes."}, {"role": "user", "content": "And?"}]
                 change(changed)
                 usage = ask(url, token, changed)
+                time.sleep(0.3)  # the line follows its call within 0.1 s
                 line = json.loads((data / "costs.jsonl").read_text().splitlines()[-1])
                 cached = (
                     f"{usage['prompt_tokens_details']['cached_tokens']:>6,} of {usage['prompt_tokens']:,} tokens read"
