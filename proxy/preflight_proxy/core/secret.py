@@ -26,7 +26,7 @@ class Secret:
 
     def __init__(self, value: str) -> None:
         self.__value = value
-        self.fingerprint = hashlib.sha256(value.encode()).hexdigest()[:FINGERPRINT_CHARS]
+        self.fingerprint = hashlib.sha256(value.encode(errors="surrogatepass")).hexdigest()[:FINGERPRINT_CHARS]
 
     def reveal(self) -> str:
         """Return the secret text, for the one place that must send it."""

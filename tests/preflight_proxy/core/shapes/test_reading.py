@@ -264,7 +264,8 @@ def test_after_thousands_of_calls_nothing_grows() -> None:
         serve(number)
         if number % 100 == 99 and number > 2000:
             sizes.append(sum(parts_of(root) for root in roots))
-    assert max(sizes[20:]) <= max(sizes[:20]) * 1.01
+    # What is remembered is dropped by halves, and looked at once in 100 calls. What grew would be larger by half.
+    assert max(sizes[20:]) <= max(sizes[:20]) * 1.1
     assert len(reading._frames) <= FRAMES_MAX
     assert len(reading._messages) <= MESSAGES_MAX
 
