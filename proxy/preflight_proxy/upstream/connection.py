@@ -15,7 +15,6 @@ import select
 import socket
 import ssl
 from collections.abc import Callable
-from time import monotonic
 from typing import cast
 
 import structlog
@@ -42,7 +41,7 @@ class TimeLimit:
     """How long an answer may take. Whoever waits for it may change that at any time; it is looked at about once a second.
 
     Attributes:
-        due_at_s: When the connection of an unfinished answer is closed, in the time of `time.monotonic`.
+        due_at_s: When the connection of an unfinished answer is closed, in the loop's time.
     """
 
     __slots__ = ("due_at_s",)
@@ -53,11 +52,11 @@ class TimeLimit:
     @property
     def is_over(self) -> bool:
         """True if the time is over."""
-        return monotonic() >= self.due_at_s
+        return asyncio.get_running_loop().time() >= self.due_at_s
 
     def end_in(self, seconds: float) -> None:
         """Set the time from now on."""
-        self.due_at_s = monotonic() + seconds
+        self.due_at_s = asyncio.get_running_loop().time() + seconds
 
 
 class UpstreamAnswer:
@@ -275,7 +274,7 @@ class UpstreamConnection(asyncio.Protocol):
         if answer.is_followed:
             self._give_up()
         elif answer.keeps_alive and not self._transport.is_closing() and not self._transport.get_write_buffer_size():
-            self.idle_since_s = monotonic()
+            self.idle_since_s = asyncio.get_running_loop().time()
             self._idle.append(self)
         else:
             self._transport.abort()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from time import monotonic
 from urllib.parse import urlsplit
 
 import aiohappyeyeballs
@@ -79,7 +78,7 @@ class Pool:
 
         In this turn of the loop it is still quiet, and a request may be written.
         """
-        oldest_s = monotonic() - IDLE_CONNECTION_S
+        oldest_s = asyncio.get_running_loop().time() - IDLE_CONNECTION_S
         while self._idle:
             connection = self._idle.pop()
             if connection.idle_since_s < oldest_s:
@@ -138,7 +137,7 @@ class Pool:
 
     def _sweep(self) -> None:
         self.start()
-        now_s = monotonic()
+        now_s = asyncio.get_running_loop().time()
         for connection in [*self._connections]:
             if connection.is_overdue(now_s):
                 connection.abort()
