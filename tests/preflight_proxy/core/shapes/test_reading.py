@@ -247,6 +247,7 @@ def parts_of(root: object) -> int:
     return 1 + sum(parts_of(value) for value in inside)
 
 
+@nothing_remembered()  # what other tests have left would shift when the older half is dropped
 def test_after_thousands_of_calls_nothing_grows() -> None:
     """Each call has its own model, tools, label and messages, and is written for other endpoints."""
     roots = (reading._frames, reading._messages, *tools._readers.values())
@@ -264,8 +265,7 @@ def test_after_thousands_of_calls_nothing_grows() -> None:
         serve(number)
         if number % 100 == 99 and number > 2000:
             sizes.append(sum(parts_of(root) for root in roots))
-    # What is remembered is dropped by halves, and looked at once in 100 calls. What grew would be larger by half.
-    assert max(sizes[20:]) <= max(sizes[:20]) * 1.1
+    assert max(sizes[20:]) <= max(sizes[:20]) * 1.01
     assert len(reading._frames) <= FRAMES_MAX
     assert len(reading._messages) <= MESSAGES_MAX
 
