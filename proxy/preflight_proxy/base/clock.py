@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Protocol
 
 _STOPWATCH: int | None = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC_RAW", None))
@@ -25,10 +26,7 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clocks."""
 
-    def epoch_s(self) -> float:
-        """Seconds since 1970-01-01 UTC; may jump."""
-        return time.time()  # noqa: TID251 - read here alone
-
-    def monotonic_s(self) -> float:
-        """Seconds from an arbitrary moment; never goes back, and goes on in sleep where the system has such a clock."""
-        return time.monotonic() if _STOPWATCH is None else time.clock_gettime(_STOPWATCH)
+    epoch_s = staticmethod(time.time)  # noqa: TID251 - read here alone
+    """Seconds since 1970-01-01 UTC; may jump."""
+    monotonic_s = staticmethod(time.monotonic if _STOPWATCH is None else partial(time.clock_gettime, _STOPWATCH))
+    """Seconds from an arbitrary moment; never goes back, and goes on in sleep where the system has such a clock."""

@@ -40,7 +40,6 @@ from preflight_proxy.core.refusals.upstream_refusal import (
     read_refusal,
     told_generation,
 )
-from preflight_proxy.core.secret import Redaction
 from preflight_proxy.core.shapes.shape import Reading
 from preflight_proxy.evidence.foreign_keys import ForeignKeys
 from preflight_proxy.ledger.service import KEY_LIMIT_FIRED, Ledger
@@ -119,9 +118,8 @@ class Call:
         self._key = call.key
         self._backoff = CallBackoff(services.backoff, ledger.clock, call)
         self._settlement = Settlement(ledger, services.quoter, services.cache_notes, call)
-        self._redaction = Redaction(call.key.reveal())
         self._limit = TimeLimit()
-        self._relay = Relay(self._shape, downstream, self._settlement, ledger.clock, self._redaction, self._limit)
+        self._relay = Relay(self._shape, downstream, self._settlement, ledger.clock, self._key, self._limit)
         self._account_id = call.reservation.account
         self._model = call.reservation.model
         self._reserved_under = ledger.account(self._account_id)
@@ -278,9 +276,9 @@ class Call:
             case Remedy.REWRITE:
                 _log.warning("upstream.refused_money", account=self._account_id, cause=refusal.cause.value)
                 self._refuse(refusal.cause)
-            case _ if refusal.is_envelope and not self._redaction.found_in(body):
+            case _ if refusal.is_envelope and not self._key.is_in(body):
                 sent = [*self._passed(headers), *self._budget_headers()]
-                self._conclude(answered_upstream(refusal.status, body, self._redaction, self._model))
+                self._conclude(answered_upstream(refusal.status, body, self._key, self._model))
                 self._downstream.answer(refusal.status, sent, body)
             case _:
                 text = UNSERVED if refusal.proves_free else FAILED
@@ -346,9 +344,9 @@ class Call:
     def _passed(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
         """The headers that go down, without one that repeats the real key."""
         passed = downstream_headers(headers)
-        if not self._redaction.found_in("\0".join([value for _, value in passed]).encode(errors="replace")):
+        if not self._key.is_in("\0".join([value for _, value in passed]).encode(errors="replace")):
             return passed
-        return [(name, value) for name, value in passed if not self._redaction.found_in(value.encode(errors="replace"))]
+        return [(name, value) for name, value in passed if not self._key.is_in(value.encode(errors="replace"))]
 
     def _budget_headers(self) -> list[tuple[str, str]]:
         return budget_headers(self._ledger.account(self._account_id))

@@ -12,7 +12,7 @@ from preflight_proxy.core import sse
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.evidence.evidence import CALL_S_MAX
 from preflight_proxy.core.refusals.refusals import BROKEN, OVERDUE
-from preflight_proxy.core.secret import Redaction
+from preflight_proxy.core.secret import Secret
 from preflight_proxy.core.shapes.answers import generation_id
 from preflight_proxy.core.shapes.shape import Reading, Shape
 from preflight_proxy.server.response import ClientResponse
@@ -39,7 +39,7 @@ class Relay:
         downstream: The client.
         settlement: The reservation that it ends.
         clock: The stopwatch of the time limits.
-        redaction: Takes the real key out of an answer that repeats it.
+        key: The real one, which is taken out of an answer that repeats it.
         limit: The time that the answer may take; set here from the answer's head on.
 
     Attributes:
@@ -54,14 +54,14 @@ class Relay:
         downstream: ClientResponse,
         settlement: Settlement,
         clock: Clock,
-        redaction: Redaction,
+        key: Secret,
         limit: TimeLimit,
     ) -> None:
         self._shape = shape
         self._downstream = downstream
         self._settlement = settlement
         self._clock = clock
-        self._redaction = redaction
+        self._key = key
         self._limit = limit
         self._is_running = False
         self._began_at_s = self._data_at_s = clock.monotonic_s()
@@ -131,7 +131,7 @@ class Relay:
                 self._read(self._shape.read_event(event))
                 if self.reading.terminal and not self._settlement.ended:
                     self._settle()  # before the bytes below go down (M10 step 6)
-        self._downstream.write(b"".join([self._redaction.apply(event.raw) for event in events]))
+        self._downstream.write(b"".join([self._key.redact(event.raw) for event in events]))
 
     async def _document(self, response: UpstreamAnswer, headers: Headers) -> None:
         """Relay leading white space at once, because it keeps clients waiting; hold the document back until its cost is posted."""
@@ -150,7 +150,7 @@ class Relay:
         self._read(self._shape.read_body(bytes(body)))
         if not self._settle():
             self._settlement.unknown(self.reading, "the answer told no cost", ended=True)
-        self._downstream.answer(response.status, headers, self._redaction.apply(bytes(body)))
+        self._downstream.answer(response.status, headers, self._key.redact(bytes(body)))
 
     async def _unread(self, response: UpstreamAnswer, headers: Headers, body: bytes = b"") -> None:
         """Relay an answer that cannot be read, because it is compressed or huge; its cost is unknown."""

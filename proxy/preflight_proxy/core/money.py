@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from decimal import ROUND_CEILING, Context, Decimal
+from functools import lru_cache
 
 PUSD_PER_USD = 10**12
 _PUSD_DIGITS = 12
@@ -88,8 +89,12 @@ def charge_pusd(tokens: int, price: int) -> int:
     return -(-tokens * price // TOKENS_PER_MTOK)
 
 
+@lru_cache(64)
 def usd_text(pusd: int) -> str:
-    """Exact decimal dollars, without exponent and without trailing zeros: "0", "0.00159", "-0.1"."""
+    """Exact decimal dollars, without exponent and without trailing zeros: "0", "0.00159", "-0.1".
+
+    A few are remembered: headers and cost lines repeat limits, reservations and costs.
+    """
     if pusd < 0:
         return f"-{usd_text(-pusd)}"
     whole, rest = pusd // PUSD_PER_USD, pusd % PUSD_PER_USD

@@ -46,10 +46,12 @@ class Recent(Generic[Key, Value]):
         """Store an item, in place of one with the same key."""
         if len(self._young) >= self._half and key not in self._young:
             self._old, self._young = self._young, {}
-        self._old.pop(key, None)
+        if key in self._old:
+            self._old.pop(key, None)
         self._young[key] = value
 
     def forget(self, key: Key) -> None:
         """Remove an item. It is no error if there is none."""
-        self._young.pop(key, None)
-        self._old.pop(key, None)
+        for items in (self._young, self._old):
+            if key in items:
+                items.pop(key, None)

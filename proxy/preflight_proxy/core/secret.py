@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import re
+from functools import lru_cache
 from typing import NoReturn, Self
 
 FINGERPRINT_CHARS = 8
@@ -15,6 +16,9 @@ class Secret:
     ``repr``, ``str``, formatting, JSON encoders and pickle never yield the value. It is no dataclass on purpose:
     encoders and ``dataclasses.asdict`` walk those field by field.
 
+    It removes itself from JSON text, also where characters of it are written as JSON escapes, once or several times over. Any other
+    encoding of it stays, and so does a part of it.
+
     Args:
         value: the secret text.
 
@@ -22,15 +26,30 @@ class Secret:
         fingerprint: The first 8 hex digits of the SHA-256 of the value: safe to log, the same in every process.
     """
 
-    __slots__ = ("__value", "fingerprint")
+    __slots__ = ("__raw", "__value", "fingerprint")
+    SHOWN = b"[key]"
+    """Replaces the secret."""
 
     def __init__(self, value: str) -> None:
         self.__value = value
-        self.fingerprint = hashlib.sha256(value.encode(errors="surrogatepass")).hexdigest()[:FINGERPRINT_CHARS]
+        self.__raw = value.encode(errors="surrogatepass")
+        self.fingerprint = hashlib.sha256(self.__raw).hexdigest()[:FINGERPRINT_CHARS]
 
     def reveal(self) -> str:
         """Return the secret text, for the one place that must send it."""
         return self.__value
+
+    def redact(self, text: bytes) -> bytes:
+        """Return the text without the secret; the text as it is if the secret is empty."""
+        if not self.__raw:
+            return text
+        if self.__raw in text:
+            text = text.replace(self.__raw, self.SHOWN)
+        return _spellings(self.__raw).sub(self.SHOWN, text) if b"\\u00" in text else text
+
+    def is_in(self, text: bytes) -> bool:
+        """True if the secret is in the text."""
+        return self.redact(text) != text
 
     def __repr__(self) -> str:
         return f"<secret {self.fingerprint}>"
@@ -41,7 +60,7 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
-        return hmac.compare_digest(self.__value.encode(), other.__value.encode())
+        return hmac.compare_digest(self.__raw, other.__raw)
 
     def __hash__(self) -> int:
         return hash((Secret, self.__value))
@@ -59,36 +78,7 @@ class Secret:
         raise TypeError("a Secret is not pickled: it would leave the process")
 
 
-class Redaction:
-    """Removes one secret from JSON text, also where characters of it are written as JSON escapes, once or several times over.
-
-    Any other encoding of it stays, and so does a part of the secret.
-
-    Args:
-        secret: The text to remove, ASCII; nothing is removed if it is empty.
-    """
-
-    SHOWN = b"[key]"
-    """Replaces the secret."""
-
-    def __init__(self, secret: str) -> None:
-        self._plain = secret.encode()
-
-    def apply(self, text: bytes) -> bytes:
-        """Return the text without the secret."""
-        if not self._plain:
-            return text
-        text = text.replace(self._plain, self.SHOWN)
-        if b"\\u00" not in text:
-            return text
-        return re.sub(b"".join(_spellings(byte) for byte in self._plain), self.SHOWN, text)
-
-    def found_in(self, text: bytes) -> bool:
-        """True if the secret is in the text."""
-        return self.apply(text) != text
-
-
-def _spellings(byte: int) -> bytes:
-    """A pattern for one character, as it is or as an escape; its backslash is doubled where JSON stands in a JSON string."""
-    hexadecimal = "".join(f"[{digit}{digit.upper()}]" for digit in f"{byte:02x}")
-    return rb"(?:%b|\\+u00%b)" % (re.escape(bytes([byte])), hexadecimal.encode())
+@lru_cache(64)
+def _spellings(plain: bytes) -> re.Pattern[bytes]:
+    """A pattern for a text with any of its characters as escapes; the backslash is doubled where JSON stands in a JSON string."""
+    return re.compile(b"".join([rb"(?:%b|\\+u00(?i:%02x))" % (re.escape(bytes([byte])), byte) for byte in plain]))

@@ -65,9 +65,11 @@ class ForeignKeys:
         only while no call with that key is undecided here, and none has ended within the lag: what they cost would be in no base
         and in no bound. Never raises.
         """
-        account, key = self._ledger.account(account_id), self._ledger.account_state(account_id).key
+        account = self._ledger.store.state.accounts[account_id]
         key_hash = account.key_hash
-        if key is None or account.key_is_own or (self._has_base(key_hash) and self._figure(account_id) is not None):
+        if account.key_is_own or (self._figure(account_id) is not None and self._has_base(key_hash)):
+            return
+        if (key := self._ledger.account_state(account_id).key) is None:
             return
         async with self._reading[key_hash]:
             failed_s = self._failed_s.get(key_hash)

@@ -111,11 +111,15 @@ class Prices:
         Raises:
             StalePricesError: None can be read, and what is kept is too old or absent; UnreachableError if upstream does not answer.
         """
-        if not _is_model_name(model):
-            return PriceList((), _NO_MODEL, self._clock.monotonic_s())
-        kept = self._lists.get(model)
-        if kept is not None and self._fresh(model, kept):
-            return kept
+        kept, now_s = self._lists.get(model), self._clock.monotonic_s()
+        if kept is not None:
+            age_s = now_s - kept.fetched_at_s
+            if age_s < REFRESH_S and model not in self._expired:
+                return kept
+            if age_s < STALE_S and now_s - self._failed_at_s.get(model, -RETRY_S) < RETRY_S:
+                return kept
+        elif not _is_model_name(model):
+            return PriceList((), _NO_MODEL, now_s)
         reading = self._reading.get(model)
         if reading is None:
             reading = self._reading[model] = self._tasks.spawn(self._read(model), "prices")
@@ -142,13 +146,6 @@ class Prices:
             return kept
         finally:
             del self._reading[model]
-
-    def _fresh(self, model: str, kept: PriceList) -> bool:
-        now_s = self._clock.monotonic_s()
-        if model not in self._expired and now_s - kept.fetched_at_s < REFRESH_S:
-            return True
-        just_failed = now_s - self._failed_at_s.get(model, -RETRY_S) < RETRY_S
-        return just_failed and now_s - kept.fetched_at_s < STALE_S
 
     def expire(self, model: str) -> None:
         """Have the next call for `model` read its prices again: a bill or a 404 showed that they moved."""

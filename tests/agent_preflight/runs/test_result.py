@@ -44,7 +44,7 @@ from preflight_proxy.core.refusals.outcomes import (
     refused,
 )
 from preflight_proxy.core.refusals.refusals import Code
-from preflight_proxy.core.secret import Redaction
+from preflight_proxy.core.secret import Secret
 from tests.support.cases import each
 from tests.support.live_field import LiveField
 from tests.support.trial_field import DEAR_MODEL, MODEL, Field
@@ -157,7 +157,7 @@ NO_BOUND = bad_request("plugins: its price has no bound")
 DEAR = refused(Code.DOES_NOT_FIT, "m/dear")
 NEEDS = refused(Code.DOES_NOT_FIT, "m/dear", 60_000_000_001)
 LATE = refused(Code.FROZEN, "m/x")
-GONE = answered_upstream(404, b'{"error":{"message":"no endpoint"}}', Redaction(""), "m/x")
+GONE = answered_upstream(404, b'{"error":{"message":"no endpoint"}}', Secret(""), "m/x")
 NO_CREDIT = refused(Code.ACCOUNT_CREDIT, "m/x")
 CAPPED = refused(Code.TRIAL_KEY_LIMIT, "m/x")
 SERVED = None

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preflight_proxy.core.secret import Redaction, Secret
+from preflight_proxy.core.secret import Secret
 from tests.support.cases import each
 
 KEY = "sk-or-v1-0123456789abcdef"
@@ -88,16 +88,15 @@ def escaped(key: str, places: set[int], spelling: str = "\\u{:04x}") -> bytes:
 )
 def test_a_key_is_taken_out_however_it_is_escaped(places: set[int], spelling: str) -> None:
     text = b'{"a": "' + escaped(KEY, places, spelling) + b'", "b": "' + KEY.encode() + b'"}'
-    redaction = Redaction(KEY)
-    assert redaction.apply(text) == b'{"a": "[key]", "b": "[key]"}'
-    assert redaction.found_in(text)
+    assert Secret(KEY).redact(text) == b'{"a": "[key]", "b": "[key]"}'
+    assert Secret(KEY).is_in(text)
 
 
 def test_text_without_the_key_stays_byte_for_byte() -> None:
     text = b'{"a": "\\u0073\\u006b-or \\u00e9 ' + KEY[:-1].encode() + b'"}'
-    assert Redaction(KEY).apply(text) == text
-    assert not Redaction(KEY).found_in(text)
+    assert Secret(KEY).redact(text) == text
+    assert not Secret(KEY).is_in(text)
 
 
 def test_an_empty_key_takes_nothing_out() -> None:
-    assert Redaction("").apply(b"\\u0073 a") == b"\\u0073 a"
+    assert Secret("").redact(b"\\u0073 a") == b"\\u0073 a"

@@ -12,7 +12,7 @@ from enum import StrEnum
 import msgspec
 
 from preflight_proxy.core.refusals.refusals import Code
-from preflight_proxy.core.secret import Redaction
+from preflight_proxy.core.secret import Secret
 from preflight_proxy.core.shapes.error_body import read_error
 
 CAUSES_MAX = 20
@@ -113,18 +113,18 @@ def ended_in_error(model: str) -> Cause:
     return Cause("error_in_answer", Source.UPSTREAM, "The answer ended in an error.", _line(model)[:MODEL_CHARS_MAX])
 
 
-def answered_upstream(status: int, body: bytes, redaction: Redaction, model: str) -> Cause:
+def answered_upstream(status: int, body: bytes, key: Secret, model: str) -> Cause:
     """Return the cause of a call that OpenRouter answered with an error document.
 
     Args:
         status: Its status.
         body: Its body; the message in it becomes the detail.
-        redaction: Finds the real key. A message that repeats it is left out.
+        key: The real one. A message that repeats it is left out.
         model: What the call asked for.
     """
     document = read_error(body)
     message = document.error.message if document else ""
-    detail = "" if redaction.found_in(message.encode(errors="replace")) else _line(message)
+    detail = "" if key.is_in(message.encode(errors="replace")) else _line(message)
     text = f"OpenRouter answered with status {status}"
     return Cause(f"upstream_{status}", Source.UPSTREAM, text, _line(model)[:MODEL_CHARS_MAX], detail)
 

@@ -19,7 +19,7 @@ from preflight_proxy.core.refusals.outcomes import (
     refused,
 )
 from preflight_proxy.core.refusals.refusals import Code
-from preflight_proxy.core.secret import Redaction
+from preflight_proxy.core.secret import Secret
 from tests.support.cases import each
 
 DEAR = refused(Code.DOES_NOT_FIT, "m/x")
@@ -89,21 +89,21 @@ def test_texts_are_one_short_line_without_escapes() -> None:
 
 def test_what_upstream_said_is_kept_unless_it_holds_the_key() -> None:
     body = json.dumps({"error": {"message": "No endpoint\nfor sk-or-1"}}).encode()
-    assert answered_upstream(404, body, Redaction("sk-or-2"), "m/x").detail == "No endpoint for sk-or-1"
-    assert answered_upstream(404, body, Redaction("sk-or-1"), "m/x").detail == ""
+    assert answered_upstream(404, body, Secret("sk-or-2"), "m/x").detail == "No endpoint for sk-or-1"
+    assert answered_upstream(404, body, Secret("sk-or-1"), "m/x").detail == ""
     escaped = b'{"error": {"message": "\\u0073k-or-1"}}'
-    assert answered_upstream(404, escaped, Redaction("sk-or-1"), "m/x").detail == ""
+    assert answered_upstream(404, escaped, Secret("sk-or-1"), "m/x").detail == ""
 
 
 @each("body", [b"", b"<html>", b"[" * 100_000, b'{"error": 3}', b"\xff"])
 def test_a_body_that_is_no_error_document_says_nothing(body: bytes) -> None:
-    cause = answered_upstream(502, body, Redaction(""), "m/x")
+    cause = answered_upstream(502, body, Secret(""), "m/x")
     assert (cause.code, cause.text, cause.detail) == ("upstream_502", "OpenRouter answered with status 502", "")
 
 
 def test_one_status_is_one_cause_whatever_upstream_says_with_it() -> None:
     bodies = [json.dumps({"error": {"message": f"request {number}"}}).encode() for number in range(3)]
-    (cause,) = after(*(answered_upstream(404, body, Redaction(""), "m/x") for body in bodies)).causes
+    (cause,) = after(*(answered_upstream(404, body, Secret(""), "m/x") for body in bodies)).causes
     assert (cause.count, cause.detail) == (3, "request 0")
 
 
