@@ -101,11 +101,11 @@ def _reader(path: Path) -> sqlite3.Connection:
         uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if frozen else ''}"
         connection = sqlite3.connect(uri, uri=True, timeout=READER_BUSY_S, isolation_level=None)
         version = schema.schema_version(connection)
-        if not 1 <= version <= len(schema.MIGRATIONS):
+        if not 1 <= version <= schema.VERSION:
             connection.close()
             other = "a newer version of this program" if version else "another program, or holds nothing yet"
             raise LedgerError(f"the ledger {path} was written by {other}")
-        return connection if version == len(schema.MIGRATIONS) else _migrated_copy(connection)
+        return connection if version == schema.VERSION else _migrated_copy(connection)
     except sqlite3.Error as exc:
         raise LedgerError(f"the ledger {path} cannot be read: {exc}") from exc
 

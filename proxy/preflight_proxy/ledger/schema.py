@@ -1,6 +1,7 @@
-"""The tables of ledger.sqlite3, version by version.
+"""The tables of ledger.sqlite3, and how a file of an earlier version becomes one of the newest.
 
-Migrations are numbered and only ever added to. From version 5 on, a call only adds rows: each of its transitions is one INSERT.
+A new version changes the tables, and adds the statements that lead to it. A call only adds rows: each of its transitions is one
+INSERT.
 
     reservations   what `Reserve` said                       insert only
     generations    upstream's id of a call, one for each     insert only; an id is one call's
@@ -14,95 +15,44 @@ Migrations are numbered and only ever added to. From version 5 on, a call only a
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator, Mapping
+from itertools import chain
 
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.rows import OPENROUTER
 
-_FIRST = (
-    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
-    """CREATE TABLE accounts (
-        id TEXT PRIMARY KEY,
-        run TEXT NOT NULL,
-        limit_pusd INTEGER NOT NULL CHECK (limit_pusd >= 0),
-        posted_pusd INTEGER NOT NULL CHECK (posted_pusd >= 0),
-        pending_pusd INTEGER NOT NULL CHECK (pending_pusd >= 0),
-        assumed_pusd INTEGER NOT NULL CHECK (assumed_pusd >= 0),
-        recovered_pusd INTEGER NOT NULL CHECK (recovered_pusd >= 0),
-        overrun_pusd INTEGER NOT NULL CHECK (overrun_pusd >= 0),
-        frozen_reason TEXT,
-        usage_unread INTEGER NOT NULL,
-        models TEXT,
-        token_hash TEXT NOT NULL UNIQUE,
-        key_hash TEXT NOT NULL,
-        key_is_own INTEGER NOT NULL,
-        key_usage_base_pusd INTEGER,
-        budget_file TEXT,
-        budget_mode TEXT NOT NULL,
-        calls INTEGER NOT NULL,
-        refused INTEGER NOT NULL
-    )""",
-    """CREATE TABLE reservations (
-        id TEXT PRIMARY KEY,
-        account TEXT NOT NULL REFERENCES accounts (id),
-        state TEXT NOT NULL CHECK (state IN ('pending', 'posted', 'voided')),
-        reserved_pusd INTEGER NOT NULL CHECK (reserved_pusd >= 0),
-        posted_pusd INTEGER NOT NULL CHECK (posted_pusd >= 0),
-        api TEXT NOT NULL,
-        model TEXT NOT NULL,
-        tags TEXT NOT NULL,
-        bound INTEGER NOT NULL,
-        streamed INTEGER NOT NULL,
-        created_at_s REAL NOT NULL,
-        generation_id TEXT,
-        tag TEXT,
-        unknown_since_s REAL,
-        assumed INTEGER NOT NULL,
-        digest TEXT NOT NULL
-    )""",
-    "CREATE INDEX reservations_generation ON reservations (generation_id) WHERE generation_id IS NOT NULL",
-    """CREATE TABLE entries (
-        entry_id INTEGER PRIMARY KEY,
-        reservation_id TEXT REFERENCES reservations (id),
-        account TEXT NOT NULL REFERENCES accounts (id),
-        kind TEXT NOT NULL,
-        cost_pusd INTEGER NOT NULL,
-        at_s REAL NOT NULL,
-        line TEXT NOT NULL
-    )""",
-    """CREATE TABLE quarantine (
-        model TEXT NOT NULL, tag TEXT NOT NULL, reason TEXT NOT NULL, at_s REAL NOT NULL, PRIMARY KEY (model, tag)
-    ) WITHOUT ROWID""",
-    """CREATE TRIGGER reservations_end_once BEFORE UPDATE ON reservations
-        WHEN old.state <> 'pending' AND NOT (old.assumed AND new.state = 'posted' AND NOT new.assumed)
-        BEGIN SELECT RAISE(ABORT, 'a reservation ends once'); END""",
-    """CREATE TRIGGER entries_stay_as_they_are BEFORE UPDATE ON entries
-        BEGIN SELECT RAISE(ABORT, 'entries are append-only'); END""",
-    """CREATE TRIGGER entries_stay BEFORE DELETE ON entries
-        BEGIN SELECT RAISE(ABORT, 'entries are append-only'); END""",
-)
-
-_GENERATIONS = (
-    """CREATE TRIGGER generations_are_one_calls BEFORE INSERT ON reservations
-        WHEN new.generation_id IS NOT NULL
-            AND EXISTS (SELECT 1 FROM reservations WHERE generation_id = new.generation_id)
-        BEGIN SELECT RAISE(ABORT, 'a generation belongs to one call'); END""",
-    """CREATE TRIGGER generations_stay_one_calls BEFORE UPDATE ON reservations
-        WHEN new.generation_id IS NOT NULL AND new.generation_id IS NOT old.generation_id
-            AND EXISTS (SELECT 1 FROM reservations WHERE generation_id = new.generation_id AND id <> new.id)
-        BEGIN SELECT RAISE(ABORT, 'a generation belongs to one call'); END""",
-)
-"""No unique index: a ledger of an earlier version may hold an id twice."""
-
-_QUARANTINE_BY_UPSTREAM = (
-    "ALTER TABLE quarantine RENAME TO quarantine_before",
-    """CREATE TABLE quarantine (
-        model TEXT NOT NULL, tag TEXT NOT NULL, reason TEXT NOT NULL, at_s REAL NOT NULL, upstream TEXT NOT NULL,
-        PRIMARY KEY (upstream, model, tag)
-    ) WITHOUT ROWID""",
-    f"INSERT INTO quarantine SELECT model, tag, reason, at_s, '{OPENROUTER}' FROM quarantine_before",  # noqa: S608
-    "DROP TABLE quarantine_before",
-)
-
+_ACCOUNTS = """CREATE TABLE accounts (
+    id TEXT PRIMARY KEY,
+    run TEXT NOT NULL,
+    limit_pusd INTEGER NOT NULL CHECK (limit_pusd >= 0),
+    frozen_reason TEXT,
+    usage_unread INTEGER NOT NULL,
+    models TEXT,
+    token_hash TEXT NOT NULL UNIQUE,
+    key_hash TEXT NOT NULL,
+    key_is_own INTEGER NOT NULL,
+    key_usage_base_pusd INTEGER,
+    budget_file TEXT,
+    budget_mode TEXT NOT NULL
+)"""
+_RESERVATIONS = """CREATE TABLE reservations (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL,
+    account TEXT NOT NULL,
+    reserved_pusd INTEGER NOT NULL CHECK (reserved_pusd >= 0),
+    api TEXT NOT NULL,
+    model TEXT NOT NULL,
+    tags TEXT NOT NULL,
+    bound INTEGER NOT NULL,
+    streamed INTEGER NOT NULL,
+    created_at_s REAL NOT NULL,
+    digest TEXT NOT NULL,
+    key_base INTEGER
+)"""
+_QUARANTINE = """CREATE TABLE quarantine (
+    model TEXT NOT NULL, tag TEXT NOT NULL, reason TEXT NOT NULL, at_s REAL NOT NULL, upstream TEXT NOT NULL,
+    PRIMARY KEY (upstream, model, tag)
+) WITHOUT ROWID"""
 _KEY_BASES = (
     """CREATE TABLE key_bases (
         id INTEGER PRIMARY KEY,
@@ -116,13 +66,52 @@ _KEY_BASES = (
     """CREATE TRIGGER key_bases_stay_as_they_are
         BEFORE UPDATE OF id, upstream, key_hash, usage_pusd, byok_pusd, at_s ON key_bases
         BEGIN SELECT RAISE(ABORT, 'a base is read once'); END""",
-    "ALTER TABLE reservations ADD COLUMN key_base INTEGER REFERENCES key_bases (id)",
-    "CREATE INDEX reservations_key_base ON reservations (key_base) WHERE key_base IS NOT NULL",
+)
+_PROJECTION = "CREATE TABLE projection (account TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID"
+_OF_CALLS = (
+    "CREATE TABLE generations (seq INTEGER PRIMARY KEY, generation_id TEXT NOT NULL UNIQUE, tag TEXT)",
+    "CREATE TABLE unknowns (seq INTEGER PRIMARY KEY, since_s REAL NOT NULL, tag TEXT)",
+)
+_KEY_FIGURES = (
+    """CREATE TABLE key_figures (
+        account TEXT PRIMARY KEY,
+        upstream TEXT NOT NULL,
+        key_hash TEXT NOT NULL,
+        usage_pusd INTEGER CHECK (usage_pusd >= 0),
+        posted_pusd INTEGER NOT NULL,
+        at_s REAL NOT NULL
+    ) WITHOUT ROWID""",
+    """CREATE TRIGGER key_figures_are_of_the_key AFTER UPDATE OF key_hash ON accounts WHEN new.key_hash <> old.key_hash
+        BEGIN DELETE FROM key_figures WHERE account = new.id; END""",
+)
+
+
+def _append_only(*tables: str) -> Iterator[str]:
+    for table in tables:
+        for change in ("UPDATE", "DELETE"):
+            yield f"""CREATE TRIGGER {table}_{change.lower()} BEFORE {change} ON {table}
+                BEGIN SELECT RAISE(ABORT, '{table} are append-only'); END"""
+
+
+_NEWEST = (
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    *(_ACCOUNTS, _RESERVATIONS, *_OF_CALLS),
+    """CREATE TABLE entries (
+        entry_id INTEGER PRIMARY KEY,
+        reservation_id TEXT,
+        account TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        cost_pusd INTEGER NOT NULL,
+        at_s REAL NOT NULL,
+        line TEXT NOT NULL
+    )""",
+    *(_PROJECTION, _QUARANTINE, *_KEY_BASES, *_KEY_FIGURES),
+    *_append_only("reservations", "generations", "unknowns", "entries"),
 )
 
 _APPEND_ONLY = (
     # What calls have posted so far becomes the first projection. The sums of tokens are read from the lines, once.
-    "CREATE TABLE projection (account TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID",
+    _PROJECTION,
     """INSERT INTO projection SELECT id, json_object('id', id, 'run', run, 'limit_pusd', limit_pusd, 'posted_pusd', posted_pusd,
             'pending_pusd', pending_pusd, 'assumed_pusd', assumed_pusd, 'recovered_pusd', recovered_pusd,
             'overrun_pusd', overrun_pusd, 'token_hash', token_hash, 'calls', calls, 'refused', refused,
@@ -149,43 +138,16 @@ _APPEND_ONLY = (
             (SELECT ifnull(sum(posted_pusd), 0) FROM reservations WHERE key_base = key_bases.id),
             (SELECT ifnull(sum(posted_pusd), 0) FROM reservations WHERE key_base = key_bases.id AND assumed)
         )) FROM key_bases)))""",
-    """CREATE TABLE accounts_5 (
-        id TEXT PRIMARY KEY,
-        run TEXT NOT NULL,
-        limit_pusd INTEGER NOT NULL CHECK (limit_pusd >= 0),
-        frozen_reason TEXT,
-        usage_unread INTEGER NOT NULL,
-        models TEXT,
-        token_hash TEXT NOT NULL UNIQUE,
-        key_hash TEXT NOT NULL,
-        key_is_own INTEGER NOT NULL,
-        key_usage_base_pusd INTEGER,
-        budget_file TEXT,
-        budget_mode TEXT NOT NULL
-    )""",
+    _ACCOUNTS.replace("accounts", "accounts_5"),
     """INSERT INTO accounts_5 SELECT id, run, limit_pusd, frozen_reason, usage_unread, models, token_hash, key_hash, key_is_own,
         key_usage_base_pusd, budget_file, budget_mode FROM accounts ORDER BY rowid""",
-    """CREATE TABLE reservations_5 (
-        seq INTEGER PRIMARY KEY,
-        id TEXT NOT NULL,
-        account TEXT NOT NULL,
-        reserved_pusd INTEGER NOT NULL CHECK (reserved_pusd >= 0),
-        api TEXT NOT NULL,
-        model TEXT NOT NULL,
-        tags TEXT NOT NULL,
-        bound INTEGER NOT NULL,
-        streamed INTEGER NOT NULL,
-        created_at_s REAL NOT NULL,
-        digest TEXT NOT NULL,
-        key_base INTEGER
-    )""",
+    _RESERVATIONS.replace("reservations", "reservations_5"),
     """INSERT INTO reservations_5 SELECT rowid, id, account, reserved_pusd, api, model, tags, bound, streamed, created_at_s, digest,
         key_base FROM reservations""",
-    "CREATE TABLE generations (seq INTEGER PRIMARY KEY, generation_id TEXT NOT NULL UNIQUE, tag TEXT)",
+    *_OF_CALLS,
     # A ledger of the first version may have an id twice.
     """INSERT OR IGNORE INTO generations SELECT rowid, generation_id, tag FROM reservations
         WHERE generation_id IS NOT NULL ORDER BY rowid""",
-    "CREATE TABLE unknowns (seq INTEGER PRIMARY KEY, since_s REAL NOT NULL, tag TEXT)",
     """INSERT INTO unknowns SELECT rowid, unknown_since_s, tag FROM reservations
         WHERE unknown_since_s IS NOT NULL AND state = 'pending'""",
     "DROP TABLE reservations",
@@ -193,36 +155,25 @@ _APPEND_ONLY = (
     "ALTER TABLE accounts_5 RENAME TO accounts",
     "ALTER TABLE reservations_5 RENAME TO reservations",
     "DELETE FROM meta WHERE name LIKE 'outcomes %'",
-    *(
-        f"""CREATE TRIGGER {table}_{change.lower()} BEFORE {change} ON {table}
-            BEGIN SELECT RAISE(ABORT, '{table} are append-only'); END"""
-        for table in ("reservations", "generations", "unknowns")
-        for change in ("UPDATE", "DELETE")
+    *_append_only("reservations", "generations", "unknowns"),
+)
+
+_UPGRADES: Mapping[int, tuple[str, ...]] = {
+    1: (),  # what version 2 added went with version 5
+    2: (
+        "ALTER TABLE quarantine RENAME TO quarantine_before",
+        _QUARANTINE,
+        f"INSERT INTO quarantine SELECT model, tag, reason, at_s, '{OPENROUTER}' FROM quarantine_before",  # noqa: S608
+        "DROP TABLE quarantine_before",
     ),
-)
+    3: (*_KEY_BASES, "ALTER TABLE reservations ADD COLUMN key_base INTEGER"),
+    4: _APPEND_ONLY,
+    5: _KEY_FIGURES,
+}
+"""The statements that lead from each version to the next."""
 
-_KEY_FIGURES = (
-    """CREATE TABLE key_figures (
-        account TEXT PRIMARY KEY,
-        upstream TEXT NOT NULL,
-        key_hash TEXT NOT NULL,
-        usage_pusd INTEGER CHECK (usage_pusd >= 0),
-        posted_pusd INTEGER NOT NULL,
-        at_s REAL NOT NULL
-    ) WITHOUT ROWID""",
-    """CREATE TRIGGER key_figures_are_of_the_key AFTER UPDATE OF key_hash ON accounts WHEN new.key_hash <> old.key_hash
-        BEGIN DELETE FROM key_figures WHERE account = new.id; END""",
-)
-
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    _FIRST,
-    _GENERATIONS,
-    _QUARANTINE_BY_UPSTREAM,
-    _KEY_BASES,
-    _APPEND_ONLY,
-    _KEY_FIGURES,
-)
-"""Statements by version: the first takes an empty file to version 1."""
+VERSION = 6
+"""The newest version, which a new file gets at once."""
 
 PUT_META = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 
@@ -252,16 +203,14 @@ def migrate(connection: sqlite3.Connection) -> None:
         sqlite3.Error: The file cannot be read or written, or holds something else.
     """
     version = schema_version(connection)
-    if version > len(MIGRATIONS):
-        raise LedgerError(
-            f"the ledger has schema {version}; this program knows up to {len(MIGRATIONS)}: use a newer one"
-        )
+    if version > VERSION:
+        raise LedgerError(f"the ledger has schema {version}; this program knows up to {VERSION}: use a newer one")
     connection.execute("PRAGMA foreign_keys = OFF").close()  # the tables of an earlier version refer to one another
     connection.execute("BEGIN IMMEDIATE")
-    for statements in MIGRATIONS[version:]:
-        for statement in statements:
-            connection.execute(statement)
-    connection.execute(PUT_META, ("schema_version", str(len(MIGRATIONS))))
+    steps = [_UPGRADES[each] for each in range(version, VERSION)] if version else [_NEWEST]
+    for statement in chain.from_iterable(steps):
+        connection.execute(statement)
+    connection.execute(PUT_META, ("schema_version", str(VERSION)))
     connection.execute("COMMIT")
 
 

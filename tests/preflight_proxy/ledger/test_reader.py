@@ -3,7 +3,6 @@
 import shutil
 import sqlite3
 from contextlib import closing
-from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Quarantine
 from preflight_proxy.ledger import schema
 from preflight_proxy.ledger.reader import read_entries, read_snapshot, read_whole
-from preflight_proxy.ledger.schema import MIGRATIONS
 from tests.preflight_proxy.ledger.test_schema import write_version_4
 from tests.support.ledger_on_disk import call, open_account, open_store, reserve
 
@@ -58,7 +56,7 @@ def test_a_whole_ledger_whose_balance_is_not_the_sum_of_its_entries_is_an_error(
     path = tmp_path / "ledger.sqlite3"
     assert [entry.cost_pusd for entry in read_whole(path)[1]] == [5, 6]
     with closing(sqlite3.connect(path)) as other, other:
-        other.execute("DROP TRIGGER entries_stay")
+        other.execute("DROP TRIGGER entries_delete")
         other.execute("DELETE FROM entries WHERE entry_id = 1")
     open_store(tmp_path).close()
     with pytest.raises(LedgerError, match="does not balance: account a: posted is not the sum"):
@@ -112,8 +110,7 @@ def test_a_ledger_of_an_earlier_version_is_read_as_it_was_left(tmp_path: Path) -
 def test_a_ledger_of_a_newer_version_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite3"
     with closing(sqlite3.connect(path, isolation_level=None)) as made:
-        for statement in chain.from_iterable(MIGRATIONS):
-            made.execute(statement)
-        made.execute(schema.PUT_META, ("schema_version", str(len(MIGRATIONS) + 1)))
+        schema.migrate(made)
+        made.execute(schema.PUT_META, ("schema_version", str(schema.VERSION + 1)))
     with pytest.raises(LedgerError, match="a newer version"):
         read_snapshot(path)

@@ -194,7 +194,7 @@ def test_a_start_reads_no_entry_that_the_projection_includes(tmp_path: Path) -> 
     store.complete_costs()
     store.close()
     with closing(sqlite3.connect(tmp_path / "ledger.sqlite3")) as other, other:
-        other.execute("DROP TRIGGER entries_stay_as_they_are")
+        other.execute("DROP TRIGGER entries_update")
         other.execute("UPDATE entries SET kind = 'damaged', line = 'damaged' WHERE entry_id = 2")
     store = open_store(tmp_path)
     assert store.state.accounts["a"].posted_pusd == 20
