@@ -15,10 +15,10 @@ from http import HTTPStatus
 import structlog
 
 from preflight_proxy.calls.backoff import Backoff, CallBackoff
-from preflight_proxy.calls.cache_notes import CacheNotes
 from preflight_proxy.calls.relay import CALL_DRAIN_S_MAX, Relay
 from preflight_proxy.calls.reserving import Caller, Quoter, ReservedCall
 from preflight_proxy.calls.settlement import Settlement
+from preflight_proxy.core.caching.trace import CacheTrace
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.headers import downstream_headers, upstream_headers
 from preflight_proxy.core.ledger.commands import Conclude, Freeze
@@ -71,7 +71,7 @@ class CallServices:
     upstream: Upstream
     quoter: Quoter
     backoff: Backoff
-    cache_notes: CacheNotes
+    cache_trace: CacheTrace
     foreign_keys: ForeignKeys
 
 
@@ -117,7 +117,7 @@ class Call:
         self._upstream = services.upstream
         self._key = call.key
         self._backoff = CallBackoff(services.backoff, ledger.clock, call)
-        self._settlement = Settlement(ledger, services.quoter, services.cache_notes, call)
+        self._settlement = Settlement(ledger, services.quoter, services.cache_trace, call)
         self._limit = TimeLimit()
         self._relay = Relay(self._shape, downstream, self._settlement, ledger.clock, self._key, self._limit)
         self._account_id = call.reservation.account

@@ -12,12 +12,12 @@ import structlog
 
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.calls.backoff import Backoff
-from preflight_proxy.calls.cache_notes import CacheNotes
 from preflight_proxy.calls.call import Call, CallServices, refusal_answer
 from preflight_proxy.calls.parsing import RequestReader
 from preflight_proxy.calls.reserving import CallContext, Caller, Quoter, reserve
 from preflight_proxy.core.admission.admission import unread_refusal
 from preflight_proxy.core.admission.queue import CALL_WAIT_S_MAX
+from preflight_proxy.core.caching.trace import CacheTrace
 from preflight_proxy.core.ledger.transition import refusal as refusal_of
 from preflight_proxy.core.refusals.outcomes import LEFT, not_open
 from preflight_proxy.core.refusals.refusals import Code, Refusal
@@ -71,7 +71,7 @@ class PaidCalls:
             upstream=upstream,
             quoter=Quoter(ledger, prices),
             backoff=Backoff(ledger.clock),
-            cache_notes=CacheNotes(ledger.clock),
+            cache_trace=CacheTrace(),
             foreign_keys=foreign_keys or ForeignKeys(ledger, upstream),
         )
         self._tasks = tasks

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import structlog
 
-from preflight_proxy.calls.cache_notes import CacheNotes
 from preflight_proxy.calls.reserving import Quoter, ReservedCall
 from preflight_proxy.core.budget_text import UNLABELLED
+from preflight_proxy.core.caching.trace import CacheNote, CacheTrace
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Post, SetGeneration, Void
 from preflight_proxy.core.ledger.rows import CallFacts
@@ -20,6 +20,7 @@ from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.ledger.store import GenerationTakenError
 
 _NO_USAGE = CallUsage()
+_NO_NOTE = CacheNote()
 _log = structlog.get_logger("preflight_proxy.calls.settlement")
 
 
@@ -29,7 +30,7 @@ class Settlement:
     Args:
         ledger: Where it ends.
         quoter: Learns from what was billed (M4, calibration).
-        cache_notes: Adds to a posted call's facts what caching did.
+        cache_trace: Finds the conversation of a posted call, and what caching did.
         call: The reserved call.
 
     Attributes:
@@ -38,10 +39,10 @@ class Settlement:
             nothing of this one, which is decided as one without an id (M16).
     """
 
-    def __init__(self, ledger: Ledger, quoter: Quoter, cache_notes: CacheNotes, call: ReservedCall) -> None:
+    def __init__(self, ledger: Ledger, quoter: Quoter, cache_trace: CacheTrace, call: ReservedCall) -> None:
         self._ledger = ledger
         self._quoter = quoter
-        self._cache_notes = cache_notes
+        self._cache_trace = cache_trace
         self._call = call
         self._started_s = ledger.clock.monotonic_s()
         self._status: int | None = None
@@ -111,15 +112,7 @@ class Settlement:
         if not cache_hit:  # before the commit: it may admit a call that waits for what is learnt here
             reading = self._quoter.record(self._call, reading)
         self.ended = True
-        context, account_id = self._call.context, self.reservation.account
-        facts = self._cache_notes.add(
-            account_id,
-            context.request,
-            self._call.quote.by_provider,
-            self._call_facts(reading),
-            reading,
-            self._started_s,
-        )
+        facts = self._call_facts(reading, self._cache_note(reading))
         self._ledger.note_byok(self.reservation, facts)
         self._ledger.commit(Post(self.reservation.id, cost_pusd, facts, ", ".join(reading.tool_names) or UNLABELLED))
         self._publish("posted", cost_pusd, reading)
@@ -152,7 +145,24 @@ class Settlement:
             return  # pending on disk: the next start marks it
         self._publish("unknown", 0, reading)
 
-    def _call_facts(self, reading: Reading) -> CallFacts:
+    def _cache_note(self, reading: Reading) -> CacheNote:
+        """What caching did. The cost line shows it; no amount depends on it, so no failure to find it out prevents a settlement."""
+        if reading.usage is None:
+            return _NO_NOTE
+        try:
+            return self._cache_trace.note(
+                self.reservation.account,
+                self._call.context.request,
+                reading.usage,
+                self._call.quote.by_provider.get(reading.provider or ""),
+                started_s=self._started_s,
+                ended_s=self._ledger.clock.monotonic_s(),
+            )
+        except Exception as exc:
+            _log.warning("cache.not_noted", account=self.reservation.account, why=type(exc).__name__)
+            return _NO_NOTE
+
+    def _call_facts(self, reading: Reading, note: CacheNote = _NO_NOTE) -> CallFacts:
         provider, usage = reading.provider or "", reading.usage or _NO_USAGE
         endpoint = self._call.quote.by_provider.get(provider)
         return CallFacts(
@@ -168,6 +178,9 @@ class Settlement:
             status=self._status,
             ttft_ms=self._ttft_ms,
             duration_ms=round((self._ledger.clock.monotonic_s() - self._started_s) * 1000),
+            conversation=note.conversation,
+            cache_miss=note.miss,
+            cache_saved_pusd=note.saved_pusd,
             is_byok=usage.is_byok,
         )
 

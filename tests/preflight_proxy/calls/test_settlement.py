@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from preflight_proxy.calls.cache_notes import CacheNotes
 from preflight_proxy.calls.reserving import Quoter
 from preflight_proxy.calls.settlement import Settlement
+from preflight_proxy.core.caching.trace import CacheNote, CacheTrace
 from preflight_proxy.core.ledger.commands import OpenAccount, Reserve
 from preflight_proxy.core.ledger.rows import Reservation
 from preflight_proxy.core.refusals.refusals import Refusal
@@ -22,7 +24,10 @@ from preflight_proxy.ledger.store import Store
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.prices import Prices
 from tests.support.fake_clock import FakeClock
+from tests.support.proxy_world import MODEL, World
 from tests.support.reserved_calls import reserved_call
+
+RULES = "Keep to the rules of the house, every single one of them. " * 200
 
 
 @pytest.fixture
@@ -47,7 +52,7 @@ def settlement(ledger: Ledger) -> Settlement:
 def settlement_of(ledger: Ledger, reservation: Reservation) -> Settlement:
     quoter = Quoter(ledger, Prices(Upstream("http://127.0.0.1:1"), ledger.clock))
     call = reserved_call({"tag-x": "Provider X"}, reservation=reservation)
-    return Settlement(ledger, quoter, CacheNotes(ledger.clock), call)
+    return Settlement(ledger, quoter, CacheTrace(), call)
 
 
 def lines(folder: Path) -> list[dict[str, object]]:
@@ -124,3 +129,58 @@ def another(ledger: Ledger) -> Settlement:
     assert not isinstance(reserved, Refusal)
     assert reserved.reservation is not None
     return settlement_of(ledger, reserved.reservation)
+
+
+def test_a_call_without_usage_is_in_no_conversation(ledger: Ledger, settlement: Settlement, tmp_path: Path) -> None:
+    settlement.post(Reading(provider="Provider X"), 0, cache_hit=True)
+    ledger.close()
+    (line,) = lines(tmp_path)
+    assert (line["conversation"], line["cache_miss"], line["cache_saved_usd"]) == (None, None, None)
+
+
+class BrokenTrace(CacheTrace):
+    def note(self, *_args: object, **_more: object) -> CacheNote:
+        raise RuntimeError
+
+
+def test_a_trace_that_fails_costs_no_settlement(ledger: Ledger, settlement: Settlement, tmp_path: Path) -> None:
+    settlement._cache_trace = BrokenTrace()
+    settlement.post(Reading(provider="Provider X", usage=CallUsage(cost_pusd=5, prompt_tokens=7)), 5)
+    ledger.close()
+    (line,) = lines(tmp_path)
+    assert (line["cost_usd"], line["prompt_tokens"], line["conversation"]) == ("0.000000000005", 7, None)
+
+
+def talk(*texts: str, system: str = RULES) -> list[dict[str, Any]]:
+    """A conversation: system text, then user and assistant in turn."""
+    turns = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]
+    return [{"role": "system", "content": system}, *turns]
+
+
+async def say(world: World, messages: list[dict[str, Any]], model: str = MODEL) -> dict[str, Any]:
+    async with world.post(messages=messages, model=model, max_tokens=16) as response:
+        assert response.status == 200
+        await response.read()
+    await world.settled()
+    return world.cost_lines()[-1]
+
+
+@pytest.mark.wire
+async def test_a_changed_system_text_is_named_in_the_line_of_the_call_that_paid_for_it(world: World) -> None:
+    await world.open()
+    first = await say(world, talk("Go."))
+    second = await say(world, talk("Go.", "Going.", "On."))
+    third = await say(world, talk("Go.", "Going.", "On.", system=f"It is 12:01. {RULES}"))
+    assert [line["cache_miss"] for line in (first, second, third)] == ["first_call", None, "system"]
+    assert len({line["conversation"] for line in (first, second, third)}) == 1
+    assert second["cached_tokens"] >= 1024
+    assert Decimal(second["cache_saved_usd"]) == Decimal(second["cached_tokens"]) * Decimal("0.000000075")
+    assert (first["cache_saved_usd"], third["cache_saved_usd"]) == ("0", "0")
+
+
+@pytest.mark.wire
+async def test_nothing_of_a_prompt_stands_in_its_line(world: World) -> None:
+    await world.open()
+    line = await say(world, talk("Zanzibar."))
+    assert "Zanzibar" not in str(line)
+    assert "house" not in str(line)

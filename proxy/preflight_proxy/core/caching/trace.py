@@ -7,6 +7,7 @@ earlier call of its conversation that shares most with it: the first difference 
 from __future__ import annotations
 
 import hashlib
+import math
 from array import array
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from enum import StrEnum
 
 import msgspec
 
-from preflight_proxy.core.caching.rules import CacheRule, cache_rule, lifetime_s
+from preflight_proxy.core.caching.rules import cache_rule, lifetime_s, saved_pusd
 from preflight_proxy.core.pricing.endpoint import Endpoint
 from preflight_proxy.core.recent import Recent
 from preflight_proxy.core.shapes.memo import DIGEST_BYTES, digest16
@@ -26,15 +27,15 @@ ACCOUNTS_MAX = 64
 CALLS_MAX = 32
 """Calls of an account that later ones are compared with; an agent rarely has more conversations at once."""
 MESSAGES_MAX = 512
-"""Messages of a call that are compared; 8 bytes each."""
+"""Messages of a call that are compared; 16 bytes each."""
 OVERLAPS_MAX = 4
 """Calls that one with another first message is compared with, the newest: an agent that rewrites its prompt sends it next."""
 STEP_TOKENS = 256
 """Providers read in steps of 128 tokens, and a template may add a few: a difference up to this is no miss."""
 
-_LINK_BYTES = 8
-_TOOLS = ("tools", "functions")
-_SYSTEM = ("system", "instructions")
+_TOOLS = frozenset({"tools", "functions"})
+_SYSTEM = frozenset({"system", "instructions"})
+_NO_USAGE = CallUsage()
 _SYSTEM_ROLES = ("system", "developer")
 
 
@@ -56,17 +57,21 @@ class Miss(StrEnum):
 
 
 class CacheNote(msgspec.Struct, frozen=True, gc=False):
-    """What is found out about one call: its conversation (12 hexadecimal digits), and why its cache missed, if it did."""
+    """What is found out about one call.
+
+    Attributes:
+        conversation: Its conversation, 12 hexadecimal digits; empty if it has no messages, or no prompt tokens were counted.
+        miss: Why its cache missed; empty if it did not.
+        saved_pusd: What caching made it cheaper; None if it is not known who served.
+    """
 
     conversation: str = ""
     miss: str = ""
+    saved_pusd: int | None = None
 
 
 class _TracedCall(msgspec.Struct, gc=False):
-    """What is stored of a call: digests, no text.
-
-    `messages` has the first eight bytes of each message's digest, and `first` those of the first message.
-    """
+    """What is stored of a call: digests, no text. `first` is that of the first message which is no system text."""
 
     model: str
     fields: bytes
@@ -74,13 +79,12 @@ class _TracedCall(msgspec.Struct, gc=False):
     system: bytes
     messages: bytes
     first: bytes
-    tag: str = ""
-    marked: bool = False
-    prompt_tokens: int = 0
-    held_tokens: int = 0
-    lifetime_s: float = 0.0
-    started_s: float = 0.0
-    ended_s: float = 0.0
+    marked: bool
+    usage: CallUsage
+    endpoint: Endpoint | None
+    lifetime_s: float
+    started_s: float
+    ended_s: float
     conversation: str = ""
 
 
@@ -108,126 +112,59 @@ class CacheTrace:
             usage: What it used.
             endpoint: Who served; None if that is not known.
             started_s: When it was sent, on any clock that only goes forward.
-            ended_s: When it had ended, on the same clock.
-
-        Returns:
-            An empty note if the request has no messages, or the answer counted no prompt tokens.
+            ended_s: When it had ended, on the same clock; no earlier than that of any call before.
         """
-        if not request.prompt.messages or usage.prompt_tokens <= 0:
-            return CacheNote()
+        prompt = request.prompt
+        saved = None if endpoint is None else saved_pusd(endpoint.prices, usage, hour=prompt.cache_1h)
+        if not prompt.messages or usage.prompt_tokens <= 0:
+            return CacheNote(saved_pusd=saved)
         if (calls := self._accounts.get(account)) is None:
             calls = []
             self._accounts.put(account, calls)
-        rule = cache_rule(request.model)
-        call = _call(request, usage, endpoint, rule, calls, started_s, ended_s)
-        earlier = [other for other in calls if other.ended_s <= started_s]
-        previous = related = _closest(earlier, call)
-        if related is None and len(earlier) < len(calls):
-            related = _closest(calls, call)
+        parts = None
+        for other in reversed(calls):
+            if other.fields == prompt.fields_digest:
+                parts = other.parts
+                break
+        system_bytes = 0
+        for message in prompt.messages:
+            if message.role not in _SYSTEM_ROLES:
+                break
+            system_bytes += DIGEST_BYTES
+        messages = prompt.digests[system_bytes : system_bytes + MESSAGES_MAX * DIGEST_BYTES]
+        call = _TracedCall(
+            model=request.model,
+            fields=prompt.fields_digest,
+            parts=_parts(request) if parts is None else parts,
+            system=prompt.digests[:system_bytes],
+            messages=messages,
+            first=messages[:DIGEST_BYTES],
+            marked=prompt.cache_control,
+            usage=usage,
+            endpoint=endpoint,
+            lifetime_s=lifetime_s(cache_rule(request.model), request),
+            started_s=started_s,
+            ended_s=ended_s,
+        )
+        previous = related = _closest(calls, call, started_s)
+        if related is None and calls and calls[-1].ended_s > started_s:
+            related = _closest(calls, call, math.inf)
         call.conversation = _name(call) if related is None else related.conversation
-        miss = _miss(call, previous, request, usage, endpoint, rule, beside=related is not None)
-        _remember(calls, call, previous)
-        return CacheNote(call.conversation, miss)
+        miss = _miss(call, previous, prompt.messages, beside=related is not None)
+        if previous is not None and messages.startswith(previous.messages) and previous.fields == call.fields:
+            calls.remove(previous)  # it is continued
+        calls.append(call)
+        del calls[:-CALLS_MAX]
+        return CacheNote(call.conversation, miss, saved)
 
 
-def _call(
-    request: Request,
-    usage: CallUsage,
-    endpoint: Endpoint | None,
-    rule: CacheRule,
-    calls: Sequence[_TracedCall],
-    started_s: float,
-    ended_s: float,
-) -> _TracedCall:
-    prompt = request.prompt
-    system_bytes = _system_count(prompt.messages) * DIGEST_BYTES
-    links = array("Q", prompt.digests[system_bytes : system_bytes + MESSAGES_MAX * DIGEST_BYTES])[::2]
-    parts = None
-    for call in calls:
-        if call.fields == prompt.fields_digest:
-            parts = call.parts
-            break
-    return _TracedCall(
-        model=request.model,
-        fields=prompt.fields_digest,
-        parts=_parts(request) if parts is None else parts,
-        system=prompt.digests[:system_bytes],
-        messages=links.tobytes(),
-        first=prompt.digests[system_bytes : system_bytes + _LINK_BYTES],
-        tag=endpoint.tag if endpoint else "",
-        marked=prompt.cache_control,
-        prompt_tokens=usage.prompt_tokens,
-        held_tokens=usage.cached_tokens + usage.cache_write_tokens if rule.marked else usage.prompt_tokens,
-        lifetime_s=lifetime_s(rule, request),
-        started_s=started_s,
-        ended_s=ended_s,
-    )
+def _closest(calls: Sequence[_TracedCall], call: _TracedCall, ended_by_s: float) -> _TracedCall | None:
+    """The call of the same conversation that shares most with this one, the latest of equals; None if there is none.
 
-
-def _miss(
-    call: _TracedCall,
-    previous: _TracedCall | None,
-    request: Request,
-    usage: CallUsage,
-    endpoint: Endpoint | None,
-    rule: CacheRule,
-    *,
-    beside: bool,
-) -> str:
-    """Why it read nothing, or less than its conversation's cache held; empty if it did not miss."""
-    if usage.cached_tokens:
-        dropped = previous is not None and usage.cached_tokens < _expected(previous.held_tokens)
-        return _difference(previous, call, request) if previous and dropped else ""
-    if endpoint is not None and endpoint.prices.cache_read is None:
-        return Miss.NO_CACHE
-    if usage.prompt_tokens < rule.min_tokens:
-        return Miss.BELOW_MINIMUM
-    if rule.marked and not call.marked:
-        return Miss.NO_MARKS
-    if previous is None:
-        return Miss.BESIDE if beside else Miss.FIRST_CALL
-    if previous.prompt_tokens < rule.min_tokens or not previous.held_tokens:
-        return Miss.BELOW_MINIMUM if previous.marked or not rule.marked else Miss.NO_MARKS
-    return _difference(previous, call, request)
-
-
-def _expected(held_tokens: int) -> int:
-    """How many of the tokens in a cache must be read for a call not to have missed."""
-    return held_tokens - max(held_tokens // 10, STEP_TOKENS)
-
-
-def _difference(previous: _TracedCall, call: _TracedCall, request: Request) -> str:
-    """Why `call` could not read what `previous` left in the cache: the first difference in the order of a prompt."""
-    changed = sorted(
-        name for name in previous.parts.keys() | call.parts if previous.parts.get(name) != call.parts.get(name)
-    )
-    if set(changed) & set(_TOOLS):
-        return Miss.TOOLS
-    if previous.system != call.system or set(changed) & set(_SYSTEM):
-        return Miss.SYSTEM
-    if changed:
-        return f"{Miss.FIELD} {changed[0]}"
-    if previous.tag and call.tag and previous.tag != call.tag:
-        return Miss.ENDPOINT
-    if call.started_s - previous.started_s > previous.lifetime_s:
-        return Miss.EXPIRED
-    shared = _shared(previous.messages, call.messages)
-    if shared * _LINK_BYTES < len(previous.messages):
-        return _message(request.prompt.messages, shared)
-    return Miss.UNEXPLAINED
-
-
-def _message(messages: Sequence[Message], shared: int) -> str:
-    """The first message after the shared ones, counted from 1 as in the request, and its role."""
-    position = _system_count(messages) + shared
-    role = messages[position].role if position < len(messages) else "removed"
-    return f"{Miss.MESSAGE} {position + 1}" + (f" ({role})" if role else "")
-
-
-def _closest(calls: Sequence[_TracedCall], call: _TracedCall) -> _TracedCall | None:
-    """The earlier call of the same conversation that shares most with this one, the latest of equals; None if there is none."""
-    candidates = [other for other in calls if other.model == call.model]
-    beginning = [other for other in candidates if other.first == call.first] if call.first else []
+    A prompt whose beginning was rewritten or cut off has half of the shorter one's messages somewhere in the other.
+    """
+    possible = [other for other in calls if other.model == call.model and other.ended_s <= ended_by_s]
+    beginning = [other for other in possible if other.first == call.first] if call.first else []
     if len(beginning) == 1:
         return beginning[0]
     if beginning:
@@ -235,34 +172,60 @@ def _closest(calls: Sequence[_TracedCall], call: _TracedCall) -> _TracedCall | N
             beginning,
             key=lambda other: (_shared(other.messages, call.messages), other.fields == call.fields, other.ended_s),
         )
-    links = set(array("Q", call.messages))
-    for other in candidates[: -OVERLAPS_MAX - 1 : -1]:
-        others = array("Q", other.messages)
-        if not links.isdisjoint(others) and _overlaps(links, others):
+    halves = set(array("Q", call.messages))  # two of each digest, as numbers
+    for other in possible[: -OVERLAPS_MAX - 1 : -1]:
+        others = set(array("Q", other.messages))
+        if (both := halves & others) and 2 * len(both) >= min(len(halves), len(others)):
             return other
     return None
 
 
+def _miss(call: _TracedCall, previous: _TracedCall | None, messages: Sequence[Message], *, beside: bool) -> str:
+    """Why it read nothing, or less than its conversation's cache held; empty if it did not miss."""
+    rule, usage = cache_rule(call.model), call.usage
+    left = previous.usage if previous is not None else _NO_USAGE
+    held_tokens = left.cached_tokens + left.cache_write_tokens if rule.marked else left.prompt_tokens
+    if usage.cached_tokens:
+        if usage.cached_tokens >= held_tokens - max(held_tokens // 10, STEP_TOKENS):
+            return ""
+    elif call.endpoint is not None and call.endpoint.prices.cache_read is None:
+        return Miss.NO_CACHE
+    elif usage.prompt_tokens < rule.min_tokens:
+        return Miss.BELOW_MINIMUM
+    elif rule.marked and not call.marked:
+        return Miss.NO_MARKS
+    elif previous is not None and (left.prompt_tokens < rule.min_tokens or not held_tokens):
+        return Miss.BELOW_MINIMUM if previous.marked or not rule.marked else Miss.NO_MARKS
+    if previous is None:
+        return Miss.BESIDE if beside else Miss.FIRST_CALL
+    return _difference(previous, call, messages)
+
+
+def _difference(previous: _TracedCall, call: _TracedCall, messages: Sequence[Message]) -> str:
+    """Why `call` could not read what `previous` left in the cache: the first difference in the order of a prompt."""
+    changed = {name for name, _ in previous.parts.items() ^ call.parts.items()}
+    if changed & _TOOLS:
+        return Miss.TOOLS
+    if previous.system != call.system or changed & _SYSTEM:
+        return Miss.SYSTEM
+    if changed:
+        return f"{Miss.FIELD} {min(changed)}"
+    if previous.endpoint and call.endpoint and previous.endpoint.tag != call.endpoint.tag:
+        return Miss.ENDPOINT
+    if call.started_s - previous.started_s > previous.lifetime_s:
+        return Miss.EXPIRED
+    shared = _shared(previous.messages, call.messages)
+    if shared * DIGEST_BYTES == len(previous.messages):
+        return Miss.UNEXPLAINED
+    position = len(call.system) // DIGEST_BYTES + shared
+    role = messages[position].role if position < len(messages) else "removed"
+    return f"{Miss.MESSAGE} {position + 1}" + (f" ({role})" if role else "")
+
+
 def _shared(some: bytes, other: bytes) -> int:
     """How many leading messages are the same."""
-    shorter = min(len(some), len(other))
-    if some[:shorter] == other[:shorter]:
-        return shorter // _LINK_BYTES
-    lengths = range(_LINK_BYTES, shorter + 1, _LINK_BYTES)
-    return bisect_left(lengths, True, key=lambda length: some[:length] != other[:length])
-
-
-def _overlaps(links: set[int], others: Sequence[int]) -> bool:
-    """True if half of the shorter prompt is somewhere in the other: its beginning was rewritten, or cut off."""
-    both, other_links = links.intersection(others), set(others)
-    return 2 * len(both) >= max(1, min(len(links), len(other_links)))
-
-
-def _system_count(messages: Sequence[Message]) -> int:
-    for count, message in enumerate(messages):
-        if message.role not in _SYSTEM_ROLES:
-            return count
-    return len(messages)
+    counts = range(1, min(len(some), len(other)) // DIGEST_BYTES + 1)
+    return bisect_left(counts, True, key=lambda count: some[: count * DIGEST_BYTES] != other[: count * DIGEST_BYTES])
 
 
 def _parts(request: Request) -> dict[str, bytes]:
@@ -272,12 +235,4 @@ def _parts(request: Request) -> dict[str, bytes]:
 
 def _name(call: _TracedCall) -> str:
     """A conversation's id. It is the same after a restart, and with another system text."""
-    return hashlib.sha256(call.model.encode() + b"\0" + (call.first or call.system)).hexdigest()[:12]
-
-
-def _remember(calls: list[_TracedCall], call: _TracedCall, previous: _TracedCall | None) -> None:
-    """Store a call, in place of the previous one if it only continues that."""
-    if previous is not None and call.messages.startswith(previous.messages) and previous.fields == call.fields:
-        calls.remove(previous)
-    calls.append(call)
-    del calls[:-CALLS_MAX]
+    return hashlib.sha256(call.model.encode() + b"\0" + (call.first[:8] or call.system)).hexdigest()[:12]

@@ -146,7 +146,7 @@ def test_an_endpoint_that_is_not_known_explains_nothing(story: Story) -> None:
     story.call(chat(TALK[:2]))
     usage = CallUsage(prompt_tokens=4000)
     note = story.trace.note("a", chat(TALK), usage, None, started_s=70.0, ended_s=75.0)
-    assert note.miss == "unexplained"
+    assert (note.miss, note.saved_pusd) == ("unexplained", None)
 
 
 def test_a_prompt_of_exactly_the_minimum_is_cached(story: Story) -> None:
@@ -195,8 +195,8 @@ def test_a_little_less_is_no_miss(story: Story) -> None:
 
 def test_a_call_without_messages_or_without_counted_tokens_is_not_noted(story: Story) -> None:
     embeddings = SHAPES["/embeddings"].read(b'{"model": "m/x", "input": "a"}', {}, "drop")
-    assert story.call(embeddings) == CacheNote()
-    assert story.call(chat(TALK), prompt=0) == CacheNote()
+    for note in (story.call(embeddings), story.call(chat(TALK), prompt=0)):
+        assert note == CacheNote(saved_pusd=0)
 
 
 def test_a_prompt_of_system_text_alone_is_a_conversation(story: Story) -> None:
@@ -214,7 +214,7 @@ def test_what_is_kept_is_bounded(story: Story) -> None:
     calls = story.trace._accounts.get("a")
     assert calls is not None
     assert len(calls) == trace.CALLS_MAX
-    assert len(calls[-1].messages) == 8 * trace.MESSAGES_MAX
+    assert len(calls[-1].messages) == 16 * trace.MESSAGES_MAX
     first = story.call(chat(TALK), account="x").miss
     for number in range(trace.ACCOUNTS_MAX):
         story.call(chat(TALK), account=str(number))
