@@ -8,10 +8,12 @@ status.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+
+from msgspec import structs
 
 from agent_preflight.base.usd import cents_up, dollars, exact, pusd, usd
 from agent_preflight.models import CacheStats, RunResult
@@ -149,7 +151,7 @@ def _extra(plan: TrialPlan, network: str, facts: TrialFacts, verdict: TrialVerdi
 
 
 def _cause_document(cause: Cause) -> dict[str, Any]:
-    document = {**asdict(cause), "source": cause.source.value}
+    document = {**structs.asdict(cause), "source": cause.source.value}
     needed_pusd = document.pop("limit_needed_pusd")
     return {**document, "limit_needed_usd": exact(needed_pusd) if needed_pusd else None}
 

@@ -7,9 +7,9 @@ import resource
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from preflight_proxy.base.clock import Clock, SystemClock
@@ -49,8 +49,7 @@ MACOS_FILES_MAX = 10240
 _log = structlog.get_logger("preflight_proxy.app")
 
 
-@dataclass(frozen=True, slots=True)
-class RunningProxy:
+class RunningProxy(msgspec.Struct, frozen=True):
     """A proxy that serves.
 
     Attributes:

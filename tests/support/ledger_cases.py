@@ -30,6 +30,11 @@ def do(state: LedgerState, command: Command, at_s: float = NOW_S) -> Change:
     return change
 
 
+def rows_of(state: LedgerState) -> dict[str, object]:
+    """Return what a restart must find again: all but what is derived from it."""
+    return {name: getattr(state, name) for name in state.__struct_fields__ if not name.startswith("_")}
+
+
 def account(state: LedgerState) -> Account:
     """Return account `a`."""
     return state.accounts["a"]

@@ -6,7 +6,6 @@ import os
 import socket
 import struct
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -56,6 +55,8 @@ def new_control_socket(data: Path) -> Iterator[Path]:
     if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX:
         yield path
         return
+    import tempfile  # with what it loads it takes 10 ms, and few paths are too long
+
     with tempfile.TemporaryDirectory(prefix="ap-") as directory:
         elsewhere = Path(directory) / CONTROL_SOCKET
         try:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
+import msgspec
 import structlog
+from msgspec.structs import replace
 
 from preflight_proxy.base.clock import Clock
 from preflight_proxy.calls.reserving import ReservedCall
@@ -34,8 +35,7 @@ _FREE = ":free"
 _log = structlog.get_logger("preflight_proxy.calls.backoff")
 
 
-@dataclass(slots=True)
-class _KeyRefusal:
+class _KeyRefusal(msgspec.Struct):
     code: Code
     until_s: float
     look_again_s: float

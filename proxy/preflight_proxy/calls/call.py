@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from enum import Enum, auto
 from http import HTTPStatus
 
+import msgspec
 import structlog
+from msgspec.structs import replace
 
 from preflight_proxy.calls.backoff import Backoff, CallBackoff
 from preflight_proxy.calls.relay import CALL_DRAIN_S_MAX, Relay
@@ -63,8 +64,7 @@ _GENERATION_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _log = structlog.get_logger("preflight_proxy.calls.call")
 
 
-@dataclass(frozen=True, slots=True)
-class CallServices:
+class CallServices(msgspec.Struct, frozen=True):
     """What all calls of a proxy share."""
 
     ledger: Ledger

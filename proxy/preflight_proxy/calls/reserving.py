@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import msgspec
 from msgspec.structs import replace
@@ -27,8 +26,7 @@ from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.upstream.prices import Prices, StalePricesError, UnreachableError
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """Who calls, and by which API.
 
     Attributes:
@@ -44,8 +42,7 @@ class Caller:
     query: str
 
 
-@dataclass(frozen=True, slots=True)
-class CallContext:
+class CallContext(msgspec.Struct, frozen=True):
     """What is known of a call before it is quoted.
 
     Attributes:
@@ -57,10 +54,13 @@ class CallContext:
     """
 
     caller: Caller
-    request: Request = field(repr=False)
-    headers: Sequence[tuple[str, str]] = field(repr=False)
+    request: Request
+    headers: Sequence[tuple[str, str]]
     is_busy: bool
     until_s: float
+
+    def __repr__(self) -> str:
+        return f"CallContext({self.caller!r})"  # neither the body nor the headers, which have the token
 
 
 class CallQuote(msgspec.Struct, frozen=True):

@@ -4,7 +4,8 @@ Every figure is exact: rounding happens once, here, half to even, as Python's ow
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from preflight_proxy.core.money import PUSD_PER_USD
 
@@ -21,8 +22,7 @@ UNLABELLED = "thinking"
 """The label of spend that no tool caused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(msgspec.Struct, frozen=True):
     """One thing the agent did and what it cost, in pico-USD."""
 
     label: str

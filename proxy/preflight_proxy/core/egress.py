@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
+
+import msgspec
 
 HEAD_BYTES_MAX = 16 * 1024
 """A request's head; a CONNECT has a few hundred bytes."""
@@ -40,8 +41,7 @@ class EgressRefusedError(ValueError):
         self.status = status
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """A place to connect to: a host name in lower case or an address, and a port."""
 
     host: str
@@ -51,8 +51,7 @@ class Target:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class EgressRequest:
+class EgressRequest(msgspec.Struct, frozen=True):
     """One request to the HTTP proxy.
 
     Attributes:

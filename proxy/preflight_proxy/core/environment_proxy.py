@@ -10,8 +10,9 @@ from __future__ import annotations
 import base64
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
+
+import msgspec
 
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
@@ -22,8 +23,7 @@ PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-@dataclass(frozen=True, slots=True)
-class HttpProxy:
+class HttpProxy(msgspec.Struct, frozen=True):
     """One proxy that speaks plain HTTP.
 
     Attributes:

@@ -13,8 +13,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 NONCE_BYTES = 16
 NONCE_CHARS = 2 * NONCE_BYTES
@@ -31,8 +32,7 @@ class Side(Enum):
     PORTAL = "portal"
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """What a forwarder says first.
 
     Attributes:

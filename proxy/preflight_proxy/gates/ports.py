@@ -12,9 +12,9 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 
+import msgspec
 import structlog
 
 from preflight_proxy.base.control_messages import GateSpec
@@ -68,8 +68,7 @@ async def resolve_here(host: str, port: int) -> Sequence[str]:
     return [str(address[0]) for *_, address in rows]
 
 
-@dataclass(frozen=True, slots=True)
-class EgressRules:
+class EgressRules(msgspec.Struct, frozen=True):
     """How names become addresses, and which of these agents may reach by egress."""
 
     resolve: Resolve = resolve_here

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from typing import Protocol
+
+import msgspec
+from msgspec.structs import asdict
 
 from preflight_proxy.core.secret import Secret
 
@@ -19,8 +21,7 @@ class RunningCall(Protocol):
         """End the client's answer at once, in its API's form. The call is settled afterwards."""
 
 
-@dataclass(slots=True)
-class Traffic:
+class Traffic(msgspec.Struct):
     """What went through one service, or through egress, since the account was opened in this process.
 
     Attributes:
@@ -44,8 +45,7 @@ class Traffic:
         return asdict(self)
 
 
-@dataclass(slots=True)
-class AccountState:
+class AccountState(msgspec.Struct):
     """One account's state in this process.
 
     Attributes:
@@ -60,7 +60,7 @@ class AccountState:
     """
 
     key: Secret | None = None
-    running: set[RunningCall] = field(default_factory=set)
+    running: set[RunningCall] = set()
     last_call_at_s: float | None = None
     last_digest: str = ""
     repeats: int = 0
@@ -68,7 +68,7 @@ class AccountState:
     is_refused: bool = False
     budget_refusals: int = 0
     gate: str | None = None
-    traffic: Mapping[str, Traffic] = field(default_factory=dict)
+    traffic: Mapping[str, Traffic] = {}
 
     def requested(self, digest: str, now_s: float) -> bool:
         """Remember a request; True if the account had another within `ACCOUNT_BUSY_S`."""

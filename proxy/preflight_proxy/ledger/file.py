@@ -6,7 +6,6 @@ that file (fcntl(2)). So nothing in a process that has a ledger open may open an
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import sqlite3
@@ -266,6 +265,8 @@ def boot_id() -> str:
 
 
 def _sysctl(name: bytes) -> str:
+    import ctypes  # only macOS needs it
+
     value = ctypes.create_string_buffer(64)
     size = ctypes.c_size_t(len(value))
     failed = ctypes.CDLL(None).sysctlbyname(name, value, ctypes.byref(size), None, ctypes.c_size_t(0))

@@ -12,7 +12,6 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -34,8 +33,7 @@ ENTRY_ID_MAX = 2**53
 _log = structlog.get_logger("preflight_proxy.ledger.files")
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(msgspec.Struct, frozen=True):
     """Which entries a costs.jsonl lists.
 
     Attributes:

@@ -6,8 +6,9 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.account_name import is_kept
@@ -19,8 +20,7 @@ READER_BUSY_S = 5.0
 """How long a reader waits while a writer that crashed is being recovered from."""
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """A ledger as a reader finds it."""
 
     accounts: list[Account]

@@ -11,13 +11,10 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import astuple
-from dataclasses import replace as replace_row
 from pathlib import Path
 
 import structlog
-from msgspec.structs import astuple as struct_tuple
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from preflight_proxy.base.clock import Clock
 from preflight_proxy.base.config import Durability
@@ -130,7 +127,7 @@ class Store:
         if isinstance(change, Refusal):
             return change
         if change.quarantined:
-            out_of_use = tuple(replace_row(row, upstream=self._upstream) for row in change.quarantined)
+            out_of_use = tuple(replace(row, upstream=self._upstream) for row in change.quarantined)
             change = replace(change, quarantined=out_of_use)
         if statements := self._statements(change):
             synced = change.quarantined != ()
@@ -173,7 +170,7 @@ class Store:
         if change.key_base is not None:
             statements.append((tables.PUT_KEY_BASE, astuple(change.key_base)))
         for figure in change.key_figures:
-            statements.append((tables.PUT_KEY_FIGURE, struct_tuple(figure)))
+            statements.append((tables.PUT_KEY_FIGURE, astuple(figure)))
         for row in change.quarantined:
             statements.append((tables.PUT_QUARANTINE, astuple(row)))
         for endpoint in change.cleared:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
-from email.utils import formatdate
 
 import structlog
 
@@ -99,7 +99,7 @@ class HttpServer:
 
     def _sweep(self) -> None:
         """Set the date, and close the connections that are overdue; again while there are any."""
-        self.date_line = f"Date: {formatdate(usegmt=True)}\r\n"
+        self.date_line = time.strftime("Date: %a, %d %b %Y %H:%M:%S GMT\r\n", time.gmtime())
         loop = asyncio.get_running_loop()
         now_s = loop.time()
         for connection in [each for each in self._connections if each.deadline_s <= now_s]:

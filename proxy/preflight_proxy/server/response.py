@@ -6,9 +6,9 @@ A write never waits for a slow reader: the transport may hold `BEHIND_BYTES_MAX`
 
 from __future__ import annotations
 
-import http.client
 from collections.abc import Iterable
 from functools import lru_cache
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ AnswerHeaders = Iterable[tuple[str, str]]
 Answer = tuple[int, list[tuple[str, str]], bytes]
 """Status, headers, body."""
 JSON_HEADER = ("Content-Type", "application/json")
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 class ClientResponse:
@@ -169,4 +170,4 @@ def _has_no_body(status: int) -> bool:
 
 @lru_cache(maxsize=128)
 def _status_line(version: str, status: int) -> str:
-    return f"HTTP/{version} {status} {http.client.responses.get(status, '')}\r\n"
+    return f"HTTP/{version} {status} {_PHRASES.get(status, '')}\r\n"

@@ -5,8 +5,6 @@ Source: openrouter.ai/docs/api_reference (`GET /generation`, `GET /key`), 2026-1
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 
 from preflight_proxy.core.errors import UpstreamError
@@ -48,8 +46,7 @@ class _KeyDocument(msgspec.Struct):
     data: _KeyRecord
 
 
-@dataclass(frozen=True, slots=True)
-class KeyRecord:
+class KeyRecord(msgspec.Struct, frozen=True):
     """OpenRouter's record of a key.
 
     Attributes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from urllib.parse import quote as url_quote
 
 import msgspec
@@ -62,8 +61,7 @@ class _ErrorDocument(msgspec.Struct):
     error: dict[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class PriceList:
+class PriceList(msgspec.Struct, frozen=True):
     """The endpoints of one model.
 
     Attributes:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from agent_preflight.operate.quarantine import ClearResult, clear, quarantined
 from preflight_proxy.base.config import origin, user_quarantine_file

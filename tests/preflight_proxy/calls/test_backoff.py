@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from preflight_proxy.calls.backoff import DELAYS_MAX, LOOK_AGAIN_S, Backoff, CallBackoff
 from preflight_proxy.core.refusals.refusals import Code

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import msgspec.structs
 
 from preflight_proxy.core.gate_proof import (
     CLAIM_BYTES,
@@ -36,14 +36,14 @@ def test_a_claim_holds_for_its_pass_its_nonces_and_its_port_alone() -> None:
     assert claim_holds(CLAIM, PASS, THEIRS)
     assert not claim_holds(CLAIM, "q" * 43, THEIRS)
     assert not claim_holds(CLAIM, PASS, "3" * NONCE_CHARS)
-    assert not claim_holds(dataclasses.replace(CLAIM, port=443), PASS, THEIRS)
-    assert not claim_holds(dataclasses.replace(CLAIM, nonce=THEIRS), PASS, THEIRS)
+    assert not claim_holds(msgspec.structs.replace(CLAIM, port=443), PASS, THEIRS)
+    assert not claim_holds(msgspec.structs.replace(CLAIM, nonce=THEIRS), PASS, THEIRS)
 
 
 def test_one_sides_proof_is_not_the_others() -> None:
     answer = portal_proof(CLAIM, PASS, THEIRS)
     assert answer == proof_of(Side.PORTAL, PASS, THEIRS, OURS, 8788).encode()
-    assert not claim_holds(dataclasses.replace(CLAIM, proof=answer.decode()), PASS, THEIRS)
+    assert not claim_holds(msgspec.structs.replace(CLAIM, proof=answer.decode()), PASS, THEIRS)
 
 
 def test_neither_name_nor_line_shows_the_pass() -> None:

@@ -3,10 +3,10 @@
 import fcntl
 import os
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from preflight_proxy.core.ledger.rows import QuarantinedEndpoint
 from preflight_proxy.ledger import quarantine_file

@@ -3,10 +3,10 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import astuple, replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import astuple, replace
 
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Assume, Post, SetGeneration

@@ -3,10 +3,10 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import astuple, replace
 
 import pytest
 from msgspec import structs
+from msgspec.structs import astuple, replace
 
 from preflight_proxy.core.budget_text import Action
 from preflight_proxy.core.ledger.projection import IN_ROW, Marks

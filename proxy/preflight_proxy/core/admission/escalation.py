@@ -5,7 +5,7 @@ Refusals are remembered per trial token, in memory: after a restart the first re
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from preflight_proxy.core.recent import Recent
 
@@ -19,10 +19,9 @@ REFUSED_TOKENS_MAX = 4096
 """Tokens remembered; the one longest without a refusal is forgotten first."""
 
 
-@dataclass(slots=True)
-class _TokenRefusals:
+class _TokenRefusals(msgspec.Struct):
     first_s: float
-    last_s: Recent[str, float] = field(default_factory=lambda: Recent(DIGESTS_MAX))
+    last_s: Recent[str, float] = msgspec.field(default_factory=lambda: Recent(DIGESTS_MAX))
     """By the body's digest."""
 
 

@@ -6,7 +6,7 @@ First come, first served: the first call blocks the others for `HEAD_BLOCK_S`. A
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 CALL_WAIT_S_MAX = 45.0
 """The longest wait of a call in all: below the shortest client timeout that was measured, 60 s."""
@@ -18,16 +18,14 @@ WAITERS_MAX = 256
 """Waiting calls of one account: more than any agent has open. Further calls are decided at once."""
 
 
-@dataclass(slots=True)
-class _Waiter:
+class _Waiter(msgspec.Struct):
     id: str
     needed_pusd: int
     joined_s: float
 
 
-@dataclass(slots=True)
-class _AccountQueue:
-    waiters: list[_Waiter] = field(default_factory=list)
+class _AccountQueue(msgspec.Struct):
+    waiters: list[_Waiter] = []
     head_since_s: float = 0.0
     passed_count: int = 0
     called: str | None = None

@@ -7,8 +7,9 @@ of 2026-10.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
+
+import msgspec
 
 from preflight_proxy.core.money import charge_pusd
 from preflight_proxy.core.pricing.endpoint import EndpointPrices
@@ -27,8 +28,7 @@ _ANTHROPIC_MIN_TOKENS = {
 _OPTION_LIFETIMES_S = {"30m": 1800.0, "12h": 12 * HOUR_S, "24h": 24 * HOUR_S, "in_memory": MINUTES_5_S}
 
 
-@dataclass(frozen=True, slots=True)
-class CacheRule:
+class CacheRule(msgspec.Struct, frozen=True):
     """How a family of models caches.
 
     Attributes:

@@ -7,15 +7,15 @@ the usage includes all of them, the difference between usage and ledger is exact
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from preflight_proxy.core.evidence.evidence import CALL_S_MAX, KEY_USAGE_LAG_S, judge
 from preflight_proxy.core.ledger.commands import Command, Recover
 from preflight_proxy.core.ledger.rows import Account, Reservation
 
 
-@dataclass(frozen=True, slots=True)
-class EvidenceTimes:
+class EvidenceTimes(msgspec.Struct, frozen=True):
     """How long evidence takes (M13).
 
     Attributes:
@@ -27,8 +27,7 @@ class EvidenceTimes:
     lag_s: float = KEY_USAGE_LAG_S
 
 
-@dataclass(frozen=True, slots=True)
-class UnsettledAccount:
+class UnsettledAccount(msgspec.Struct, frozen=True):
     """An account with calls of unknown cost, or with commits that the machine may have lost.
 
     Attributes:

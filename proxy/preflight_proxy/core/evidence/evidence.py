@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from preflight_proxy.core.ledger.commands import Assume, Void
 from preflight_proxy.core.ledger.rows import Account, KeyFigure, Reservation
@@ -50,12 +51,11 @@ def lost_at_most(account: Account, figures: Iterable[tuple[Account, KeyFigure]],
     return max(0, min(usage_pusd - kept_pusd - since_pusd, available_pusd))
 
 
-@dataclass(slots=True)
-class PostedHistory:
+class PostedHistory(msgspec.Struct):
     """What an account had posted, and when, to know the amount of a minute ago."""
 
-    at_s: list[float] = field(default_factory=list)
-    posted_pusd: list[int] = field(default_factory=list)
+    at_s: list[float] = []
+    posted_pusd: list[int] = []
 
     def note(self, now_s: float, posted_pusd: int, keep_s: float) -> None:
         """Remember the amount of now; forget those older than `keep_s`, except the last of them."""
@@ -78,8 +78,7 @@ class PostedHistory:
         return self.posted_pusd[index] if index >= 0 else None
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """How one unknown reservation ends: voided if `cost_pusd` is None, else assumed at that cost."""
 
     reservation: Reservation

@@ -6,7 +6,6 @@ cost. Ledgers of earlier versions also have entries that correct an assumed cost
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
@@ -134,8 +133,7 @@ class Reservation(msgspec.Struct, frozen=True, gc=False):
     unknown_since_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class KeyBase:
+class KeyBase(msgspec.Struct, frozen=True):
     """What a foreign key had used before the first call of this ledger that names this base (M13).
 
     Others use the key too, so its usage is only an upper bound: these calls have cost together at most its usage now minus this.
@@ -201,8 +199,7 @@ OPENROUTER = "https://openrouter.ai"
 """The upstream of rows that name none."""
 
 
-@dataclass(frozen=True, slots=True)
-class QuarantinedEndpoint:
+class QuarantinedEndpoint(msgspec.Struct, frozen=True):
     """An endpoint that billed above a reservation (M14 (overrun)); no account uses it until a person clears it.
 
     Attributes:

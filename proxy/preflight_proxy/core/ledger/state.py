@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -43,8 +42,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     key_figures: tuple[KeyFigure, ...] = ()
 
 
-@dataclass(slots=True)
-class KeyPosted:
+class KeyPosted(msgspec.Struct):
     """What the calls of one key base have cost together, over all accounts.
 
     Attributes:
@@ -56,8 +54,7 @@ class KeyPosted:
     assumed_pusd: int = 0
 
 
-@dataclass(slots=True)
-class LedgerState:
+class LedgerState(msgspec.Struct, eq=False):
     """The ledger in memory; changed only by `apply`.
 
     Attributes:
@@ -68,18 +65,16 @@ class LedgerState:
         key_figures: of foreign keys, by the account that uses one. An account with another key has none of the former.
     """
 
-    accounts: dict[str, Account] = field(default_factory=dict)
-    reservations: dict[str, Reservation] = field(default_factory=dict)
-    quarantined: dict[tuple[str, str], QuarantinedEndpoint] = field(default_factory=dict)
+    accounts: dict[str, Account] = {}
+    reservations: dict[str, Reservation] = {}
+    quarantined: dict[tuple[str, str], QuarantinedEndpoint] = {}
     next_entry_id: int = 1
     next_seq: int = 1
-    key_bases: dict[int, KeyBase] = field(default_factory=dict)
-    key_posted: dict[int, KeyPosted] = field(default_factory=dict)
-    key_figures: dict[str, KeyFigure] = field(default_factory=dict)
-    _of_account: defaultdict[str, dict[str, Reservation]] = field(
-        default_factory=lambda: defaultdict(dict), compare=False
-    )
-    _unknown: Counter[str] = field(default_factory=Counter, compare=False)
+    key_bases: dict[int, KeyBase] = {}
+    key_posted: dict[int, KeyPosted] = {}
+    key_figures: dict[str, KeyFigure] = {}
+    _of_account: defaultdict[str, dict[str, Reservation]] = msgspec.field(default_factory=lambda: defaultdict(dict))
+    _unknown: Counter[str] = msgspec.field(default_factory=Counter)
 
     def apply(self, change: Change) -> None:
         """Apply a change that is committed."""

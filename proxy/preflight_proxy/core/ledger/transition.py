@@ -18,8 +18,6 @@ an account above it. M14 (overrun): the bill is above the reservation.
 
 from __future__ import annotations
 
-from dataclasses import replace as replace_row
-
 from msgspec.structs import replace
 
 from preflight_proxy.core.ledger.account_changes import account_changed
@@ -101,7 +99,7 @@ def transition(state: LedgerState, command: Command, at_s: float) -> Change | Re
             return Change(key_figures=_figures(state, command, at_s))
         case LoseKeyBase(base_id, reason):
             base = state.key_bases[base_id]
-            return Change(key_base=replace_row(base, lost=base.lost or clean(reason)))
+            return Change(key_base=replace(base, lost=base.lost or clean(reason)))
         case _:
             return Change(account=account_changed(state, command), identity_changed=True)
 

@@ -6,7 +6,8 @@ Source: openrouter.ai/docs/guides/overview/models and `GET /models/{author}/{slu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+
+import msgspec
 
 from preflight_proxy.core.money import TOKENS_PER_MTOK, price_pusd_per_mtok
 
@@ -20,8 +21,7 @@ SEARCHES_UNASKED = ("perplexity/", "-search-preview", "deep-research")
 CONTEXT_TOKENS_MAX = 10**9
 
 
-@dataclass(frozen=True, slots=True)
-class EndpointPrices:
+class EndpointPrices(msgspec.Struct, frozen=True):
     """Prices of one endpoint; None: none of its own.
 
     Attributes:
@@ -49,8 +49,7 @@ class EndpointPrices:
     image: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(msgspec.Struct, frozen=True):
     """One endpoint of a model.
 
     Attributes:
@@ -189,9 +188,9 @@ def _price(text: object) -> int | None:
 def _most(listed: Sequence[EndpointPrices]) -> EndpointPrices:
     """The largest of each price over all sets (M6)."""
     largest: dict[str, int | None] = {}
-    for spec in fields(EndpointPrices):
-        amounts: list[int] = [price for prices in listed if (price := getattr(prices, spec.name)) is not None]
-        largest[spec.name] = max(amounts, default=None)
+    for name in EndpointPrices.__struct_fields__:
+        amounts: list[int] = [price for prices in listed if (price := getattr(prices, name)) is not None]
+        largest[name] = max(amounts, default=None)
     return EndpointPrices(**largest)  # type: ignore[arg-type]
 
 

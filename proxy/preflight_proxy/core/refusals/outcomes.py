@@ -6,10 +6,10 @@ upstream and from agents, so every text is one line, cut, and without control ch
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import msgspec
+from msgspec.structs import replace
 
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.secret import Secret
@@ -38,8 +38,7 @@ class Source(StrEnum):
     """The account was frozen, by an operator or because the trial had ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(msgspec.Struct, frozen=True):
     """Why calls were not served.
 
     Attributes:

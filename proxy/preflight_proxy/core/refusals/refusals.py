@@ -7,9 +7,10 @@ like a status code make some clients retry. The amounts are in headers.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.shapes.error_body import RETRIED_DIGITS, envelope_body
@@ -102,8 +103,7 @@ ESCALATED_STATUS = 401
 """The only status on which every chat client stops."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """One refused call, with the account's balance at that moment.
 
     Attributes:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.shapes.answers import generation_id, read_object
@@ -54,8 +55,7 @@ class Remedy(Enum):
     """A price is above the cap that was sent: read the prices again, and quote once more."""
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamRefusal:
+class UpstreamRefusal(msgspec.Struct, frozen=True):
     """One answer without a 2xx, understood.
 
     Attributes:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from preflight_proxy.core.shapes import body as bodies
 from preflight_proxy.core.shapes import fields as tables
@@ -24,8 +25,7 @@ LABELS = frozenset({"user", "session_id", "trace", "metadata", "client_metadata"
 """Fields that only label a call. Codex writes them anew for each try, in another order, so the digest leaves them out."""
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedRequest:
+class ParsedRequest(msgspec.Struct, frozen=True):
     """A request's top level.
 
     Attributes:

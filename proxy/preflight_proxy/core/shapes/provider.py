@@ -6,8 +6,9 @@ Source: openrouter.ai/docs/guides/routing/provider-selection, 2026-10; `max_pric
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
+
+import msgspec
 
 from preflight_proxy.core.money import number
 from preflight_proxy.core.shapes import body
@@ -22,8 +23,7 @@ _MAX_PRICE_KEYS = ("prompt", "completion", "request", "image", "audio")
 _NAMES_MAX = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class ProviderPreferences:
+class ProviderPreferences(msgspec.Struct, frozen=True):
     """The caller's routing preferences.
 
     Attributes:
@@ -37,9 +37,9 @@ class ProviderPreferences:
 
     only: tuple[str, ...] | None = None
     ignore: tuple[str, ...] = ()
-    max_price: Mapping[str, Decimal] = field(default_factory=dict)
+    max_price: Mapping[str, Decimal] = {}
     require_parameters: bool = False
-    rest: Mapping[str, bytes] = field(default_factory=dict)
+    rest: Mapping[str, bytes] = {}
     dropped: tuple[str, ...] = ()
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 
 import msgspec
@@ -46,8 +45,7 @@ UNREAD_BYTES_MAX = 2**18
 """Up to this size a body is cut into its messages within a millisecond or two."""
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(msgspec.Struct, frozen=True):
     """What an API's requests look like.
 
     Attributes:
@@ -66,10 +64,10 @@ class Form:
 
     fields: frozenset[str]
     prompt_field: str
-    rules: Mapping[str, Rule] = field(default_factory=dict)
+    rules: Mapping[str, Rule] = {}
     roles: frozenset[str] = frozenset()
     formats: tuple[str, ...] = ()
-    tools: Mapping[str, Api] = field(default_factory=dict)
+    tools: Mapping[str, Api] = {}
     system: Callable[[ParsedRequest, PromptText], None] = lambda _parsed, _text: None
     shrinks: Callable[[ParsedRequest], bool] = lambda _parsed: False
     takes_text: bool = False

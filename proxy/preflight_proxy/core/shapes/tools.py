@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
+
+import msgspec
 
 from preflight_proxy.core.shapes import body
 from preflight_proxy.core.shapes.body import BadRequest, Json, indented_bytes
@@ -39,8 +40,7 @@ For `memory` and for OpenAI's three no figure is published, so they count as the
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Tools:
+class Tools(msgspec.Struct, frozen=True):
     """The tools of one request.
 
     Attributes:
@@ -53,7 +53,7 @@ class Tools:
 
     size_bytes: int = 0
     count: int = 0
-    marks: PromptText = field(default_factory=PromptText)
+    marks: PromptText = msgspec.field(default_factory=PromptText)
     kept: tuple[int, ...] | None = None
     dropped: tuple[str, ...] = ()
 

@@ -1,13 +1,13 @@
 """A billed prefix tightens the bound, and a bill that could be bent does not count."""
 
 import sys
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
+from msgspec.structs import replace
 
 from openrouter_sim import Scenario
 from openrouter_sim.base.tokens import Tokenizer

@@ -1,6 +1,5 @@
 """No call on a quoted endpoint costs more than its quote, and a clamp finds the greatest bound that fits."""
 
-from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 
@@ -8,6 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from preflight_proxy.core.pricing.endpoint import Endpoint, EndpointPrices
 from preflight_proxy.core.pricing.prompt_bound import prompt_bound
