@@ -46,10 +46,14 @@ class Backoff:
 
     Args:
         clock: The stopwatch of the delays.
+
+    Attributes:
+        has_delays: Upstream has asked to wait at least once.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self.has_delays = False
         self._process_until_s = 0.0
         self._until_s: dict[tuple[str, str], float] = {}
         self._key_refusals: dict[tuple[str, str], _KeyRefusal] = {}
@@ -63,6 +67,7 @@ class Backoff:
             tags: The endpoints that it is about; empty for all of the model's.
             key: A name of the key that was refused.
         """
+        self.has_delays = True
         now_s = self._clock.monotonic_s()
         until_s = now_s + refusal.retry_after_s
         if refusal.remedy is Remedy.WAIT_PROCESS:
@@ -133,7 +138,8 @@ class CallBackoff:
         self._call = call
         self._model = call.reservation.model
         self._key_name = call.key.fingerprint
-        self._client_left = asyncio.Event()
+        self._client_left: asyncio.Event | None = None  # made by the first wait
+        self._has_client_left = False
         self._untimed_count = 0
         self._bound = call.reservation.bound
         self._tags_sent: tuple[str, ...] = ()
@@ -144,6 +150,9 @@ class CallBackoff:
         if wait_s > 0:
             if wait_s > self._left_s():
                 return Code.HELD
+            self._client_left = asyncio.Event()
+            if self._has_client_left:
+                self._client_left.set()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._client_left.wait(), wait_s)
         return self._backoff.refusal(self._model, self._key_name)
@@ -161,7 +170,9 @@ class CallBackoff:
 
     def stop_waiting(self) -> None:
         """Wait no longer: the client has left."""
-        self._client_left.set()
+        self._has_client_left = True
+        if self._client_left is not None:
+            self._client_left.set()
 
     def served(self) -> None:
         """Forget the refusals of the key: a call with it was served."""

@@ -9,7 +9,6 @@ import contextlib
 import re
 from collections.abc import Sequence
 from enum import Enum, auto
-from http import HTTPStatus
 
 import msgspec
 import structlog
@@ -22,7 +21,7 @@ from preflight_proxy.calls.settlement import Settlement
 from preflight_proxy.core.caching.trace import CacheTrace
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.headers import downstream_headers, upstream_headers
-from preflight_proxy.core.ledger.commands import Conclude, Freeze
+from preflight_proxy.core.ledger.commands import Freeze
 from preflight_proxy.core.ledger.transition import may_send
 from preflight_proxy.core.ledger.transition import refusal as refusal_of
 from preflight_proxy.core.refusals.outcomes import (
@@ -108,22 +107,21 @@ class Call:
     """
 
     def __init__(self, services: CallServices, call: ReservedCall, downstream: ClientResponse) -> None:
-        ledger = services.ledger
-        self._ledger = ledger
-        self._foreign_keys = services.foreign_keys
+        self._services = services
+        self._ledger = ledger = services.ledger
         self._context = call.context
-        self._shape = call.context.caller.shape
+        self._shape = shape = call.context.caller.shape
         self._downstream = downstream
-        self._upstream = services.upstream
         self._key = call.key
-        self._backoff = CallBackoff(services.backoff, ledger.clock, call)
-        self._settlement = Settlement(ledger, services.quoter, services.cache_trace, call)
-        self._limit = TimeLimit()
-        self._relay = Relay(self._shape, downstream, self._settlement, ledger.clock, self._key, self._limit)
-        self._account_id = call.reservation.account
+        self._account_id = account_id = call.reservation.account
         self._model = call.reservation.model
-        self._reserved_under = ledger.account(self._account_id)
-        self._budget_refusals = ledger.account_state(self._account_id).budget_refusals
+        self._live = live = ledger.account_state(account_id)
+        self._reserved_under = ledger.account(account_id)
+        self._budget_refusals = live.budget_refusals
+        self._backoff = CallBackoff(services.backoff, ledger.clock, call)
+        self._settlement = settlement = Settlement(ledger, services.quoter, services.cache_trace, call)
+        self._limit = limit = TimeLimit()
+        self._relay = Relay(shape, downstream, settlement, ledger.clock, call.key, limit)
         self._may_have_left = False
         self._is_concluded = False
 
@@ -133,8 +131,7 @@ class Call:
         Returns:
             True if it ended unanswered and unspent, and is to be quoted once more; only where `may_requote`.
         """
-        live = self._ledger.account_state(self._account_id)
-        live.running.add(self)
+        self._live.running.add(self)
         step = Step.DONE
         try:
             while (step := await self._attempt(may_requote)) is Step.SEND_AGAIN:
@@ -147,18 +144,19 @@ class Call:
             self._conclude(failed_upstream(self._relay.failure, self._model))
             raise
         finally:
-            live.running.discard(self)
-            self._settle_what_is_open()
-            if step is not Step.QUOTE_AGAIN:
+            self._live.running.discard(self)
+            if not self._settlement.ended:
+                self._settle_what_is_open()
+            if step is not Step.QUOTE_AGAIN and not (self._is_concluded and self._downstream.closed):
                 self._conclude(LEFT)
-                self._downstream.leave()  # does nothing after an answer
+                self._downstream.leave()
         return step is Step.QUOTE_AGAIN
 
     def _settle_what_is_open(self) -> None:
         """End the reservation whatever broke the call off: void if nothing left, else unknown, for evidence to decide (M13)."""
         if self._may_have_left:
             self._settlement.unknown(self._relay.reading, "the call ended without an outcome", ended=False)
-        elif not self._settlement.ended:
+        else:
             with contextlib.suppress(LedgerError):  # it stays pending on disk, for the next start
                 self._settlement.void("broken off before it was sent")
 
@@ -172,12 +170,16 @@ class Call:
     async def _attempt(self, may_requote: bool) -> Step:
         """Send once, and relay the answer."""
         self._may_have_left = False
-        if (code := await self._backoff.wait()) is not None:
+        services, caller = self._services, self._context.caller
+        if services.backoff.has_delays and (code := await self._backoff.wait()) is not None:
             self._settlement.void("upstream asks for a longer wait than the client can bear")
             self._refuse(code)
             return Step.DONE
+        headers = upstream_headers(self._context.headers, self._key.reveal(), caller.shape.name)
         try:
-            answer = await self._send()
+            answer = await services.upstream.post(
+                caller.shape.path + caller.query, self._backoff.body(), headers, self._may_leave, self._limit
+            )
         except WithdrawnError:
             self._settlement.void("withdrawn")
             return self._withdrawn(may_requote)
@@ -198,16 +200,6 @@ class Call:
                 answer.close()
         return Step.DONE
 
-    async def _send(self) -> UpstreamAnswer:
-        """Send once; see `Upstream.post` for what is raised."""
-        caller, key = self._context.caller, self._key.reveal()
-        headers = upstream_headers(self._context.headers, key, caller.shape.name)
-        path = caller.shape.path + caller.query
-        answer = await self._upstream.post(path, self._backoff.body(), headers, self._may_leave, self._limit)
-        if answer.status < HTTPStatus.MULTIPLE_CHOICES:
-            self._backoff.served()
-        return answer
-
     def _withdrawn(self, may_requote: bool) -> Step:
         """Quote once more if the client is still there, so that it gets the reason that holds now."""
         if self._downstream.is_gone:
@@ -224,6 +216,8 @@ class Call:
         if generation_id is not None and not _GENERATION_ID.fullmatch(generation_id):
             generation_id = None
         if 200 <= response.status < 300:
+            if self._services.backoff.has_delays:
+                self._backoff.served()
             self._settlement.answered(response.status, generation_id)
             await self._relay.run(response, [*self._passed(headers), *self._budget_headers()])
             self._conclude(self._unserved())
@@ -262,15 +256,14 @@ class Call:
     async def _not_served(self, refusal: UpstreamRefusal, headers: list[tuple[str, str]], body: bytes) -> None:
         match refusal.remedy:
             case Remedy.FREEZE if not self._reserved_under.key_is_own:
-                resets_at = await self._foreign_keys.limit_reached(self._account_id)
+                resets_at = await self._services.foreign_keys.limit_reached(self._account_id)
                 self._refuse(Code.KEY_LIMIT, [] if resets_at is None else [("X-Budget-Resets-At", resets_at)])
             case Remedy.FREEZE:
                 _log.error("ledger.drift", account=self._account_id, why="the sub-key's own limit fired first")
                 self._ledger.commit(Freeze(self._account_id, KEY_LIMIT_FIRED))
                 self._ledger.publish("frozen", self._account_id, reason="sub-key limit")
                 self._refuse(Code.TRIAL_KEY_LIMIT)
-                for call in self._ledger.account_state(self._account_id).running - {self}:
-                    call.cut("the sub-key's limit fired")
+                self._ledger.sessions.cut("the sub-key's limit fired", self._account_id)
             case Remedy.WAIT_PROCESS | Remedy.WAIT_MODEL:
                 self._refuse(refusal.cause)
             case Remedy.REWRITE:
@@ -295,9 +288,9 @@ class Call:
         if self._is_concluded:
             return
         self._is_concluded = True
-        overtaken = self._ledger.account_state(self._account_id).budget_refusals > self._budget_refusals
+        overtaken = self._live.budget_refusals > self._budget_refusals
         if cause is None:
-            self._ledger.commit(Conclude(self._account_id, overtaken=overtaken))
+            self._ledger.note_served(self._account_id, overtaken=overtaken)
         else:
             self._ledger.note_unserved(self._account_id, cause, overtaken=overtaken)
 
@@ -305,14 +298,12 @@ class Call:
         """The client hung up: send it nothing more, and drain upstream. A stream that had begun counts as served."""
         self._downstream.leave()
         self._drain()
-        with contextlib.suppress(LedgerError):  # then it is not counted
-            self._conclude(None if self._relay.events_count else LEFT)
+        self._conclude(None if self._relay.events_count else LEFT)
 
     def cut(self, reason: str) -> None:
         """End the client's answer at once, in its API's error form; settling goes on."""
-        with contextlib.suppress(LedgerError):  # then it is not counted
-            if self._downstream.started or not self._is_concluded:
-                self._refuse(Code.FROZEN)
+        if self._downstream.started or not self._is_concluded:
+            self._refuse(Code.FROZEN)
         _log.info("stream.cut", account=self._account_id, reason=reason)
         self._drain()
 

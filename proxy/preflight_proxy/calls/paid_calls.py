@@ -20,7 +20,7 @@ from preflight_proxy.core.admission.queue import CALL_WAIT_S_MAX
 from preflight_proxy.core.caching.trace import CacheTrace
 from preflight_proxy.core.ledger.transition import refusal as refusal_of
 from preflight_proxy.core.refusals.outcomes import LEFT, not_open
-from preflight_proxy.core.refusals.refusals import Code, Refusal
+from preflight_proxy.core.refusals.refusals import Refusal
 from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.shapes.shape import Request, Shape, UnknownFields
 from preflight_proxy.evidence.foreign_keys import ForeignKeys
@@ -81,82 +81,74 @@ class PaidCalls:
 
     async def serve(self, request: ServerRequest, caller: Caller) -> None:
         """Answer one inference request, whatever becomes of it."""
-        account_id, response = caller.account_id, request.response
-        until_s = self._ledger.clock.monotonic_s() + CALL_WAIT_S_MAX
+        ledger, account_id, response = self._ledger, caller.account_id, request.response
+        began_s = ledger.clock.monotonic_s()
+        until_s = began_s + CALL_WAIT_S_MAX
         try:
             body = await self._intake.read(request, account_id)
         except IntakeError as exc:
-            self._ledger.note_bad_request(account_id, exc.message)
+            ledger.note_bad_request(account_id, exc.message)
             _refuse(response, caller.shape, exc.status, exc.message, "invalid_request", close=True)
             return
+        state = ledger.account_state(account_id)
         try:
-            if not await self._ledger.sessions.opened(account_id, until_s):
-                self._ledger.note_unserved(account_id, not_open(NOT_OPEN))
+            if state.key is None and not await ledger.sessions.opened(account_id, until_s):
+                ledger.note_unserved(account_id, not_open(NOT_OPEN))
                 _refuse(response, caller.shape, 503, NOT_OPEN, "provider_overloaded")
-            elif (code := unread_refusal(self._ledger.account(account_id))) is not None:
-                self._refuse_unread(response, caller, body, code)
+            elif (code := unread_refusal(ledger.account(account_id))) is not None:
+                digest = caller.shape.unread_digest(body)
+                state.requested(digest, began_s)
+                refusal = refusal_of(code, ledger.account(account_id))
+                response.answer(*refusal_answer(ledger, caller, refusal, digest, ""))
             else:  # what a body is encoded by is known here: Intake refuses the rest
                 parsed = await self._reader.read(account_id, caller.shape, body, {})
-                self._log_dropped(parsed)
-                is_busy = self._ledger.sessions.note_request(account_id, parsed.digest)
-                response.extra = _dropped_header(parsed)
+                if parsed.dropped:
+                    response.extra = self._dropped_header(parsed)
+                is_busy = state.requested(parsed.digest, began_s)
                 await self._serve(request, CallContext(caller, parsed, request.headers.pairs, is_busy, until_s))
         except BadRequest as exc:
-            self._ledger.note_bad_request(account_id, exc.message)
+            ledger.note_bad_request(account_id, exc.message)
             _refuse(response, caller.shape, exc.status, exc.message, exc.code)
         finally:
             self._intake.leave(body, account_id)
 
     async def _serve(self, request: ServerRequest, context: CallContext) -> None:
-        """Quote, reserve, send; once more where the prices had moved."""
+        """Quote, reserve, run; once more where the prices had moved.
+
+        A call that runs outlives its client, and a drain waits for it.
+        """
+        ledger, services = self._ledger, self._services
         caller, parsed, response = context.caller, context.request, request.response
-        await self._services.foreign_keys.ready(caller.account_id)
+        await services.foreign_keys.ready(caller.account_id)
         for may_requote in (True, False):
             try:
-                reserved = await reserve(self._ledger, self._services.quoter, context)
+                reserved = await reserve(ledger, services.quoter, context)
             except asyncio.CancelledError:
-                self._ledger.note_unserved(caller.account_id, LEFT)
+                ledger.note_unserved(caller.account_id, LEFT)
                 raise
             if isinstance(reserved, Refusal):
-                response.answer(*refusal_answer(self._ledger, caller, reserved, parsed.digest, parsed.model))
+                response.answer(*refusal_answer(ledger, caller, reserved, parsed.digest, parsed.model))
                 return
-            self._ledger.escalation.clear(caller.token_hash)
-            call = Call(self._services, reserved, response)
-            if not await self._run(call, request, may_requote=may_requote) or response.is_gone:
+            ledger.escalation.clear(caller.token_hash)
+            assert request.task is not None
+            self._tasks.keep(request.task)
+            call = Call(services, reserved, response)
+            request.on_client_left = call.client_left
+            requotes = await call.run(may_requote=may_requote)
+            request.on_client_left = request.cancel
+            if not requotes or response.is_gone:
                 return
-            self._services.quoter.expire(parsed)
+            services.quoter.expire(parsed)
         raise AssertionError("a call that may not be quoted again was not answered")
 
-    async def _run(self, call: Call, request: ServerRequest, *, may_requote: bool) -> bool:
-        """Run the call; from here on it outlives its client, and a drain waits for it."""
-        assert request.task is not None
-        self._tasks.keep(request.task)
-        request.on_client_left = call.client_left
-        requotes = await call.run(may_requote=may_requote)
-        request.on_client_left = request.cancel
-        return requotes
-
-    def _refuse_unread(self, response: ClientResponse, caller: Caller, body: bytes, code: Code) -> None:
-        digest = caller.shape.unread_digest(body)
-        self._ledger.sessions.note_request(caller.account_id, digest)
-        refusal = refusal_of(code, self._ledger.account(caller.account_id))
-        response.answer(*refusal_answer(self._ledger, caller, refusal, digest, ""))
-
-    def _log_dropped(self, parsed: Request) -> None:
-        for name in _printable(parsed.dropped):
+    def _dropped_header(self, parsed: Request) -> list[tuple[str, str]]:
+        """The header that names the fields which were left out. A name that an agent chose is printed only if it is plain."""
+        names = [name for name in parsed.dropped if _HEADER_NAME.fullmatch(name)][:DROPPED_NAMED_MAX]
+        for name in names:
             if name not in self._dropped_logged and len(self._dropped_logged) < DROPPED_LOGGED_MAX:
                 self._dropped_logged.add(name)
                 _log.info("request.field_dropped", api=parsed.shape, field=name)
-
-
-def _printable(names: tuple[str, ...]) -> list[str]:
-    """Names that an agent chose, fit for a header and a log."""
-    return [name for name in names if _HEADER_NAME.fullmatch(name)][:DROPPED_NAMED_MAX]
-
-
-def _dropped_header(parsed: Request) -> list[tuple[str, str]]:
-    names = _printable(parsed.dropped)
-    return [("X-Preflight-Dropped", ", ".join(names))] if names else []
+        return [("X-Preflight-Dropped", ", ".join(names))] if names else []
 
 
 def _refuse(

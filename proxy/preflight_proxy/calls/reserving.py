@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -68,11 +68,6 @@ class CallQuote(msgspec.Struct, frozen=True):
 
     quote: Quote
     offer: Offer
-
-    @property
-    def by_provider(self) -> Mapping[str, Endpoint]:
-        """See `Offer`."""
-        return self.offer.by_provider
 
     def tags_of(self, provider: str | None) -> list[str]:
         """The tags of all endpoints of a provider, by its display name."""
@@ -156,7 +151,7 @@ class Quoter:
 
     def record(self, call: ReservedCall, reading: Reading) -> Reading:
         """Learn from a billed prefix (M4, calibration); return the reading with the token counts that its cost agrees with."""
-        endpoint = call.quote.by_provider.get(reading.provider or "")
+        endpoint = call.quote.offer.by_provider.get(reading.provider or "")
         if endpoint is None or reading.usage is None:
             return reading
         context = call.context
@@ -181,29 +176,31 @@ class _Attempt:
         self.id = os.urandom(16).hex()
         self.outcome: Reservation | Refusal | None = None
 
-    def __call__(self) -> bool:
-        """Try once; True if that decided."""
-        left_s = self._context.until_s - self._ledger.clock.monotonic_s()
-        return self.decide(waited_s=CALL_WAIT_S_MAX - left_s if left_s > 0 else CALL_WAIT_S_MAX)
-
-    def decide(self, waited_s: float) -> bool:
-        """Try as a call that has waited for so long; after `CALL_WAIT_S_MAX` that decides.
+    def __call__(self, waited_s: float | None = None) -> bool:
+        """Try once; True if that decided, as it does after `CALL_WAIT_S_MAX`.
 
         Every try after the first quotes anew, because others may have been billed meanwhile.
+
+        Args:
+            waited_s: How long the call has waited; by its clock, if not given.
         """
-        account_id = self._context.caller.account_id
+        context, ledger = self._context, self._ledger
+        account_id = context.caller.account_id
+        if waited_s is None:
+            left_s = context.until_s - ledger.clock.monotonic_s()
+            waited_s = CALL_WAIT_S_MAX - left_s if left_s > 0 else CALL_WAIT_S_MAX
         if self._has_tried:
-            worst_case = self._quoter.again(account_id, self._context.request, self._first)
+            worst_case = self._quoter.again(account_id, context.request, self._first)
             if isinstance(worst_case, Refusal):
                 self.outcome = worst_case
                 return True
             self._quote = worst_case
         self._has_tried = True
         verdict = admit(
-            self._ledger.account(account_id),
+            ledger.account(account_id),
             self._quote,
-            busy=self._context.is_busy,
-            has_unknown=self._ledger.has_unknown(account_id),
+            busy=context.is_busy,
+            has_unknown=ledger.store.state.unknown_count(account_id) > 0,
             waited_s=waited_s,
             cheapest_pusd=self._state.cheapest_pusd or 1,
         )
@@ -249,7 +246,7 @@ async def reserve(ledger: Ledger, quoter: Quoter, context: CallContext) -> Reser
         if ledger.waiting_calls.has(account_id) or not attempt():
             needed_pusd = first.quote.least_pusd
             if not await ledger.waiting_calls.wait(account_id, attempt.id, needed_pusd, attempt, context.until_s):
-                attempt.decide(waited_s=CALL_WAIT_S_MAX)
+                attempt(CALL_WAIT_S_MAX)
     except asyncio.CancelledError:
         if isinstance(attempt.outcome, Reservation):
             ledger.commit(Void(attempt.id, "the client left before it was sent"))

@@ -68,7 +68,7 @@ class Settlement:
         Raises:
             LedgerError: The store cannot be read or written.
         """
-        if generation_id is None or self.ended or self.is_anothers:
+        if generation_id is None or generation_id == self.generation_id or self.ended or self.is_anothers:
             return
         if self.generation_id is not None:
             self.doubts(generation_id)
@@ -115,7 +115,8 @@ class Settlement:
         facts = self._call_facts(reading, self._cache_note(reading))
         self._ledger.note_byok(self.reservation, facts)
         self._ledger.commit(Post(self.reservation.id, cost_pusd, facts, ", ".join(reading.tool_names) or UNLABELLED))
-        self._publish("posted", cost_pusd, reading)
+        if self._ledger.events.wanted:
+            self._publish("posted", cost_pusd, reading)
 
     def void(self, reason: str) -> None:
         """Void the reservation: it is proven that nothing was charged.
@@ -154,7 +155,7 @@ class Settlement:
                 self.reservation.account,
                 self._call.context.request,
                 reading.usage,
-                self._call.quote.by_provider.get(reading.provider or ""),
+                self._call.quote.offer.by_provider.get(reading.provider or ""),
                 started_s=self._started_s,
                 ended_s=self._ledger.clock.monotonic_s(),
             )
@@ -164,7 +165,7 @@ class Settlement:
 
     def _call_facts(self, reading: Reading, note: CacheNote = _NO_NOTE) -> CallFacts:
         provider, usage = reading.provider or "", reading.usage or _NO_USAGE
-        endpoint = self._call.quote.by_provider.get(provider)
+        endpoint = self._call.quote.offer.by_provider.get(provider)
         return CallFacts(
             model=reading.model or self.reservation.model,
             provider=provider,
@@ -185,8 +186,6 @@ class Settlement:
         )
 
     def _publish(self, outcome: str, cost_pusd: int, reading: Reading) -> None:
-        if not self._ledger.events.wanted:
-            return
         self._ledger.publish(
             "settled",
             self.reservation.account,

@@ -16,13 +16,12 @@ from preflight_proxy.base.clock import Clock
 from preflight_proxy.base.control_messages import Balance, balance_of
 from preflight_proxy.core.admission.escalation import Escalation
 from preflight_proxy.core.evidence.evidence import CALL_S_MAX
+from preflight_proxy.core.ledger.account_changes import with_ended, with_refused
 from preflight_proxy.core.ledger.commands import (
     Command,
-    Conclude,
     LoseKeyBase,
     MarkUnknown,
     Quarantine,
-    Refuse,
 )
 from preflight_proxy.core.ledger.rows import Account, CallFacts, QuarantinedEndpoint, Reservation
 from preflight_proxy.core.ledger.state import Change
@@ -104,8 +103,10 @@ class Ledger:
         if change.account is not None:
             if change.identity_changed:
                 self.sessions.note_token(change.account)
-            self.files.show(change.account)
-            self.waiting_calls.wake(change.account.id)
+            if change.account.budget_file is not None:
+                self.files.show(change.account)
+            if self.waiting_calls.attempts:
+                self.waiting_calls.wake(change.account.id)
         return change
 
     def write_budget(self, account_id: str) -> None:
@@ -131,9 +132,11 @@ class Ledger:
         Raises:
             LedgerError: The store cannot be written.
         """
-        if call.is_byok and (base := self.store.state.key_bases.get(reservation.key_base or 0)) and not base.lost:
+        if not call.is_byok:
+            return
+        if (base := self.store.state.key_bases.get(reservation.key_base or 0)) and not base.lost:
             self.commit(LoseKeyBase(base.id, "a call ran on a provider key of the user's own (BYOK)"))
-        if not call.is_byok or self.byok:
+        if self.byok:
             return
         served = call.tag or reservation.tag
         for tag in (served,) if served else reservation.tags:
@@ -142,9 +145,8 @@ class Ledger:
 
     def key_base(self, account_id: str) -> int | None:
         """The key base of a new call: that of the account's key if other programs use the key too; None without one."""
-        state = self.store.state
-        account = state.accounts[account_id]
-        base = None if account.key_is_own else state.base_of(self.upstream, account.key_hash)
+        account = self.store.state.accounts[account_id]
+        base = None if account.key_is_own else self.store.state.base_of(self.upstream, account.key_hash)
         return None if base is None else base.id
 
     def forgive(self, account_id: str) -> None:
@@ -163,21 +165,21 @@ class Ledger:
 
     def _refuse(self, account_id: str, cause: Cause) -> None:
         self.account_state(account_id).budget_refusals += cause.source is Source.BUDGET
-        self.commit(Refuse(account_id, cause))
+        self.store.note(with_refused(self.account(account_id), cause))
         self._tell("refused", account_id, cause)
 
     def note_unserved(self, account_id: str, cause: Cause, *, overtaken: bool = False) -> None:
         """Count a call that was not answered though we did not refuse it, and publish it."""
-        self.commit(Conclude(account_id, cause, overtaken))
+        self.store.note(with_ended(self.account(account_id), cause, overtaken=overtaken))
         self._tell("unserved", account_id, cause)
+
+    def note_served(self, account_id: str, *, overtaken: bool) -> None:
+        """Count a call that was answered."""
+        self.store.note(with_ended(self.account(account_id), None, overtaken=overtaken))
 
     def _tell(self, kind: str, account_id: str, cause: Cause) -> None:
         facts = {"code": cause.code, "source": cause.source, "text": cause.text, "detail": cause.detail}
         self.publish(kind, account_id, model=cause.model, **facts)
-
-    def has_unknown(self, account_id: str) -> bool:
-        """True if a pending call of the account is unknown: settling it may free its reservation (M18, which calls wait)."""
-        return self.store.state.unknown_count(account_id) > 0
 
     def spent(self, account_id: str) -> bool:
         """True if a call was refused, and not even the cheapest one would fit with nothing pending (M19, a call that repeats)."""

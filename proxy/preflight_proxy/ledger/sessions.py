@@ -59,10 +59,6 @@ class Sessions:
             await asyncio.sleep(KEY_LOOK_S)
         return state.key is not None
 
-    def note_request(self, account_id: str, digest: str) -> bool:
-        """Remember a request, and how often in a row it came; True if the account had another within `ACCOUNT_BUSY_S`."""
-        return self.state(account_id).requested(digest, self._clock.monotonic_s())
-
     def cut(self, reason: str, account_id: str | None = None) -> None:
         """End every running stream, or those of one account, in its API's terminal form; one that fails stops no other."""
         states = list(self._states.values()) if account_id is None else [self.state(account_id)]

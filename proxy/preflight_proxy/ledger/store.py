@@ -19,9 +19,9 @@ from msgspec.structs import astuple, replace
 from preflight_proxy.base.clock import Clock
 from preflight_proxy.base.config import Durability
 from preflight_proxy.core.errors import LedgerError
-from preflight_proxy.core.ledger.commands import Command, Conclude, Refuse, Reserve
+from preflight_proxy.core.ledger.commands import Command, Reserve
 from preflight_proxy.core.ledger.projection import marks_of
-from preflight_proxy.core.ledger.rows import OPENROUTER, Entry, Reservation
+from preflight_proxy.core.ledger.rows import OPENROUTER, Account, Entry, Reservation
 from preflight_proxy.core.ledger.state import Change
 from preflight_proxy.core.ledger.transition import transition
 from preflight_proxy.core.refusals.refusals import Refusal
@@ -110,8 +110,6 @@ class Store:
     def commit(self, command: Command) -> Change | Refusal:
         """Make one transition durable, then apply it to the state in memory.
 
-        What became of a call (`Refuse`, `Conclude`) is kept in memory until the next projection.
-
         Returns:
             What changed; a refusal, which changes nothing, for `Reserve` alone.
 
@@ -141,8 +139,13 @@ class Store:
             self._unprojected.add(change.account.id)
         return change
 
+    def note(self, account: Account) -> None:
+        """Take in an account with other counts of calls. They are kept in memory until the next projection."""
+        self.state.accounts[account.id] = account
+        self._unprojected.add(account.id)
+
     def _check_open(self, command: Command) -> None:
-        if self.poisoned and not isinstance(command, Refuse | Conclude):
+        if self.poisoned:
             raise LedgerError("the ledger could not be written; nothing is posted until the proxy is started again")
         if self._space.is_used and isinstance(command, Reserve):
             raise LedgerError(

@@ -22,18 +22,21 @@ class WaitingCalls:
     Args:
         account: Looks an account up by its id.
         clock: The stopwatch of waiting.
+
+    Attributes:
+        attempts: Tries once more, by waiting call.
     """
 
     def __init__(self, account: Callable[[str], Account], clock: Clock) -> None:
         self._account = account
         self._clock = clock
         self._queue = Queue()
-        self._attempts: dict[str, Callable[[], bool]] = {}
+        self.attempts: dict[str, Callable[[], bool]] = {}
         self._waking: set[str] = set()
 
     def has(self, account_id: str) -> bool:
         """True if a call of the account waits. A later call must then wait behind it."""
-        return self._attempts != {} and self._queue.waiting(account_id) != []
+        return self.attempts != {} and self._queue.waiting(account_id) != []
 
     async def wait(
         self, account_id: str, waiter: str, needed_pusd: int, attempt: Callable[[], bool], until_s: float
@@ -55,7 +58,7 @@ class WaitingCalls:
 
         if not self._queue.join(account_id, waiter, needed_pusd, self._clock.monotonic_s()):
             return False
-        self._attempts[waiter] = try_now
+        self.attempts[waiter] = try_now
         try:
             while not decided.done() and (left_s := until_s - self._clock.monotonic_s()) > 0:
                 await asyncio.wait([decided], timeout=min(left_s, WAITING_LOOK_S))
@@ -67,18 +70,18 @@ class WaitingCalls:
             self.wake(account_id)
 
     def _leave(self, account_id: str, waiter: str) -> None:
-        if self._attempts.pop(waiter, None) is not None:
+        if self.attempts.pop(waiter, None) is not None:
             self._queue.leave(account_id, waiter, self._clock.monotonic_s())
 
     def wake(self, account_id: str) -> None:
         """Let the next waiting calls try again; all of them if the account is frozen (M12, one transition function)."""
-        if not self._attempts or account_id in self._waking or not self.has(account_id):
+        if not self.attempts or account_id in self._waking or not self.has(account_id):
             return  # nobody waits; or an attempt's own commit: the loop below looks again when the attempt is through
         self._waking.add(account_id)
         try:
             if self._account(account_id).frozen is not None:
                 for waiter in self._queue.waiting(account_id):
-                    if self._attempts[waiter]():
+                    if self.attempts[waiter]():
                         self._leave(account_id, waiter)
                 return
             while (decided := self._decided(account_id)) is not None:
@@ -91,7 +94,7 @@ class WaitingCalls:
         line = self._queue.waiting(account_id)
         if not line:
             return None
-        if self._attempts[line[0]]():
+        if self.attempts[line[0]]():
             return line[0]
         called = self._queue.next(account_id, self._account(account_id).available_pusd, self._clock.monotonic_s())
-        return called if called is not None and called != line[0] and self._attempts[called]() else None
+        return called if called is not None and called != line[0] and self.attempts[called]() else None

@@ -25,7 +25,8 @@ from agent_preflight.sweeping.lost_trials import (
     kept_of,
     write_lost_summaries,
 )
-from preflight_proxy.core.ledger.commands import Conclude, Post
+from preflight_proxy.core.ledger.account_changes import with_ended
+from preflight_proxy.core.ledger.commands import Post
 from preflight_proxy.core.ledger.rows import Account, CallFacts
 from tests.agent_preflight.docker.conftest import client, scripted, short_dir
 from tests.agent_preflight.sandboxes.test_tar_stream import archive, member
@@ -237,7 +238,7 @@ def test_a_lost_summary_has_the_posted_and_the_pending_cost(tmp_path: Path) -> N
     for name in ("r1", "r2"):
         store.commit(reserve(name))
     store.commit(Post("r1", 10, CallFacts("m/x", prompt_tokens=2000)))
-    store.commit(Conclude("a"))
+    store.note(with_ended(store.state.accounts["a"], None, overtaken=False))
     store.close()
     run_dir = run_with(tmp_path, "a")
     (run_dir / "a" / "events.jsonl").write_text(

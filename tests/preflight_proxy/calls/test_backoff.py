@@ -263,6 +263,6 @@ async def test_a_wait_ends_with_its_client(case: Case) -> None:
 
 def test_a_reserved_call_shows_neither_its_key_nor_its_text(case: Case) -> None:
     call = msgspec.structs.replace(
-        case.call, context=replace(case.call.context, headers=(("Authorization", "Bearer token"),))
+        case.call, context=msgspec.structs.replace(case.call.context, headers=(("Authorization", "Bearer token"),))
     )
     assert not any(text in repr(call) for text in (KEY, "Bearer", "messages"))

@@ -18,6 +18,8 @@ from preflight_proxy.core.ledger.commands import Freeze
 from preflight_proxy.core.refusals.outcomes import LEFT, NONE_YET, Outcomes, Source
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.refusals.upstream_refusal import UpstreamRefusal
+from preflight_proxy.upstream.connection import UpstreamConnection
+from preflight_proxy.upstream.pool import Pool
 from tests.support.proxy_world import DEAR_MODEL, MODEL, World
 
 pytestmark = pytest.mark.wire
@@ -239,20 +241,23 @@ async def test_an_account_that_was_frozen_meanwhile_is_not_sent_a_second_time(wo
 
 async def test_a_call_whose_client_has_left_is_not_sent(world: World) -> None:
     """The client is looked for in the instant before the first byte, after all that may have taken time (M10, order of a call)."""
-    wait = CallBackoff.wait
+    connect = Pool.connect
     about_to_send, client_left = asyncio.Event(), asyncio.Event()
 
-    async def wait_longer(backoff: CallBackoff) -> Code | None:
-        about_to_send.set()
-        await client_left.wait()
-        return await wait(backoff)
+    async def connect_later(pool: Pool) -> UpstreamConnection:
+        connection = await connect(pool)
+        if world.proxy.ledger.store.pending("a"):  # else it is for the price list
+            about_to_send.set()
+            await client_left.wait()
+        return connection
 
     async def call() -> None:
         async with world.post():
             raise AssertionError("a call that is not sent was answered")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CallBackoff, "wait", wait_longer)
+        patch.setattr(Pool, "idle", lambda _pool: None)
+        patch.setattr(Pool, "connect", connect_later)
         calling = asyncio.ensure_future(call())
         async with asyncio.timeout(30):
             await about_to_send.wait()

@@ -29,3 +29,12 @@ def test_it_is_busy_for_a_minute() -> None:
     assert state.requested("a", ACCOUNT_BUSY_S - 1)
     assert not state.requested("b", 3 * ACCOUNT_BUSY_S)
     assert state.repeats == 0
+
+
+def test_the_same_request_again_and_again_is_counted() -> None:
+    state = AccountState()
+    for now_s in (1.0, 2.0, 3.0):
+        state.requested("same", now_s)
+    assert state.repeats == 2
+    state.requested("other", 4.0)
+    assert state.repeats == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from preflight_proxy.base.control_messages import LedgerEvent
-from preflight_proxy.core.ledger.commands import Conclude, Freeze, OpenAccount, Post, Reserve
+from preflight_proxy.core.ledger.commands import Freeze, OpenAccount, Post, Reserve
 from preflight_proxy.core.ledger.rows import CallFacts
 from preflight_proxy.core.ledger.state import Change
 from preflight_proxy.core.refusals.outcomes import LEFT
@@ -78,7 +78,7 @@ async def test_why_a_call_was_not_served_is_counted_and_told(ledger: Ledger) -> 
     ledger.note_refusal("a", Code.SPENT, "m/x")
     ledger.note_bad_request("a", "no such field")
     ledger.note_unserved("a", LEFT)
-    ledger.commit(Conclude("a", overtaken=True))
+    ledger.note_served("a", overtaken=True)
     account = ledger.account("a")
     assert [cause.code for cause in account.outcomes.causes] == ["spent", "bad_request", "left"]
     assert (account.refused, account.outcomes.served, ledger.account_state("a").budget_refusals) == (2, 1, 1)

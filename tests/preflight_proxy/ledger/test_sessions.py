@@ -22,25 +22,6 @@ def test_an_account_is_reached_by_its_newest_token_alone() -> None:
     assert [sessions.by_token(token) for token in ("new", "of b", "hash", "")] == ["a", "b", None, None]
 
 
-def test_the_same_request_again_and_again_is_counted() -> None:
-    sessions = Sessions([], FakeClock())
-    for _ in range(3):
-        sessions.note_request("a", "same")
-    assert sessions.state("a").repeats == 2
-    sessions.note_request("a", "other")
-    assert sessions.state("a").repeats == 0
-
-
-def test_an_account_is_busy_for_a_minute_after_a_call() -> None:
-    clock = FakeClock()
-    sessions = Sessions([], clock)
-    assert not sessions.note_request("a", "x")
-    assert sessions.note_request("a", "y")
-    assert not sessions.note_request("b", "y")
-    clock.advance(61)
-    assert not sessions.note_request("a", "z")
-
-
 async def test_a_key_is_waited_for_and_the_wait_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger_sessions, "KEY_LOOK_S", 0.001)
     clock = FakeClock()

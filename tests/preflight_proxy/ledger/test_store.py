@@ -10,16 +10,15 @@ from pathlib import Path
 import pytest
 
 from preflight_proxy.core.errors import LedgerError
+from preflight_proxy.core.ledger.account_changes import with_ended, with_refused
 from preflight_proxy.core.ledger.commands import (
     Assume,
     ClearQuarantine,
-    Conclude,
     Freeze,
     MarkUnknown,
     Post,
     Quarantine,
     Recover,
-    Refuse,
     SetGeneration,
     SetLimit,
     Unfreeze,
@@ -27,7 +26,6 @@ from preflight_proxy.core.ledger.commands import (
 )
 from preflight_proxy.core.ledger.projection import Marks, check_sums, marks_of
 from preflight_proxy.core.ledger.rows import USAGE_UNREAD, CallFacts
-from preflight_proxy.core.ledger.state import Change
 from preflight_proxy.core.refusals.outcomes import LEFT, bad_request
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 from preflight_proxy.ledger import file as ledger_file
@@ -140,14 +138,14 @@ def test_a_crash_loses_only_how_the_calls_since_the_last_projection_ended(tmp_pa
     store, cause = open_store(tmp_path / "first"), bad_request("no")
     open_account(store)
     for _ in range(3):
-        assert isinstance(store.commit(Refuse("a", cause)), Change)
-    store.commit(Conclude("a"))
+        store.note(with_refused(store.state.accounts["a"], cause))
+    store.note(with_ended(store.state.accounts["a"], None, overtaken=False))
     store.close()
     store.close()
     store = open_store(tmp_path / "first")
     durable = store.state.accounts["a"]
-    store.commit(Refuse("a"))
-    store.commit(Conclude("a", LEFT))
+    store.note(with_refused(durable, cause))
+    store.note(with_ended(store.state.accounts["a"], LEFT, overtaken=False))
     shutil.copytree(tmp_path / "first", tmp_path / "crashed")
     kept = store.state.accounts["a"]
     store.close()
@@ -156,7 +154,7 @@ def test_a_crash_loses_only_how_the_calls_since_the_last_projection_ended(tmp_pa
         assert again.state.accounts["a"] == expected
         again.close()
     assert (durable.refused, durable.outcomes.served, durable.outcomes.unserved) == (3, 1, 3)
-    assert (kept.refused, kept.outcomes.served, kept.outcomes.unserved) == (4, 1, 4)
+    assert (kept.refused, kept.outcomes.served, kept.outcomes.unserved) == (4, 1, 5)
 
 
 async def test_a_running_store_writes_its_projection_so_that_a_start_reads_few_rows(
@@ -170,7 +168,7 @@ async def test_a_running_store_writes_its_projection_so_that_a_start_reads_few_r
     open_account(store)
     call(store, "r", 5)
     store.commit(reserve("s"))
-    store.commit(Conclude("a"))
+    store.note(with_ended(store.state.accounts["a"], None, overtaken=False))
     with closing(sqlite3.connect(tmp_path / "run" / "ledger.sqlite3")) as reader:
         async with asyncio.timeout(60):
             while tables.read_marks(reader) != Marks(1, 2, (2,)):
@@ -322,7 +320,8 @@ def test_a_failed_commit_closes_the_ledger_until_a_restart(tmp_path: Path) -> No
     assert store.state.accounts["a"] == before
     with pytest.raises(LedgerError, match="until the proxy is started again"):
         store.commit(SetLimit("a", 1))
-    store.commit(Refuse("a"))
+    store.note(with_refused(before, bad_request("no")))
+    assert store.state.accounts["a"].refused == before.refused + 1
     assert len(list(store.entries())) == 1
     with pytest.raises(LedgerError, match="cannot be read"):
         store.generation("a", "gen-1")

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from preflight_proxy.core.ledger.commands import Conclude, Freeze, OpenAccount, Refuse, SetLimit, Unfreeze
+from preflight_proxy.core.ledger.commands import Freeze, OpenAccount, SetLimit, Unfreeze
 from preflight_proxy.core.ledger.cost_line import clean
 from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.core.ledger.state import LedgerState, require
 from preflight_proxy.core.money import LIMIT_USD_MAX, PUSD_PER_USD
-from preflight_proxy.core.refusals.outcomes import NONE_YET
+from preflight_proxy.core.refusals.outcomes import NONE_YET, Cause
 
 
-def account_changed(
-    state: LedgerState, command: OpenAccount | SetLimit | Freeze | Unfreeze | Refuse | Conclude
-) -> Account:
+def account_changed(state: LedgerState, command: OpenAccount | SetLimit | Freeze | Unfreeze) -> Account:
     """Return the account as the command leaves it.
 
     Raises:
@@ -32,14 +30,24 @@ def account_changed(
             return replace(account, frozen_reason=clean(reason))
         case Unfreeze():
             return replace(account, frozen_reason=None)
-        case Refuse(_, cause):
-            outcomes = account.outcomes if cause is None else account.outcomes.with_unserved(cause)
-            return replace(account, refused=account.refused + 1, outcomes=outcomes)
-        case Conclude(_, cause, overtaken):
-            before = account.outcomes
-            if cause is None:
-                return replace(account, outcomes=before.with_served(overtaken=overtaken))
-            return replace(account, outcomes=before.with_unserved(cause, overtaken=overtaken))
+
+
+def with_refused(account: Account, cause: Cause) -> Account:
+    """Return an account after one more call was refused."""
+    return replace(account, refused=account.refused + 1, outcomes=account.outcomes.with_unserved(cause))
+
+
+def with_ended(account: Account, cause: Cause | None, *, overtaken: bool) -> Account:
+    """Return an account after a call ended that the proxy did not refuse.
+
+    Args:
+        account: The account before.
+        cause: Why the call was not served; None if it was.
+        overtaken: Another call was refused for budget after this one was admitted.
+    """
+    if cause is None:
+        return replace(account, outcomes=account.outcomes.with_served(overtaken=overtaken))
+    return replace(account, outcomes=account.outcomes.with_unserved(cause, overtaken=overtaken))
 
 
 def _check_limit(limit_pusd: int) -> None:

@@ -6,7 +6,6 @@ import msgspec
 
 from preflight_proxy.core.budget_text import UNLABELLED
 from preflight_proxy.core.ledger.rows import CallFacts
-from preflight_proxy.core.refusals.outcomes import Cause
 
 NO_FACTS = CallFacts()
 
@@ -50,26 +49,6 @@ class Unfreeze(msgspec.Struct, frozen=True, gc=False):
     """Lift a freeze. A freeze that waits for the key's usage stays; `Recover` lifts it."""
 
     account: str
-
-
-class Refuse(msgspec.Struct, frozen=True, gc=False):
-    """Count a refused call and its cause, if known. Both are in memory until the next projection."""
-
-    account: str
-    cause: Cause | None = None
-
-
-class Conclude(msgspec.Struct, frozen=True, gc=False):
-    """Note how a call ended that the proxy did not refuse. It is in memory until the next projection.
-
-    Attributes:
-        cause: why it was not served; None if it was.
-        overtaken: another call was refused for budget after this one was admitted.
-    """
-
-    account: str
-    cause: Cause | None = None
-    overtaken: bool = False
 
 
 class Reserve(msgspec.Struct, frozen=True, gc=False):
@@ -197,8 +176,6 @@ Command = (
     | SetLimit
     | Freeze
     | Unfreeze
-    | Refuse
-    | Conclude
     | Reserve
     | SetGeneration
     | MarkUnknown

@@ -55,7 +55,7 @@ class KeyPosted(msgspec.Struct):
 
 
 class LedgerState(msgspec.Struct, eq=False):
-    """The ledger in memory; changed only by `apply`.
+    """The ledger in memory; changed only by `apply`. What became of calls is counted in the accounts besides.
 
     Attributes:
         reservations: the pending ones, by id, oldest first.

@@ -25,7 +25,6 @@ from preflight_proxy.core.ledger.commands import (
     Assume,
     ClearQuarantine,
     Command,
-    Conclude,
     KeepKeyFigure,
     LoseKeyBase,
     MarkUnknown,
@@ -33,7 +32,6 @@ from preflight_proxy.core.ledger.commands import (
     Post,
     Quarantine,
     Recover,
-    Refuse,
     Reserve,
     SetGeneration,
     Void,
@@ -81,8 +79,6 @@ def transition(state: LedgerState, command: Command, at_s: float) -> Change | Re
             return _mark_unknown(state, command, at_s)
         case Post(reservation_id, cost_pusd, call, label):
             return end(state, reservation_id, EntryKind.POSTED, cost_pusd, call, at_s, label=label)
-        case Refuse() | Conclude():
-            return Change(account=account_changed(state, command))
         case Void(reservation_id, reason, call):
             return end(state, reservation_id, EntryKind.VOIDED, 0, call, at_s, reason)
         case Assume(reservation_id, cost_pusd, call):

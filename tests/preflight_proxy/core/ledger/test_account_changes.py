@@ -3,7 +3,8 @@
 import pytest
 from msgspec.structs import replace
 
-from preflight_proxy.core.ledger.commands import Conclude, Freeze, OpenAccount, Post, Refuse, SetLimit, Unfreeze
+from preflight_proxy.core.ledger.account_changes import with_ended, with_refused
+from preflight_proxy.core.ledger.commands import Freeze, OpenAccount, Post, SetLimit, Unfreeze
 from preflight_proxy.core.ledger.transition import transition
 from preflight_proxy.core.money import LIMIT_USD_MAX, PUSD_PER_USD
 from preflight_proxy.core.refusals.outcomes import LEFT, NONE_YET, bad_request, refused
@@ -102,8 +103,8 @@ def test_what_became_of_calls_is_known_until_another_agent_gets_the_account() ->
     state = opened()
     do(state, FIRST)
     cause = bad_request("no")
-    for command in (Conclude("a"), Refuse("a", cause), Conclude("a", LEFT)):
-        do(state, command)
+    served = with_ended(account(state), None, overtaken=False)
+    state.accounts["a"] = with_ended(with_refused(served, cause), LEFT, overtaken=False)
     known = NONE_YET.with_served().with_unserved(cause).with_unserved(LEFT)
     do(state, replace(FIRST, limit_pusd=7))
     assert (account(state).outcomes, account(state).refused) == (known, 1)
@@ -112,19 +113,14 @@ def test_what_became_of_calls_is_known_until_another_agent_gets_the_account() ->
 
 
 def test_a_call_that_was_under_way_does_not_take_back_the_budgets_last_word() -> None:
-    state = opened()
     dear = refused(Code.SPENT, "m/x")
-    do(state, Refuse("a", dear))
-    for under_way in (Conclude("a", overtaken=True), Conclude("a", bad_request("no"), overtaken=True)):
-        do(state, under_way)
-        assert account(state).outcomes.last == dear
-    do(state, Conclude("a"))
-    assert account(state).outcomes.last is None
+    after = with_refused(account(opened()), dear)
+    for cause in (None, bad_request("no")):
+        after = with_ended(after, cause, overtaken=True)
+        assert after.outcomes.last == dear
+    assert with_ended(after, None, overtaken=False).outcomes.last is None
 
 
 def test_refused_calls_are_counted() -> None:
-    """Whatever is known of why."""
-    state = opened()
-    before = account(state)
-    do(state, Refuse("a"))
-    assert account(state) == replace(before, refused=1)
+    before = account(opened())
+    assert with_refused(before, LEFT) == replace(before, refused=1, outcomes=NONE_YET.with_unserved(LEFT))

@@ -6,7 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from preflight_proxy.core.budget_text import UNLABELLED, Action
-from preflight_proxy.core.ledger.commands import Conclude, NoteKeyBase, OpenAccount, Post, Recover, Reserve
+from preflight_proxy.core.ledger.account_changes import with_ended
+from preflight_proxy.core.ledger.commands import NoteKeyBase, OpenAccount, Post, Recover, Reserve
 from preflight_proxy.core.ledger.projection import IN_ROW, Marks, check_sums, fold, marks_of, projected
 from preflight_proxy.core.ledger.rows import Account, CallFacts, Entry, EntryKind, Reservation
 from preflight_proxy.core.ledger.state import KeyPosted
@@ -73,8 +74,7 @@ def test_the_row_of_an_account_is_newer_than_its_projection() -> None:
 
 def test_a_new_token_begins_new_counts_of_outcomes_whichever_was_projected() -> None:
     state = opened()
-    do(state, Conclude("a"))
-    before = account(state)
+    before = state.accounts["a"] = with_ended(account(state), None, overtaken=False)
     do(state, OpenAccount("a", "run", 1000, token_hash="another"))
     row = Account(**{name: getattr(account(state), name) for name in IN_ROW})
     assert projected(row, before) == account(state)

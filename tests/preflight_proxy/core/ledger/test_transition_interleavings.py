@@ -21,7 +21,6 @@ from preflight_proxy.core.ledger.commands import (
     Post,
     Quarantine,
     Recover,
-    Refuse,
     SetGeneration,
     SetLimit,
     Unfreeze,
@@ -199,10 +198,6 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(account=accounts)
     def unfreeze(self, account: str) -> None:
         self.commit(Unfreeze(account))
-
-    @rule(account=accounts)
-    def refuse(self, account: str) -> None:
-        self.commit(Refuse(account))
 
     @rule(tag=st.sampled_from(TAGS), cleared=st.booleans())
     def quarantine(self, tag: str, cleared: bool) -> None:
