@@ -142,7 +142,7 @@ def _call(model: str, expect_tokens: int, max_tokens: int | None) -> Request:
     messages = [{"role": role, "content": ""} for role in ("system", "user")]
     bound = {} if max_tokens is None else {"max_tokens": max_tokens}
     body = json.dumps({"model": model, "messages": messages, **bound})
-    request = Chat().read(body.encode(), {}, "drop")
+    request = Chat().read(body.encode(), "drop")
     text_bytes = request.prompt.ascii_bytes + BYTES_PER_TOKEN * expect_tokens
     return structs.replace(request, prompt=structs.replace(request.prompt, ascii_bytes=text_bytes))
 

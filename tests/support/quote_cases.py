@@ -4,7 +4,8 @@ import json
 
 from preflight_proxy.core.pricing.endpoint import Endpoint, endpoint_from_json
 from preflight_proxy.core.shapes import SHAPES
-from preflight_proxy.core.shapes.shape import Request, Shape, UnknownFields
+from preflight_proxy.core.shapes.reading import Shape
+from preflight_proxy.core.shapes.shape import Request, UnknownFields
 
 CHAT = SHAPES["/chat/completions"]
 RESPONSES = SHAPES["/responses"]
@@ -47,9 +48,9 @@ def endpoint(model: str = "anthropic/claude-sonnet-4.5", tokenizer: str = "Claud
     return found
 
 
-def read(shape: Shape, body: object, unknown: UnknownFields = "drop", **headers: str) -> Request:
+def read(shape: Shape, body: object, unknown: UnknownFields = "drop") -> Request:
     """Return a request as its shape reads it. `body` is bytes, or a value to write as JSON."""
-    return shape.read(body if isinstance(body, bytes) else json.dumps(body).encode(), headers, unknown)
+    return shape.read(body if isinstance(body, bytes) else json.dumps(body).encode(), unknown)
 
 
 def chat(content: object = "hi", **fields: object) -> Request:

@@ -20,7 +20,7 @@ CHAT = SHAPES["/chat/completions"]
 def call_context(account_id: str, model: str, *, tokens: int = 4000, until_s: float = 45.0) -> CallContext:
     """Return a chat call of an account with an output bound of so many tokens, which may wait until a monotonic time."""
     body = {"model": model, "max_tokens": tokens, "messages": [{"role": "user", "content": "hi"}]}
-    request = CHAT.read(msgspec.json.encode(body), {}, "drop")
+    request = CHAT.read(msgspec.json.encode(body), "drop")
     return CallContext(Caller(account_id, "token hash", CHAT, ""), request, (), False, until_s)
 
 

@@ -22,7 +22,8 @@ from preflight_proxy.core.ledger.transition import refusal as refusal_of
 from preflight_proxy.core.refusals.outcomes import LEFT, not_open
 from preflight_proxy.core.refusals.refusals import Refusal
 from preflight_proxy.core.shapes.body import BadRequest
-from preflight_proxy.core.shapes.shape import Request, Shape, UnknownFields
+from preflight_proxy.core.shapes.reading import Shape
+from preflight_proxy.core.shapes.shape import Request, UnknownFields
 from preflight_proxy.evidence.foreign_keys import ForeignKeys
 from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.server.intake import Intake, IntakeError
@@ -100,8 +101,8 @@ class PaidCalls:
                 state.requested(digest, began_s)
                 refusal = refusal_of(code, ledger.account(account_id))
                 response.answer(*refusal_answer(ledger, caller, refusal, digest, ""))
-            else:  # what a body is encoded by is known here: Intake refuses the rest
-                parsed = await self._reader.read(account_id, caller.shape, body, {})
+            else:
+                parsed = await self._reader.read(account_id, caller.shape, body)
                 if parsed.dropped:
                     response.extra = self._dropped_header(parsed)
                 is_busy = state.requested(parsed.digest, began_s)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from preflight_proxy.core.fair_queue import FairQueue
-from preflight_proxy.core.shapes.shape import Request, Shape, UnknownFields
+from preflight_proxy.core.shapes.reading import Shape
+from preflight_proxy.core.shapes.shape import Request, UnknownFields
 
 SWITCH_S = 0.001
 """How long the thread may go on while the loop has work. The interpreter's own is five times longer."""
@@ -32,13 +33,13 @@ class RequestReader:
         self._taken = False
         self._thread = ThreadPoolExecutor(1, "parsing")
 
-    async def read(self, account_id: str, shape: Shape, body: bytes, headers: Mapping[str, str]) -> Request:
+    async def read(self, account_id: str, shape: Shape, body: bytes) -> Request:
         """Parse a request: at once if one step is enough, else in turns with others. The body is not used after this returns.
 
         Raises:
-            BadRequest: See `Shape.read`.
+            BadRequest: See `Shape.read_steps`.
         """
-        steps = shape.read_steps(body, headers, self._unknown_fields)
+        steps = shape.read_steps(body, self._unknown_fields)
         try:
             work = next(steps)
             await self._turn(account_id, len(body))

@@ -14,7 +14,8 @@ from preflight_proxy.core.evidence.evidence import CALL_S_MAX
 from preflight_proxy.core.refusals.refusals import BROKEN, OVERDUE
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.core.shapes.answers import generation_id
-from preflight_proxy.core.shapes.shape import Reading, Shape
+from preflight_proxy.core.shapes.reading import Shape
+from preflight_proxy.core.shapes.shape import Reading
 from preflight_proxy.server.response import ClientResponse
 from preflight_proxy.upstream.connection import BrokenAnswerError, TimeLimit, UpstreamAnswer
 

@@ -21,7 +21,8 @@ from preflight_proxy.core.pricing.quote import Offer, Offers, Quote, UnquotableE
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.core.shapes.model_name import split_model
-from preflight_proxy.core.shapes.shape import Reading, Request, Shape
+from preflight_proxy.core.shapes.reading import Shape
+from preflight_proxy.core.shapes.shape import Reading, Request
 from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.upstream.prices import Prices, StalePricesError, UnreachableError
 

@@ -17,7 +17,7 @@ from preflight_proxy.calls.reserving import Caller
 from preflight_proxy.core.ledger.rows import CLOSED
 from preflight_proxy.core.refusals.refusals import error_body
 from preflight_proxy.core.shapes.paths import API, CALLS, dialect, read_path, wrong_path
-from preflight_proxy.core.shapes.shape import Shape
+from preflight_proxy.core.shapes.reading import Shape
 from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.server.http_server import Handler
 from preflight_proxy.server.request import ServerRequest

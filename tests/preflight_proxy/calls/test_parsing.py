@@ -40,24 +40,24 @@ def one_message(parts_count: int) -> bytes:
 
 
 def reading(parsing: RequestReader, account_id: str, raw: bytes) -> asyncio.Task[Request]:
-    return asyncio.ensure_future(parsing.read(account_id, CHAT, raw, {}))
+    return asyncio.ensure_future(parsing.read(account_id, CHAT, raw))
 
 
 async def test_a_body_is_read_the_same_whatever_its_size() -> None:
     parsing = RequestReader("drop")
     for raw in (body(3), body(2000), body(3, "x" * STEP_COST), one_message(3000)):
-        assert await parsing.read("a", CHAT, raw, {}) == CHAT.read(raw, {}, "drop")
+        assert await parsing.read("a", CHAT, raw) == CHAT.read(raw, "drop")
 
 
 async def test_a_large_body_that_is_refused_says_why_and_the_next_one_is_read() -> None:
     parsing = RequestReader("drop")
     with pytest.raises(BadRequest, match="many values"):
-        await parsing.read("a", CHAT, body(60_000), {})
+        await parsing.read("a", CHAT, body(60_000))
     with pytest.raises(BadRequest, match="JSON"):
-        await parsing.read("a", CHAT, b"[" + b"1," * 2000 + b"1]", {})
+        await parsing.read("a", CHAT, b"[" + b"1," * 2000 + b"1]")
     with pytest.raises(BadRequest, match="without a type"):
-        await parsing.read("a", CHAT, one_message(3000).replace(b'"type": "text", ', b""), {})
-    assert (await parsing.read("a", CHAT, body(2000), {})).model == "a/b"
+        await parsing.read("a", CHAT, one_message(3000).replace(b'"type": "text", ', b""))
+    assert (await parsing.read("a", CHAT, body(2000))).model == "a/b"
 
 
 async def test_a_small_body_is_read_at_once_though_a_large_one_is_under_way() -> None:
@@ -108,7 +108,7 @@ async def test_a_client_that_leaves_keeps_its_turn_until_its_body_is_used_no_mor
     await asyncio.wait([left])
     assert left.cancelled()
     assert (await waiting).model == "a/b"
-    assert (await parsing.read("c", CHAT, body(400), {})).model == "a/b"
+    assert (await parsing.read("c", CHAT, body(400))).model == "a/b"
 
 
 async def test_a_client_that_leaves_between_two_steps_gives_its_turn_to_the_next() -> None:

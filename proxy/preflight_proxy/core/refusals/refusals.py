@@ -16,7 +16,7 @@ from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.shapes.error_body import RETRIED_DIGITS, envelope_body
 
 if TYPE_CHECKING:
-    from preflight_proxy.core.shapes.shape import Shape
+    from preflight_proxy.core.shapes.reading import Shape
 
 
 class Code(Enum):

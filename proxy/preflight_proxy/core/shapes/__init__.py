@@ -6,8 +6,8 @@ from preflight_proxy.core.shapes.chat import Chat
 from preflight_proxy.core.shapes.completions import Completions
 from preflight_proxy.core.shapes.embeddings import Embeddings
 from preflight_proxy.core.shapes.messages import Messages
+from preflight_proxy.core.shapes.reading import Shape
 from preflight_proxy.core.shapes.responses import Responses
-from preflight_proxy.core.shapes.shape import Shape
 
 _ALL: tuple[Shape, ...] = (Chat(), Responses(), Messages(), Completions(), Embeddings())
 

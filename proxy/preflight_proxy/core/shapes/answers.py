@@ -14,6 +14,7 @@ import msgspec
 
 from preflight_proxy.core.money import cost_pusd, number
 from preflight_proxy.core.shapes.error_body import STATUS_BY_ERROR_TYPE, envelope, envelope_body
+from preflight_proxy.core.shapes.reading import Shape
 from preflight_proxy.core.shapes.shape import CallUsage, Reading
 from preflight_proxy.core.sse import Event
 
@@ -266,7 +267,7 @@ def cut_chunk(head: Reading, kind: str, part: dict[str, object], message: str, e
     return b"data: " + msgspec.json.encode(chunk) + b"\n\ndata: [DONE]\n\n"
 
 
-class ChoicesShape:
+class ChoicesShape(Shape):
     """The reading of answers with `choices`, and OpenRouter's error body."""
 
     def read_body(self, body: bytes) -> Reading:

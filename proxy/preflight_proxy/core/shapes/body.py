@@ -17,7 +17,7 @@ from typing import TypeAlias
 import msgspec
 
 from preflight_proxy.core.money import number
-from preflight_proxy.core.shapes.steps import STEP_COST, Steps, run_steps, text_cost
+from preflight_proxy.core.shapes.steps import STEP_COST, Steps, run_steps
 
 Slice: TypeAlias = "bytes | msgspec.Raw"
 """The bytes of one value as they came; a `Raw` is a view of the body."""
@@ -45,7 +45,7 @@ INDENT = 4
 NUMBER_BYTES = 25
 """A template may write a number as a float: repr needs at most 24 characters, whatever the request spelled."""
 
-_top_level = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_top_level: msgspec.json.Decoder[dict[str, Slice]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
 _TEXT = frozenset({str})
 _string = msgspec.json.Encoder().encode
@@ -78,21 +78,18 @@ class Number(str):
 
 
 def top_level(body: bytes) -> dict[str, bytes]:
-    """Do the steps of `cut` at once."""
-    return {name: bytes(raw) for name, raw in run_steps(cut(body)).items()}
+    """Check the encoding and `cut`, at once."""
+    run_steps(check_utf8(body))
+    return {name: bytes(raw) for name, raw in cut(body).items()}
 
 
-def cut(body: bytes) -> Steps[dict[str, msgspec.Raw]]:
-    """Return the slices of a JSON object by key, in order; of a key that comes twice the last.
+def cut(body: bytes) -> dict[str, Slice]:
+    """Return the slices of a JSON object by key, in order; of a key that comes twice the last. Its encoding is not checked.
 
     Raises:
-        BadRequest: The body is no JSON object in UTF-8, is nested too deeply, or has half of a surrogate pair. Half a pair is not
+        BadRequest: The body is no JSON object, is nested too deeply, or has half of a surrogate pair. Half a pair is not
             repaired: upstream could read other text than the proxy.
     """
-    if len(body) > STEP_COST:
-        yield None
-    if not body.isascii():
-        yield from _check_utf8(body)
     try:
         return _top_level.decode(body)
     except msgspec.DecodeError as exc:
@@ -102,8 +99,12 @@ def cut(body: bytes) -> Steps[dict[str, msgspec.Raw]]:
         raise BadRequest("The request body is nested too deeply.") from exc
 
 
-def _check_utf8(body: bytes) -> Steps[None]:
-    """Check that a body is UTF-8, in windows, so that no text of the whole body is made."""
+def check_utf8(body: bytes) -> Steps[None]:
+    """Check that a body is UTF-8, in windows, so that no text of the whole body is made.
+
+    Raises:
+        BadRequest: It is not, or has half of a surrogate pair.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")()
     for start in range(0, len(body), _UTF8_WINDOW_BYTES):
         window = body[start : start + _UTF8_WINDOW_BYTES]
@@ -211,7 +212,7 @@ def value(raw: bytes) -> Json:
         BadRequest: It is no JSON, is nested too deeply, or holds a key twice.
     """
     try:
-        decoder = _decoder if len(raw) < _SHORT_BYTES or text_cost(raw) <= STEP_COST else _patient_decoder
+        decoder = _decoder if len(raw) < _SHORT_BYTES else _patient_decoder
         text = raw.decode("utf-8").strip(_WHITE_SPACE)
         decoded: Json
         decoded, end = decoder.raw_decode(text)
@@ -221,7 +222,7 @@ def value(raw: bytes) -> Json:
         raise BadRequest("The request body is not JSON.") from exc
     if end != len(text):
         raise BadRequest("The request body is not JSON.")
-    if raw.count(b"[") + raw.count(b"{") > BODY_NESTING_MAX:
+    if len(raw) > 2 * BODY_NESTING_MAX and raw.count(b"[") + raw.count(b"{") > BODY_NESTING_MAX:
         _check_depth(decoded)
     return decoded
 
@@ -322,5 +323,5 @@ _decoder = json.JSONDecoder(object_pairs_hook=_object, parse_float=Number, parse
 _patient_decoder = json.JSONDecoder(
     object_pairs_hook=_object, parse_float=_number, parse_int=_number, parse_constant=_constant
 )
-"""For long values, which are decoded in a thread: a hook in Python lets other threads go on between two numbers."""
+"""For long values, which may be decoded in a thread: a hook in Python lets other threads go on between two numbers."""
 _lenient = json.JSONDecoder(object_pairs_hook=_every, parse_float=Number, parse_int=Number, parse_constant=Number)

@@ -9,9 +9,8 @@ from collections.abc import Mapping
 
 from preflight_proxy.core.shapes.answers import ChoicesShape, cut_chunk
 from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS
-from preflight_proxy.core.shapes.reading import Form, read_steps, unread_digest
-from preflight_proxy.core.shapes.shape import Reading, Request, UnknownFields
-from preflight_proxy.core.shapes.steps import Steps, run_steps
+from preflight_proxy.core.shapes.shape import Reading
+from preflight_proxy.core.shapes.tools import Api
 
 FIELDS = COMMON_FIELDS | frozenset(
     [
@@ -53,13 +52,7 @@ ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function
 """The last one is that of OpenAI's older function calls."""
 FORMAT_FIELDS = ("response_format", "tool_choice", "function_call")
 """Objects beside the tools that a template writes into the prompt."""
-FORM = Form(
-    fields=FIELDS,
-    prompt_field="messages",
-    roles=ROLES,
-    formats=FORMAT_FIELDS,
-    tools={"tools": "chat", "functions": "chat"},
-)
+TOOLS: Mapping[str, Api] = {"tools": "chat", "functions": "chat"}
 
 
 class Chat(ChoicesShape):
@@ -68,18 +61,11 @@ class Chat(ChoicesShape):
     name = "chat"
     path = "/chat/completions"
     bound_fields = ("max_completion_tokens", "max_tokens")
-
-    def read_steps(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Steps[Request]:
-        """See `Shape.read_steps`."""
-        return read_steps(self, FORM, body, headers, unknown_fields)
-
-    def read(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Request:
-        """See `Shape.read`."""
-        return run_steps(self.read_steps(body, headers, unknown_fields))
-
-    def unread_digest(self, body: bytes) -> str:
-        """See `Shape.unread_digest`."""
-        return unread_digest(FORM, body)
+    fields = FIELDS
+    prompt_field = "messages"
+    roles = ROLES
+    formats = FORMAT_FIELDS
+    tools = TOOLS
 
     def cut(self, head: Reading, sequence_number: int, message: str, error_type: str = "payment_required") -> bytes:
         """See `Shape.cut`."""

@@ -5,16 +5,12 @@ Source: openrouter.ai/docs/api_reference/overview, 2026-10.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from preflight_proxy.core.shapes.answers import ChoicesShape, cut_chunk
 from preflight_proxy.core.shapes.body import TOKEN_IDS_MAX, BadRequest, Json, Number, check_count
 from preflight_proxy.core.shapes.fields import absent
-from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS
+from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS, ParsedRequest
 from preflight_proxy.core.shapes.prompt_text import PromptText
-from preflight_proxy.core.shapes.reading import Form, read_steps, unread_digest
-from preflight_proxy.core.shapes.shape import Reading, Request, UnknownFields
-from preflight_proxy.core.shapes.steps import Steps, run_steps
+from preflight_proxy.core.shapes.shape import Reading
 
 FIELDS = (COMMON_FIELDS - {"tools", "tool_choice"}) | frozenset(
     {
@@ -35,40 +31,26 @@ TEXTS_MAX = 10_000
 RULES = {"tools": absent("tools have no place in this API"), "functions": absent("tools have no place in this API")}
 
 
-def _one_text(prompt: Json, text: PromptText) -> int:
-    if count_texts(prompt, text) != 1:
-        raise BadRequest("Send one prompt a call: each is answered, and the output bound holds for one.")
-    return 1
-
-
-FORM = Form(
-    fields=FIELDS,
-    prompt_field="prompt",
-    rules=RULES,
-    system=lambda parsed, text: text.plain(parsed.decoded("suffix")),
-    texts=_one_text,
-    values_max=TOKEN_IDS_MAX,
-)
-
-
 class Completions(ChoicesShape):
     """OpenAI's text completions as OpenRouter serves them."""
 
     name = "completions"
     path = "/completions"
     bound_fields = ("max_tokens",)
+    fields = FIELDS
+    prompt_field = "prompt"
+    rules = RULES
+    values_max = TOKEN_IDS_MAX
 
-    def read_steps(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Steps[Request]:
-        """See `Shape.read_steps`."""
-        return read_steps(self, FORM, body, headers, unknown_fields)
+    def system(self, parsed: ParsedRequest, text: PromptText) -> None:
+        """See `Shape.system`."""
+        text.plain(parsed.decoded("suffix"))
 
-    def read(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Request:
-        """See `Shape.read`."""
-        return run_steps(self.read_steps(body, headers, unknown_fields))
-
-    def unread_digest(self, body: bytes) -> str:
-        """See `Shape.unread_digest`."""
-        return unread_digest(FORM, body)
+    def texts(self, prompt: Json, text: PromptText) -> int:
+        """See `Shape.texts`."""
+        if count_texts(prompt, text) != 1:
+            raise BadRequest("Send one prompt a call: each is answered, and the output bound holds for one.")
+        return 1
 
     def cut(self, head: Reading, sequence_number: int, message: str, error_type: str = "payment_required") -> bytes:
         """See `Shape.cut`."""

@@ -20,10 +20,11 @@ from preflight_proxy.core.shapes.answers import (
 )
 from preflight_proxy.core.shapes.body import Json
 from preflight_proxy.core.shapes.error_body import anthropic_body
-from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS
-from preflight_proxy.core.shapes.reading import Form, read_steps, unread_digest
-from preflight_proxy.core.shapes.shape import CallUsage, Reading, Request, UnknownFields
-from preflight_proxy.core.shapes.steps import Steps, run_steps
+from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS, ParsedRequest
+from preflight_proxy.core.shapes.prompt_text import PromptText
+from preflight_proxy.core.shapes.reading import Shape
+from preflight_proxy.core.shapes.shape import CallUsage, Reading
+from preflight_proxy.core.shapes.tools import Api
 from preflight_proxy.core.sse import Event
 
 FIELDS = COMMON_FIELDS | frozenset(
@@ -32,6 +33,7 @@ FIELDS = COMMON_FIELDS | frozenset(
 )
 ROLES = frozenset({"system", "user", "assistant"})
 FORMAT_FIELDS = ("output_config", "output_format", "tool_choice")
+TOOLS: Mapping[str, Api] = {"tools": "messages"}
 
 _FINISH = {
     "end_turn": "stop",
@@ -41,35 +43,29 @@ _FINISH = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
-FORM = Form(
-    fields=FIELDS,
-    prompt_field="messages",
-    roles=ROLES,
-    formats=FORMAT_FIELDS,
-    tools={"tools": "messages"},
-    system=lambda parsed, text: text.part(parsed.decoded("system")),
-    shrinks=lambda parsed: _shrinks(parsed.decoded("context_management")),
-)
 
 
-class Messages:
+class Messages(Shape):
     """Anthropic's messages as OpenRouter serves them."""
 
     name = "messages"
     path = "/messages"
     bound_fields = ("max_tokens",)
+    fields = FIELDS
+    prompt_field = "messages"
+    roles = ROLES
+    formats = FORMAT_FIELDS
+    tools = TOOLS
 
-    def read_steps(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Steps[Request]:
-        """See `Shape.read_steps`."""
-        return read_steps(self, FORM, body, headers, unknown_fields)
+    def system(self, parsed: ParsedRequest, text: PromptText) -> None:
+        """See `Shape.system`."""
+        text.part(parsed.decoded("system"))
 
-    def read(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Request:
-        """See `Shape.read`."""
-        return run_steps(self.read_steps(body, headers, unknown_fields))
-
-    def unread_digest(self, body: bytes) -> str:
-        """See `Shape.unread_digest`."""
-        return unread_digest(FORM, body)
+    def shrinks(self, parsed: ParsedRequest) -> bool:
+        """See `Shape.shrinks`. Unless nothing is cleared: clearing thinking and keeping all of it is no clearing."""
+        context_management = parsed.decoded("context_management")
+        edits = context_management.get("edits") if isinstance(context_management, dict) else None
+        return isinstance(edits, list) and any(edit != _KEEPS_ALL for edit in edits)
 
     def read_body(self, body: bytes) -> Reading:
         """See `Shape.read_body`."""
@@ -111,13 +107,6 @@ class Messages:
     def cut(self, head: Reading, sequence_number: int, message: str, error_type: str = "payment_required") -> bytes:
         """See `Shape.cut`. The event's name is needed: without it Anthropic's own client takes half a text for success."""
         return b"event: error\ndata: " + anthropic_body(message, error_type) + b"\n\n"
-
-
-def _shrinks(context_management: Json) -> bool:
-    """True unless nothing is cleared: clearing thinking and keeping all of it is no clearing."""
-    edits = context_management.get("edits") if isinstance(context_management, dict) else None
-    clearing = [edit for edit in edits if edit != _KEEPS_ALL] if isinstance(edits, list) else []
-    return bool(clearing)
 
 
 _KEEPS_ALL: Json = {"type": "clear_thinking_20251015", "keep": "all"}

@@ -13,7 +13,7 @@ from preflight_proxy.core.shapes.body import BadRequest, Json, Slice
 from preflight_proxy.core.shapes.fields import REASONING_BUDGETS, Rule, bounds_output, whole, whole_value
 from preflight_proxy.core.shapes.model_name import bare_model, check_model
 from preflight_proxy.core.shapes.provider import ProviderPreferences, read_provider
-from preflight_proxy.core.shapes.shape import Prompt, Request, Shape, UnknownFields
+from preflight_proxy.core.shapes.shape import Prompt, Request, UnknownFields
 
 COMMON_FIELDS = frozenset(
     {"model", "stream", "provider", "user", "session_id", "trace", "metadata", "temperature", "top_p", "top_k"}
@@ -103,24 +103,30 @@ def parse_request(
     )
 
 
-def build_request(parsed: ParsedRequest, shape: Shape, prompt: Prompt) -> Request:
+def build_request(parsed: ParsedRequest, shape: str, own: tuple[str, ...], prompt: Prompt) -> Request:
     """Return the request with its counted prompt.
 
     Of all spellings of the output bound the lowest counts. All of the API's own spellings leave with the same bound, and no
     other. With `require_parameters` only those leave that the caller wrote: another one could exclude the endpoint that it meant.
 
+    Args:
+        parsed: The request's top level.
+        shape: The API's name.
+        own: The API's own spellings of the output bound; empty if there is no output.
+        prompt: The counted prompt.
+
     Raises:
         BadRequest: A bound is no whole number, or the output bound is zero.
     """
-    spellings = parsed.bounds if shape.bound_fields else {}
+    has_output, spellings = bool(own), parsed.bounds if own else {}
     bounds = {name: bound for name in spellings if (bound := whole(spellings, name)) is not None}
     if 0 in bounds.values():
         raise BadRequest("An output bound of 0 asks for nothing.")
-    preferences, own = parsed.provider, shape.bound_fields
+    preferences = parsed.provider
     if preferences.require_parameters:
         own = tuple(name for name in own if name in bounds) or own[-1:]
     return Request(
-        shape=shape.name,
+        shape=shape,
         model=parsed.model,
         stream=parsed.stream,
         fields={name: raw for name, raw in parsed.raw.items() if name in own or name not in parsed.bounds},
@@ -128,7 +134,7 @@ def build_request(parsed: ParsedRequest, shape: Shape, prompt: Prompt) -> Reques
         prompt=prompt,
         bound=min(bounds.values(), default=None),
         bound_fields=own,
-        reasoning_bound=_reasoning_bound(parsed) if shape.bound_fields else None,
+        reasoning_bound=_reasoning_bound(parsed) if has_output else None,
         only=preferences.only,
         ignore=preferences.ignore,
         max_price=preferences.max_price,

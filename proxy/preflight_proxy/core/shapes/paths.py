@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.error_body import RETRIED_DIGITS
-from preflight_proxy.core.shapes.shape import Shape
+from preflight_proxy.core.shapes.reading import Shape
 
 API = "/api/v1"
 MODEL_NAME = r"[A-Za-z0-9~][A-Za-z0-9._~-]{0,99}/[A-Za-z0-9][A-Za-z0-9._:-]{0,149}"

@@ -5,6 +5,7 @@ Names of fields count too: a template may write out a part that it does not know
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import msgspec
@@ -12,7 +13,7 @@ import msgspec
 from preflight_proxy.core.shapes import body
 from preflight_proxy.core.shapes.body import BadRequest, Json, indented_bytes
 from preflight_proxy.core.shapes.content_parts import Part, costs_more_than_its_text, part_of
-from preflight_proxy.core.shapes.memo import digest16
+from preflight_proxy.core.shapes.memo import DIGEST_BYTES, digest16
 from preflight_proxy.core.shapes.shape import Message
 
 PART_NESTING_MAX = 64
@@ -30,6 +31,9 @@ _OPAQUE_KEYS = frozenset({"encrypted_content", "signature", "data", "thinking_si
 _JSON_KEYS = frozenset({"input", "arguments", "parameters", "action", "operation", "tools"})
 _PREAMBLE_ROLES = frozenset({"system", "developer", "user"})
 _ANSWER_KEYS = frozenset({"reasoning", "reasoning_content", "reasoning_details", "tool_calls"})
+_PLAIN_KEYS = frozenset({"role", "content", "name", "tool_call_id"})
+_plain = msgspec.json.Decoder(dict[str, str])
+_write = msgspec.json.Encoder().encode
 _REMOTE = ("http://", "https://", "gs://", "s3://", "file")
 
 
@@ -223,8 +227,44 @@ class PromptText(msgspec.Struct, gc=False):
                 self.plain(item, depth + 1)
 
 
-def count_message(raw: bytes) -> Message:
-    """Count one message, given as its slice.
+def count_plain(raw: bytes, key: bytes) -> Message | None:
+    """Count one message that has nothing but a role and texts, as most have; None for any other, which `count_message` counts.
+
+    A key that comes twice would be missing in what is written again, so such a message is not plain.
+
+    Args:
+        raw: Its slice.
+        key: The SHA-256 of that.
+    """
+    try:
+        fields = _plain.decode(raw)
+    except msgspec.DecodeError:
+        return None
+    if fields.get("role") not in ROLES or not fields.keys() <= _PLAIN_KEYS:
+        return None
+    canonical = _write(fields)
+    if canonical != raw:
+        if canonical != msgspec.json.format(raw, indent=-1):
+            return None
+        key = hashlib.sha256(canonical).digest()
+    text = PromptText()
+    text.text("".join([*fields, *fields.values()]))
+    return Message(
+        digest=key[:DIGEST_BYTES],
+        ascii_bytes=text.ascii_bytes,
+        other_bytes=text.other_bytes,
+        is_preamble=fields["role"] in _PREAMBLE_ROLES,
+        role=fields["role"],
+        comma_count=len(fields),
+    )
+
+
+def count_message(raw: bytes, key: bytes) -> Message:
+    """Count one message.
+
+    Args:
+        raw: Its slice.
+        key: The SHA-256 of that.
 
     Raises:
         BadRequest: It has a role that no API knows, has a part that is refused, is nested too deeply, or is no JSON.
@@ -232,11 +272,12 @@ def count_message(raw: bytes) -> Message:
     text = PromptText()
     decoded = body.value(raw)
     text.part(decoded)
+    canonical = body.encode(_canonical(decoded))
     role, is_preamble = _speaker(decoded)
     ascii_bytes, other_bytes, wrap_count = text.ascii_bytes, text.other_bytes, text.wrap_count
     text.ascii_bytes = text.other_bytes = text.wrap_count = 0
     return Message(
-        digest=digest16(body.encode(_canonical(decoded))),
+        digest=key[:DIGEST_BYTES] if canonical == raw else digest16(canonical),
         ascii_bytes=ascii_bytes,
         other_bytes=other_bytes,
         opaque_bytes=text.opaque_bytes,

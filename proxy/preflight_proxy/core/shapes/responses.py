@@ -21,10 +21,11 @@ from preflight_proxy.core.shapes.answers import (
 )
 from preflight_proxy.core.shapes.error_body import STATUS_BY_ERROR_TYPE, envelope_body
 from preflight_proxy.core.shapes.fields import absent
-from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS
-from preflight_proxy.core.shapes.reading import Form, read_steps, unread_digest
-from preflight_proxy.core.shapes.shape import Reading, Request, UnknownFields
-from preflight_proxy.core.shapes.steps import Steps, run_steps
+from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS, ParsedRequest
+from preflight_proxy.core.shapes.prompt_text import PromptText
+from preflight_proxy.core.shapes.reading import Shape
+from preflight_proxy.core.shapes.shape import Reading
+from preflight_proxy.core.shapes.tools import Api
 from preflight_proxy.core.sse import Event
 
 FIELDS = COMMON_FIELDS | frozenset(
@@ -39,6 +40,7 @@ RULES = {
 }
 ROLES = frozenset({"system", "developer", "user", "assistant"})
 FORMAT_FIELDS = ("text", "tool_choice")
+TOOLS: Mapping[str, Api] = {"tools": "responses"}
 
 _TERMINAL = {
     "response.completed": "stop",
@@ -49,37 +51,29 @@ _TERMINAL = {
 }
 _CALLS = frozenset({"function_call", "custom_tool_call"})
 _FINISH = {"completed": "stop", "failed": "error", "max_output_tokens": "length", "content_filter": "content_filter"}
-FORM = Form(
-    fields=FIELDS,
-    prompt_field="input",
-    rules=RULES,
-    roles=ROLES,
-    formats=FORMAT_FIELDS,
-    tools={"tools": "responses"},
-    system=lambda parsed, text: text.part(parsed.decoded("instructions")),
-    shrinks=lambda parsed: parsed.decoded("truncation") not in (None, "disabled"),
-    takes_text=True,
-)
 
 
-class Responses:
+class Responses(Shape):
     """OpenAI's responses as OpenRouter serves them."""
 
     name = "responses"
     path = "/responses"
     bound_fields = ("max_output_tokens",)
+    fields = FIELDS
+    prompt_field = "input"
+    rules = RULES
+    roles = ROLES
+    formats = FORMAT_FIELDS
+    tools = TOOLS
+    takes_text = True
 
-    def read_steps(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Steps[Request]:
-        """See `Shape.read_steps`."""
-        return read_steps(self, FORM, body, headers, unknown_fields)
+    def system(self, parsed: ParsedRequest, text: PromptText) -> None:
+        """See `Shape.system`."""
+        text.part(parsed.decoded("instructions"))
 
-    def read(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Request:
-        """See `Shape.read`."""
-        return run_steps(self.read_steps(body, headers, unknown_fields))
-
-    def unread_digest(self, body: bytes) -> str:
-        """See `Shape.unread_digest`."""
-        return unread_digest(FORM, body)
+    def shrinks(self, parsed: ParsedRequest) -> bool:
+        """See `Shape.shrinks`."""
+        return parsed.decoded("truncation") not in (None, "disabled")
 
     def read_body(self, body: bytes) -> Reading:
         """See `Shape.read_body`."""

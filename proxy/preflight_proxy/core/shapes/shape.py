@@ -1,20 +1,14 @@
-"""The interface of the API shapes (one file a shape), and the values that it uses.
-
-A shape reads what a request asks for and what bounds its price, finds usage and errors in answers, and writes refusals and the end
-of a stream in its API's own form. It has no state.
-"""
+"""What the API shapes read: requests, their messages, and answers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from preflight_proxy.core.shapes.memo import DIGEST_BYTES, digest16
-from preflight_proxy.core.shapes.steps import Steps
-from preflight_proxy.core.sse import Event
 
 if TYPE_CHECKING:
     from preflight_proxy.core.shapes.body import Slice
@@ -106,7 +100,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
         is_preamble: True for text of the system or of the user, which can come before the first answer. No template leaves any of
             it out later.
         role: Its role; empty if it has none.
-        comma_count: The commas in its slice, within strings or not.
+        comma_count: At least the commas between its values.
         more: What else is counted in it; None for text alone.
     """
 
@@ -210,56 +204,3 @@ class Request(msgspec.Struct, frozen=True):
     provider: Mapping[str, bytes] = {}
     prompt_field: str = ""
     layouts: dict[tuple[object, ...], tuple[bytes | str, ...]] = {}
-
-
-class Shape(Protocol):
-    """One API shape."""
-
-    @property
-    def name(self) -> str:
-        """Its name in logs and in costs.jsonl."""
-
-    @property
-    def path(self) -> str:
-        """Its path below the API base."""
-
-    @property
-    def bound_fields(self) -> tuple[str, ...]:
-        """The fields that bound the output, all spellings; empty if there is no output."""
-
-    def read_steps(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Steps[Request]:
-        """Read a request as `read` does, in steps that each take at most a few milliseconds."""
-
-    def unread_digest(self, body: bytes) -> str:
-        """Return a digest that recognises a repetition of a body that is refused unread (M19)."""
-
-    def read(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Request:
-        """Read a request.
-
-        Args:
-            body: The whole body.
-            headers: The client's headers, looked up by their usual spelling.
-            unknown_fields: What happens to fields that no table names.
-
-        Raises:
-            BadRequest: It cannot be read, or asks for something whose price has no bound.
-        """
-
-    def read_body(self, body: bytes) -> Reading:
-        """What a whole 2xx body says; white space ahead of it is allowed. Never raises."""
-
-    def read_event(self, event: Event) -> Reading:
-        """What one event of a stream says. Never raises."""
-
-    def refusal(self, status: int, message: str, error_type: str) -> bytes:
-        """An error body in this API's dialect."""
-
-    def cut(self, head: Reading, sequence_number: int, message: str, error_type: str = "payment_required") -> bytes:
-        """The events that end a running stream as an error.
-
-        Args:
-            head: What the stream has said so far.
-            sequence_number: The number of the event, where the API numbers them.
-            message: Why.
-            error_type: The kind of error.
-        """

@@ -46,7 +46,7 @@ def test_the_longest_known_beginning_of_an_id_rules(model: str, min_tokens: int,
 )
 def test_a_request_may_ask_for_a_longer_life(more: dict[str, Any], seconds: float) -> None:
     body = {"model": "openai/gpt-4.1-nano", "messages": [{"role": "user", "content": "x"}], **more}
-    request = SHAPES["/chat/completions"].read(json.dumps(body).encode(), {}, "drop")
+    request = SHAPES["/chat/completions"].read(json.dumps(body).encode(), "drop")
     assert lifetime_s(cache_rule(request.model), request) == seconds
 
 

@@ -23,7 +23,7 @@ def endpoint(tag: str = "openai", cache_read: int | None = 1) -> Endpoint:
 
 def chat(messages: list[dict[str, Any]], model: str = NANO, **more: Any) -> Request:
     body = {"model": model, "messages": messages, **more}
-    return SHAPES["/chat/completions"].read(json.dumps(body).encode(), {}, "drop")
+    return SHAPES["/chat/completions"].read(json.dumps(body).encode(), "drop")
 
 
 class Story:
@@ -106,7 +106,7 @@ def test_the_system_text_of_the_other_shapes_is_known_too(story: Story) -> None:
     for path, talk, name in (("/messages", "messages", "system"), ("/responses", "input", "instructions")):
         for text, why in (("You are a clerk.", "first_call"), ("It is 12:01.", "system")):
             body = {"model": NANO, talk: [user], name: text, "max_tokens": 5, "max_output_tokens": 50}
-            request = SHAPES[path].read(json.dumps(body).encode(), {}, "drop")
+            request = SHAPES[path].read(json.dumps(body).encode(), "drop")
             assert story.call(request, account=path).miss == why
 
 
@@ -194,7 +194,7 @@ def test_a_little_less_is_no_miss(story: Story) -> None:
 
 
 def test_a_call_without_messages_or_without_counted_tokens_is_not_noted(story: Story) -> None:
-    embeddings = SHAPES["/embeddings"].read(b'{"model": "m/x", "input": "a"}', {}, "drop")
+    embeddings = SHAPES["/embeddings"].read(b'{"model": "m/x", "input": "a"}', "drop")
     for note in (story.call(embeddings), story.call(chat(TALK), prompt=0)):
         assert note == CacheNote(saved_pusd=0)
 

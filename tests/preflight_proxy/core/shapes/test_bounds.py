@@ -81,7 +81,7 @@ def test_of_no_pair_of_bounds_in_any_order_is_more_billed_than_reserved(
     for (first, second), other in itertools.product(PAIRS, ("3000", "null")):
         fields = f'"{first}":{other},"{second}":16,"provider":{{"require_parameters":{strict}}}'
         shape = SHAPES[path]
-        request = shape.read(f'{{"model":"{MODEL}",{PROMPTS[path]},{fields}}}'.encode(), {}, unknown)
+        request = shape.read(f'{{"model":"{MODEL}",{PROMPTS[path]},{fields}}}'.encode(), unknown)
         made = quote(request, ENDPOINTS)
         assert made.bound == 16
         sent = write_request(request, bound=16, only=made.tags, max_price=made.max_price)
@@ -110,7 +110,7 @@ def test_whichever_bound_upstream_takes_it_bills_no_more_than_was_reserved(
     body = f'{{"model":"{MODEL}",{",".join([*written, PROMPTS[path], provider])}}}'.encode()
     shape = SHAPES[path]
     try:
-        request = shape.read(body, {}, unknown)
+        request = shape.read(body, unknown)
     except BadRequest:
         return
     made = quote(request, ENDPOINTS)
@@ -123,7 +123,7 @@ def test_whichever_bound_upstream_takes_it_bills_no_more_than_was_reserved(
 def sent_bounds(path: str, fields: str, bound: int | None, unknown: UnknownFields = "drop") -> dict[str, object]:
     """What leaves of all spellings of a bound."""
     shape = SHAPES[path]
-    request = shape.read(f'{{"model":"a/b",{PROMPTS[path]},{fields}}}'.encode(), {}, unknown)
+    request = shape.read(f'{{"model":"a/b",{PROMPTS[path]},{fields}}}'.encode(), unknown)
     sent = json.loads(
         write_request(request, bound=request.bound if bound is None else bound, only=("t",), max_price={})
     )
@@ -181,7 +181,7 @@ def test_where_parameters_are_required_and_no_bound_is_asked_for_a_clamp_writes_
 def test_another_bound_makes_another_request(shape: object) -> None:
     path = shape.path  # type: ignore[attr-defined]
     bodies = [f'{{"model":"a/b",{PROMPTS[path]},"max_new_tokens":{bound}}}'.encode() for bound in (5, 6)]
-    assert len({SHAPES[path].read(body, {}, "drop").digest for body in bodies}) == 2
+    assert len({SHAPES[path].read(body, "drop").digest for body in bodies}) == 2
 
 
 @each("name", ["max_tokens", "MAX_TOKENS", "maxTokens", "max-tokens"])

@@ -3,8 +3,8 @@
 import json
 from decimal import Decimal
 
+from preflight_proxy.core.shapes.reading import Shape
 from preflight_proxy.core.shapes.request_writer import write_request
-from preflight_proxy.core.shapes.shape import Shape
 from tests.support.cases import each
 from tests.support.quote_cases import CHAT, MESSAGES, RESPONSES, read
 

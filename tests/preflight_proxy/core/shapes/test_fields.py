@@ -6,8 +6,8 @@ import pytest
 
 from preflight_proxy.core.shapes import fields
 from preflight_proxy.core.shapes.body import BadRequest
+from preflight_proxy.core.shapes.reading import Shape
 from preflight_proxy.core.shapes.request_writer import write_request
-from preflight_proxy.core.shapes.shape import Shape
 from tests.support.cases import each
 from tests.support.quote_cases import CHAT, MESSAGES, RESPONSES, read
 

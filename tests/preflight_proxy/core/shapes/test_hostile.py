@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from preflight_proxy.core.pricing.quote import quote
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.body import BadRequest
+from preflight_proxy.core.shapes.reading import Shape
 from preflight_proxy.core.shapes.request_writer import write_request
-from preflight_proxy.core.shapes.shape import Shape, UnknownFields
+from preflight_proxy.core.shapes.shape import UnknownFields
 from tests.support.cases import each
 from tests.support.quote_cases import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, endpoint, read
 
@@ -114,7 +115,7 @@ def test_a_field_that_unbounds_the_price_is_refused_in_every_shape(field: str) -
     model = "" if field.startswith('"model"') else '"model":"a/b",'
     for (api, prompt), unknown in itertools.product(PROMPTS.values(), UNKNOWN):
         with pytest.raises(BadRequest) as caught:
-            api.read(f"{{{model}{prompt},{field}}}".encode(), {}, unknown)
+            api.read(f"{{{model}{prompt},{field}}}".encode(), unknown)
         assert 400 <= caught.value.status < 500
         assert caught.value.message
 
@@ -162,7 +163,7 @@ def test_a_bound_that_is_no_whole_number_is_a_400(bound: str) -> None:
     for api, prompt in PROMPTS.values():
         for field in api.bound_fields:
             with pytest.raises(BadRequest):
-                api.read(f'{{"model":"a/b",{prompt},"{field}":{bound}}}'.encode(), {}, "drop")
+                api.read(f'{{"model":"a/b",{prompt},"{field}":{bound}}}'.encode(), "drop")
 
 
 def test_a_bound_in_exponent_form_is_the_number_it_is() -> None:
@@ -195,7 +196,7 @@ def test_words_beside_the_messages_that_a_template_may_write_count(field: str) -
     value = {"effort": "w" * 500} if field in ("reasoning", "thinking") else "w" * 500
     for api, prompt in PROMPTS.values():
         plain, more = (
-            api.read(f'{{"model":"a/b",{prompt}{text}}}'.encode(), {}, "pass")
+            api.read(f'{{"model":"a/b",{prompt}{text}}}'.encode(), "pass")
             for text in ("", f',"{field}":{json.dumps(value)}')
         )
         assert more.prompt.ascii_bytes >= plain.prompt.ascii_bytes + 500
@@ -238,7 +239,7 @@ def test_words_beside_the_messages_that_a_template_may_write_count(field: str) -
 def test_hostile_content_is_a_400(content: bytes) -> None:
     for shape in (CHAT, MESSAGES):
         with pytest.raises(BadRequest) as caught:
-            shape.read(b'{"model":"a/b","messages":[{"role":"user","content":' + content + b"}]}", {}, "drop")
+            shape.read(b'{"model":"a/b","messages":[{"role":"user","content":' + content + b"}]}", "drop")
         assert caught.value.status == 400
 
 
@@ -297,7 +298,7 @@ def test_a_server_tool_is_refused_however_it_is_spelled(tool: object) -> None:
     for shape, written in itertools.product(("chat", "responses", "messages"), spellings):
         api, prompt = PROMPTS[shape]
         with pytest.raises(BadRequest):
-            api.read(f'{{"model":"a/b",{prompt},"tools":[{written}]}}'.encode(), {}, "drop")
+            api.read(f'{{"model":"a/b",{prompt},"tools":[{written}]}}'.encode(), "drop")
 
 
 @each("tools", ["{}", '"x"', "7", "[" + "{}," * 1000 + "{}]", '[{"name":"a","name":"b"}]'])
@@ -355,7 +356,7 @@ def test_whatever_a_body_holds_it_is_read_or_refused_and_a_read_one_has_a_quote(
 ) -> None:
     shape = SHAPES[path]
     try:
-        request = shape.read(json.dumps({"model": "a/b", **fields}).encode(), {}, "drop")
+        request = shape.read(json.dumps({"model": "a/b", **fields}).encode(), "drop")
     except BadRequest:
         return
     if request.only is None and not request.ignore:
@@ -369,14 +370,14 @@ def test_whatever_a_body_holds_it_is_read_or_refused_and_a_read_one_has_a_quote(
 def test_tools_are_refused_where_they_have_no_place(shape: str, unknown: UnknownFields) -> None:
     api, prompt = PROMPTS[shape]
     with pytest.raises(BadRequest, match="tools"):
-        api.read(f'{{"model":"a/b",{prompt},"tools":[{{"type":"function"}}]}}'.encode(), {}, unknown)
+        api.read(f'{{"model":"a/b",{prompt},"tools":[{{"type":"function"}}]}}'.encode(), unknown)
 
 
 def test_a_cache_mark_beside_the_prompt_is_noted_in_every_shape() -> None:
     for name, (api, prompt) in PROMPTS.items():
         body = f'{{"model":"a/b",{prompt},"cache_control":{{"type":"ephemeral","ttl":"1h"}}}}'.encode()
-        assert api.read(body, {}, "pass").prompt.cache_1h
-        assert api.read(body, {}, "drop").prompt.cache_1h is (name != "embeddings")
+        assert api.read(body, "pass").prompt.cache_1h
+        assert api.read(body, "drop").prompt.cache_1h is (name != "embeddings")
 
 
 def test_arguments_with_more_values_than_may_be_walked_are_a_413() -> None:

@@ -52,11 +52,6 @@ def test_a_request_without_its_prompt_is_a_400(shape: object) -> None:
         read(shape, {"model": "a/b"})  # type: ignore[arg-type]
 
 
-@each("encoding", ["identity", "", "IDENTITY"])
-def test_a_body_that_is_not_encoded_is_read(encoding: str) -> None:
-    assert CHAT.read(b'{"model":"a/b","messages":[]}', {"Content-Encoding": encoding}, "drop").model == "a/b"
-
-
 def test_a_stream_is_asked_for_by_true_alone() -> None:
     assert chat(stream=True).stream
     assert not chat(stream=False).stream

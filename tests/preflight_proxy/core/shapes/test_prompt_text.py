@@ -1,20 +1,26 @@
 """Every string of a message counts, whichever part it stands in, and marks, media and opaque parts are noted."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from preflight_proxy.core.shapes.body import BadRequest
-from preflight_proxy.core.shapes.prompt_text import ROLES, PromptText, count_message
+from preflight_proxy.core.shapes.prompt_text import ROLES, PromptText, count_message, count_plain
 from preflight_proxy.core.shapes.shape import Message
 from tests.support.cases import each
 
 
+def counted_slice(raw: bytes) -> Message:
+    return count_message(raw, hashlib.sha256(raw).digest())
+
+
 def counted(message: object) -> tuple[Message, PromptText]:
-    one, text = count_message(json.dumps(message).encode()), PromptText()
+    one, text = counted_slice(json.dumps(message).encode()), PromptText()
     text.add_messages([one], ROLES)
     return one, text
 
@@ -112,7 +118,7 @@ def test_images_that_stand_beside_the_content_or_alone_are_media_too() -> None:
 
 
 def test_a_message_after_media_is_none_itself() -> None:
-    media, plain = (count_message(raw) for raw in (b'{"content":[{"type":"image","source":{}}]}', b'{"content":"x"}'))
+    media, plain = (counted_slice(raw) for raw in (b'{"content":[{"type":"image","source":{}}]}', b'{"content":"x"}'))
     assert (media.media, plain.media) == (True, False)
     text = PromptText()
     text.add_messages([media, plain], ROLES)
@@ -244,7 +250,7 @@ MESSAGE = st.fixed_dictionaries(
 @given(MESSAGE, st.booleans())
 def test_no_string_of_a_message_goes_uncounted_however_it_is_escaped(message: dict[str, object], escaped: bool) -> None:
     raw = json.dumps(message, ensure_ascii=escaped).encode()
-    counted = count_message(raw)
+    counted = counted_slice(raw)
     assert counted.ascii_bytes + counted.other_bytes >= sum(len(text.encode()) for text in strings(message))
 
 
@@ -262,11 +268,62 @@ def test_a_role_that_no_api_knows_is_refused(role: object) -> None:
 
 def test_each_api_has_its_own_roles() -> None:
     text = PromptText()
-    message = count_message(b'{"role":"tool","content":"x"}')
+    message = counted_slice(b'{"role":"tool","content":"x"}')
     text.add_messages([message], ROLES)
     with pytest.raises(BadRequest, match=r"'tool'.*assistant, user"):
         text.add_messages([message], frozenset({"user", "assistant"}))
 
 
 def test_a_bare_text_has_no_role() -> None:
-    assert count_message(b'"x"').role == ""
+    assert counted_slice(b'"x"').role == ""
+
+
+# Plain texts are counted in one go, as `count_message` counts them
+
+PLAIN = st.dictionaries(
+    st.sampled_from(["role", "content", "name", "tool_call_id", "type", "cache_control", "input", "audio", "x"]),
+    st.sampled_from(["user", "assistant", "tool", "function", "nobody", "text", "5m", ""]) | st.text(),
+    max_size=5,
+)
+
+
+@given(PLAIN, st.booleans(), st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", ":\t")]))
+def test_a_plain_message_is_counted_like_any_other(
+    message: dict[str, str], escaped: bool, separators: tuple[str, str]
+) -> None:
+    raw = json.dumps(message, ensure_ascii=escaped, separators=separators).encode()
+    plain = count_plain(raw, hashlib.sha256(raw).digest())
+    if plain is not None:
+        general = counted_slice(raw)
+        assert plain == msgspec.structs.replace(general, comma_count=plain.comma_count)
+        assert plain.comma_count >= len(message) - 1
+
+
+@each("role", sorted(ROLES))
+def test_usual_messages_are_plain(role: str) -> None:
+    message = {"role": role, "content": 'é, "x"\n\t', "name": "n", "tool_call_id": "t"}
+    for separators in ((",", ":"), (", ", ": ")):
+        raw = json.dumps(message, ensure_ascii=False, separators=separators).encode()
+        assert count_plain(raw, hashlib.sha256(raw).digest()) is not None
+
+
+@each(
+    "raw",
+    [
+        b'{"role":"user","role":"user","content":"x"}',
+        b'{"role":"user","content":"x","content":"yy"}',
+        b'{"role": "user", "content": "x", "content": "yy"}',
+        b'{"role":"user","\\u0063ontent":"x","content":"yy"}',
+        b'{"content":"x"}',
+        b'{"role":"nobody","content":"x"}',
+        b'{"role":"user","content":"x","cache_control":"1h"}',
+        b'{"role":"assistant","content":"x","signature":"y"}',
+        b'{"role":"user","type":"image","content":"x"}',
+        b'{"role":"user","content":null}',
+        b'{"role":"user","content":["x"]}',
+        b'{"role":"user","content":1}',
+        b'"x"',
+    ],
+)
+def test_what_is_more_than_texts_or_has_a_key_twice_is_not_plain(raw: bytes) -> None:
+    assert count_plain(raw, hashlib.sha256(raw).digest()) is None
