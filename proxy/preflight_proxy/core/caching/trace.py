@@ -70,7 +70,7 @@ class CacheNote(msgspec.Struct, frozen=True, gc=False):
     saved_pusd: int | None = None
 
 
-class _TracedCall(msgspec.Struct, gc=False):
+class _TracedCall(msgspec.Struct, gc=False, eq=False):
     """What is stored of a call: digests, no text. `first` is that of the first message which is no system text."""
 
     model: str
@@ -163,21 +163,23 @@ def _closest(calls: Sequence[_TracedCall], call: _TracedCall, ended_by_s: float)
 
     A prompt whose beginning was rewritten or cut off has half of the shorter one's messages somewhere in the other.
     """
-    possible = [other for other in calls if other.model == call.model and other.ended_s <= ended_by_s]
-    beginning = [other for other in possible if other.first == call.first] if call.first else []
-    if len(beginning) == 1:
-        return beginning[0]
-    if beginning:
-        return max(
-            beginning,
-            key=lambda other: (_shared(other.messages, call.messages), other.fields == call.fields, other.ended_s),
-        )
+    model, first, tries = call.model, call.first, 0
+    beginning = [each for each in calls if each.first == first and each.model == model and each.ended_s <= ended_by_s]
+    if first and beginning:
+        return beginning[0] if len(beginning) == 1 else max(beginning, key=lambda each: _likeness(each, call))
     halves = set(array("Q", call.messages))  # two of each digest, as numbers
-    for other in possible[: -OVERLAPS_MAX - 1 : -1]:
-        others = set(array("Q", other.messages))
-        if (both := halves & others) and 2 * len(both) >= min(len(halves), len(others)):
-            return other
+    for other in reversed(calls):
+        if other.model == model and other.ended_s <= ended_by_s:
+            others = set(array("Q", other.messages))
+            if (both := halves & others) and 2 * len(both) >= min(len(halves), len(others)):
+                return other
+            if (tries := tries + 1) == OVERLAPS_MAX:
+                break
     return None
+
+
+def _likeness(other: _TracedCall, call: _TracedCall) -> tuple[int, bool, float]:
+    return _shared(other.messages, call.messages), other.fields == call.fields, other.ended_s
 
 
 def _miss(call: _TracedCall, previous: _TracedCall | None, messages: Sequence[Message], *, beside: bool) -> str:
