@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 from msgspec.structs import replace
@@ -143,7 +144,7 @@ class Quoter:
         return [endpoint for endpoint in listed if (endpoint.model, endpoint.tag) not in quarantined]
 
     def _quote(self, account_id: str, request: Request, offer: Offer) -> Quote:
-        worst_case = offer.quote(request, self._calibration.bounds(account_id, request))
+        worst_case = offer.quote(request, partial(self._calibration.prompt_tokens, account_id, request))
         return worst_case.with_byok_fee() if self._ledger.byok else worst_case
 
     def expire(self, request: Request) -> None:

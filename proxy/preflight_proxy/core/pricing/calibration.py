@@ -9,8 +9,6 @@ part of every longer prompt, so it has no more tokens than any prompt that begin
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from msgspec.structs import replace
 
 from preflight_proxy.core.money import TOKENS_PER_MTOK
@@ -48,31 +46,18 @@ class Calibration:
         self._prefixes = _Bills(prefixes_max)
         self._preambles = _Bills(prefixes_max)
 
-    def bounds(self, account: str, request: Request) -> Callable[[Endpoint], int]:
-        """Return the function of the most prompt tokens that an endpoint can count.
-
-        That is the bound by bytes (M3), or less by a known prefix and the rest.
-        """
-        prompt = request.prompt
-        count = len(prompt.messages)
-        if count == 0:  # bills of messages say nothing about text outside messages
-            return lambda endpoint: prompt_bound(prompt, endpoint)
-        preamble_count = _preamble_count(prompt)
-
-        def tokens_max(endpoint: Endpoint) -> int:
-            fields = (account, endpoint.model, endpoint.tag, prompt.fields_digest)
-            least = prompt_bound(prompt, endpoint)
-            for bills, count_max in ((self._prefixes, count), (self._preambles, preamble_count)):
-                known = bills.longest(fields, prompt, count_max)
-                if known is not None and (tokens := _tokens_with_rest(prompt, endpoint, *known)) is not None:
-                    least = min(least, tokens)
-            return least
-
-        return tokens_max
-
     def prompt_tokens(self, account: str, request: Request, endpoint: Endpoint) -> int:
-        """Return `bounds` for one endpoint."""
-        return self.bounds(account, request)(endpoint)
+        """Return the most prompt tokens that an endpoint can count: by bytes (M3), or less by a known prefix and the rest."""
+        prompt = request.prompt
+        least, count = prompt_bound(prompt, endpoint), len(prompt.messages)
+        if count == 0:  # bills of messages say nothing about text outside messages
+            return least
+        fields = (account, endpoint.model, endpoint.tag, prompt.fields_digest)
+        for bills, count_max in ((self._prefixes, count), (self._preambles, PREAMBLE_MESSAGES_MAX)):
+            known = bills.longest(fields, prompt, count_max if count_max < count else count)
+            if known is not None and (tokens := _tokens_with_rest(prompt, endpoint, *known)) is not None:
+                least = min(least, tokens)
+        return least
 
     def record(self, account: str, request: Request, endpoint: Endpoint, reading: Reading) -> None:
         """Remember what a complete answer was billed at, if its bill says how many tokens its prompt has.
@@ -92,8 +77,9 @@ class Calibration:
         self._prefixes.remember(fields, count, prompt.prefix_digest(count), tokens)
         for leading in range(_preamble_count(prompt) + 1):
             digest = prompt.prefix_digest(leading)
-            known = self._preambles.tokens(fields, digest)
-            self._preambles.remember(fields, leading, digest, tokens if known is None or tokens < known else known)
+            known = self._preambles.tokens(fields, leading, digest)
+            if known is None or tokens < known:
+                self._preambles.remember(fields, leading, digest, tokens)
 
 
 class _Known:
@@ -121,11 +107,13 @@ class _Bills:
     def __len__(self) -> int:
         return sum(len(known.tokens) for known in (*self._young.values(), *self._old.values()))
 
-    def tokens(self, fields: _Fields, digest: bytes) -> int | None:
-        """Return what these messages were billed at; None if that is not known."""
+    def tokens(self, fields: _Fields, count: int, digest: bytes) -> int | None:
+        """Return what so many messages were billed at, which counts as a use of the bill; None if that is not known."""
         for bills in (self._young, self._old):
-            if (known := bills.get(fields)) is not None and digest in known.tokens:
-                return known.tokens[digest]
+            if (known := bills.get(fields)) is not None and (tokens := known.tokens.get(digest)) is not None:
+                if bills is self._old:
+                    self.remember(fields, count, digest, tokens)
+                return tokens
         return None
 
     def longest(self, fields: _Fields, prompt: Prompt, count_max: int) -> tuple[int, int] | None:
@@ -137,7 +125,9 @@ class _Bills:
             count_max: How many messages it has at most.
         """
         young, old = self._young.get(fields), self._old.get(fields)
-        counts = young.counts | old.counts if young and old else young.counts if young else old.counts if old else ()
+        if (either := young or old) is None:
+            return None
+        counts = young.counts | old.counts if young and old else either.counts
         tries = tried_bytes = 0
         for count in range(count_max, -1, -1):
             if count not in counts:
@@ -145,12 +135,8 @@ class _Bills:
             tries, tried_bytes = tries + 1, tried_bytes + count * DIGEST_BYTES
             if tries > 1 and (tries > TRIES_MAX or tried_bytes > TRIED_BYTES_MAX):
                 return None
-            digest = prompt.prefix_digest(count)
-            if young is not None and digest in young.tokens:
-                return count, young.tokens[digest]
-            if old is not None and digest in old.tokens:
-                self.remember(fields, count, digest, old.tokens[digest])  # it counts as used
-                return count, old.tokens[digest]
+            if (tokens := self.tokens(fields, count, prompt.prefix_digest(count))) is not None:
+                return count, tokens
         return None
 
     def remember(self, fields: _Fields, count: int, digest: bytes, tokens: int) -> None:

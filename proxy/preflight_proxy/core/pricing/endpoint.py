@@ -80,16 +80,6 @@ class Endpoint(msgspec.Struct, frozen=True):
     listed: tuple[EndpointPrices, ...] = ()
     listed_above: tuple[int, ...] = ()
 
-    @property
-    def default_bound(self) -> int:
-        """The output tokens that a call without a bound can make."""
-        return self.max_completion_tokens if self.max_completion_tokens is not None else self.context_length
-
-    @property
-    def prompt_ceiling(self) -> int:
-        """The most prompt tokens that it takes."""
-        return self.max_prompt_tokens if self.max_prompt_tokens is not None else self.context_length
-
     def prices_within(self, prompt_tokens: int) -> EndpointPrices:
         """The most it charges where the prompt has at most so many tokens: prices for longer prompts alone are left out.
 

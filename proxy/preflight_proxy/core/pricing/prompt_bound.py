@@ -46,7 +46,8 @@ def prompt_bound(prompt: Prompt, endpoint: Endpoint) -> int:
 
     Parts whose tokens the request does not bound (media) leave only the endpoint's own ceiling.
     """
-    ceiling = endpoint.prompt_ceiling * prompt.sequence_count
+    most = endpoint.context_length if endpoint.max_prompt_tokens is None else endpoint.max_prompt_tokens
+    ceiling = most * prompt.sequence_count
     if prompt.opaque_media:
         return ceiling
     tokens = text_tokens(prompt.ascii_bytes, prompt.other_bytes, prompt.message_count, endpoint)
@@ -59,16 +60,12 @@ def prompt_bound(prompt: Prompt, endpoint: Endpoint) -> int:
 def text_tokens(ascii_bytes: int, other_bytes: int, wrap_count: int, endpoint: Endpoint) -> int:
     """The most tokens of text of that many bytes, in that many wrappings."""
     tokens = ascii_bytes + WRAP_TOKENS * wrap_count
-    return tokens + factor(endpoint) * other_bytes if other_bytes else tokens
-
-
-def factor(endpoint: Endpoint) -> int:
-    """Tokens that one byte outside ASCII can become."""
-    return _factor(endpoint.model, endpoint.tokenizer)
+    return tokens + _factor(endpoint.model, endpoint.tokenizer) * other_bytes if other_bytes else tokens
 
 
 @lru_cache(1024)
 def _factor(model: str, tokenizer: str) -> int:
+    """Tokens that one byte outside ASCII can become."""
     if model.lower().lstrip("~").startswith(NFKC_MODELS):
         return NFKC_FACTOR
     return FACTORS.get(tokenizer, NFC_FACTOR)

@@ -17,7 +17,6 @@ from preflight_proxy.core.pricing.endpoint import Endpoint, EndpointPrices
 from preflight_proxy.core.pricing.prompt_bound import prompt_bound
 from preflight_proxy.core.recent import Recent
 from preflight_proxy.core.refusals.refusals import Code
-from preflight_proxy.core.shapes.model_name import split_model
 from preflight_proxy.core.shapes.provider import serves
 from preflight_proxy.core.shapes.shape import Prompt, Request
 
@@ -115,13 +114,12 @@ class Quote(msgspec.Struct, frozen=True):
 
         A prompt that is calibrated on one endpoint costs more on the others, so the last dollars can be used only there (M7).
         """
-        costs = [line.pusd(bound) for line in self.worst]
-        if (most_pusd := max(costs)) <= amount_pusd:
-            return self.tags, most_pusd
-        fitting = [index for index, cost_pusd in enumerate(costs) if cost_pusd <= amount_pusd]
-        if not fitting:
-            return None
-        return tuple(self.tags[index] for index in fitting), max(costs[index] for index in fitting)
+        tags, most_pusd = [], -1
+        for tag, line in zip(self.tags, self.worst, strict=True):
+            if (cost_pusd := line.pusd(bound)) <= amount_pusd:
+                tags.append(tag)
+                most_pusd = max(most_pusd, cost_pusd)
+        return (tuple(tags), most_pusd) if tags else None
 
     def bound_within(self, amount_pusd: int) -> int | None:
         """The greatest bound from `floor` to `bound` with which one endpoint at least costs at most `amount_pusd`.
@@ -210,8 +208,11 @@ class Offer:
         self.endpoints = tuple(endpoint for endpoint in endpoints if endpoint.tag in self.tags)
         counts = Counter(endpoint.provider for endpoint in self.endpoints)
         self.by_provider = {each.provider: each for each in self.endpoints if counts[each.provider] == 1}
-        self.max_price = _max_price(self._quoted)
-        self._default_bounds = [endpoint.default_bound for endpoint in self._quoted]
+        self.max_price = {name: _max_price(self._quoted, name) for name in ("prompt", "completion")}
+        self._default_bounds = [
+            endpoint.context_length if endpoint.max_completion_tokens is None else endpoint.max_completion_tokens
+            for endpoint in self._quoted
+        ]
         self._rates: dict[tuple[bool, bool, bool], list[list[Rate]]] = {}
 
     def quote(self, request: Request, prompt_tokens: Callable[[Endpoint], int]) -> Quote:
@@ -242,7 +243,7 @@ class Offer:
             )
         bound = 0 if not self._has_output else max(self._default_bounds) if asked is None else asked
         return Quote(
-            model=split_model(request.model)[0],
+            model=self._quoted[0].model,
             tags=self.tags,
             bound=bound,
             asked=asked,
@@ -335,13 +336,6 @@ def _prompt_price(prompt: Prompt, endpoint: Endpoint, prices: EndpointPrices) ->
     return max(price for price in possible if price is not None)
 
 
-def _max_price(endpoints: Sequence[Endpoint]) -> dict[str, Decimal]:
-    """The caps of `Offer.max_price`."""
-    return {
-        "prompt": _usd(max(endpoint.prices.prompt for endpoint in endpoints)),
-        "completion": _usd(max(endpoint.prices.completion for endpoint in endpoints)),
-    }
-
-
-def _usd(price: int) -> Decimal:
-    return _EXACT.scaleb(Decimal(price), -12).normalize(_EXACT)
+def _max_price(endpoints: Sequence[Endpoint], name: str) -> Decimal:
+    highest: int = max(getattr(endpoint.prices, name) for endpoint in endpoints)
+    return _EXACT.scaleb(Decimal(highest), -12).normalize(_EXACT)

@@ -137,10 +137,3 @@ def test_the_output_bound_is_kept_only_where_it_is_listed_and_known_to_be(
 def test_a_model_that_searches_unasked_is_not_used_where_searches_are_billed(model: str) -> None:
     assert endpoint_from_json(model, "Other", SONNET) is None
     assert endpoint(model, pricing={"web_search": "0"}).model == model
-
-
-def test_ceilings_fall_back_to_the_context_length() -> None:
-    assert endpoint(max_completion_tokens=None).default_bound == 1_000_000
-    assert endpoint().default_bound == 64_000
-    assert endpoint().prompt_ceiling == 1_000_000
-    assert endpoint(max_prompt_tokens=900_000).prompt_ceiling == 900_000

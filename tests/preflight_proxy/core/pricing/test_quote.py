@@ -22,6 +22,7 @@ from preflight_proxy.core.pricing.quote import (
 )
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.shapes.model_name import split_model
+from preflight_proxy.core.shapes.shape import Prompt
 from tests.support.cases import each
 from tests.support.quote_cases import CHAT, EMBEDDINGS, MESSAGES, USD, chat, endpoint, read
 
@@ -45,6 +46,14 @@ def test_the_worst_case_is_the_dearest_endpoints() -> None:
 def test_without_a_count_of_its_own_the_prompt_is_bounded_by_its_bytes() -> None:
     asked = chat("x" * 999, max_tokens=5)
     assert quote(asked, [endpoint()]).prompt_tokens == prompt_bound(asked.prompt, endpoint())
+
+
+def test_ceilings_fall_back_to_the_context_length() -> None:
+    assert quote(chat(), [endpoint(max_completion_tokens=None)]).bound == 1_000_000
+    assert quote(chat(), [endpoint()]).bound == 64_000
+    long = Prompt(ascii_bytes=10**7)
+    assert prompt_bound(long, endpoint()) == 1_000_000
+    assert prompt_bound(long, endpoint(max_prompt_tokens=900_000)) == 900_000
 
 
 def test_a_write_is_priced_only_where_it_can_happen() -> None:
