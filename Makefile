@@ -4,6 +4,7 @@ PYTHON ?= python3
 BASE ?=
 DEMO ?=
 TESTS ?=
+WORKERS ?= 2
 CALLS ?= 5000
 KILLS ?= $(shell expr $(CALLS) / 250)
 PROFILE ?= lawful
@@ -24,6 +25,7 @@ THOROUGH := --hypothesis-profile=thorough
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 RUNTIME := $(VENV)/.runtime
 DEVELOP := $(VENV)/.develop
 
@@ -38,6 +40,7 @@ help: ## list these targets
 	@echo "  BASE=IMAGE         the image on this machine that ours are built on (python:3.12-slim if not given)"
 	@echo "  DEMO='--sandbox process'   options of the demo"
 	@echo "  TESTS='-m wire -x'  options of pytest"
+	@echo "  WORKERS=4          processes that run tests at once (2 if not given; 0: none besides pytest's own)"
 	@echo "  CALLS=100000 SEED=7 KILLS=200 PROFILE=lawless   what torture runs"
 	@echo "  QUICK=1 ROWS=cpu,p50   a bench within 3 minutes; only the rows that begin so"
 	@echo "  SECONDS=60 FAULTS=id KEY=own   what a soak runs (FAULTS=no-id KEY=foreign if not given)"
@@ -48,13 +51,13 @@ demo: $(RUNTIME) ## run four agents under a budget, offline; no account, no mone
 	$(BIN)/agent-preflight demo $(DEMO)
 
 test: $(DEVELOP) ## the whole test suite; container tests are skipped where no Docker daemon answers
-	$(BIN)/python -m pytest $(THOROUGH) $(TESTS)
+	$(PYTEST) $(THOROUGH) $(TESTS)
 
 pure: $(DEVELOP) ## the tests that need neither socket nor process: seconds, for while you write
 	$(BIN)/python -m pytest -q -m "not docker and not wire" $(TESTS)
 
 check: lint ## what must hold before a commit: format, lint, types, all tests without containers
-	$(BIN)/python -m pytest -m "not docker" $(THOROUGH) $(TESTS)
+	$(PYTEST) -m "not docker" $(THOROUGH) $(TESTS)
 
 lint: $(DEVELOP) ## format, lint and types only
 	$(BIN)/ruff format --check .
