@@ -53,7 +53,7 @@ class FreeReads:
             return None
         try:
             if model is None:
-                body = await (self._prices.models() if has_token else self._prices.models_for_anyone())
+                body = await self._prices.models(for_anyone=not has_token)
                 return 200, [JSON_HEADER], body
             listed = await (self._prices.of(model[1]) if has_token else self._prices.of_anyone(model[1]))
         except BusyError:

@@ -125,8 +125,8 @@ class Quoter:
             return refusal(Code.QUARANTINED, account)
         try:
             offer = self._offers.of(request, usable)
-        except UnquotableError as exc:
-            return refusal(exc.code, account)
+        except UnquotableError:
+            return refusal(Code.UNPRICED, account)
         return CallQuote(self._quote(account_id, request, offer), offer)
 
     def again(self, account_id: str, request: Request, first: CallQuote) -> Quote | Refusal:

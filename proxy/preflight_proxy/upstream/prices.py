@@ -61,18 +61,22 @@ class _ErrorDocument(msgspec.Struct):
     error: dict[str, object]
 
 
-class PriceList(msgspec.Struct, frozen=True):
+class PriceList(msgspec.Struct):
     """The endpoints of one model.
 
     Attributes:
         endpoints: Those with a price; empty if the model is unknown or has none.
         raw: The upstream document, for `GET /models/{author}/{slug}/endpoints`.
         fetched_at_s: Monotonic time of the read.
+        failed_at_s: Monotonic time of a later read that failed.
+        is_expired: A bill or a 404 showed that the prices moved.
     """
 
     endpoints: Sequence[Endpoint]
     raw: bytes
     fetched_at_s: float
+    failed_at_s: float = float("-inf")
+    is_expired: bool = False
 
 
 class StalePricesError(UpstreamError):
@@ -100,8 +104,6 @@ class Prices:
         self._tasks = Tasks()
         self._reading: dict[str, asyncio.Task[PriceList | StalePricesError]] = {}
         self._reading_models: asyncio.Task[bytes | None] | None = None
-        self._failed_at_s: dict[str, float] = {}
-        self._expired: set[str] = set()
 
     async def of(self, model: str) -> PriceList:
         """The price list of `model` (an id without a routing suffix).
@@ -112,9 +114,9 @@ class Prices:
         kept, now_s = self._lists.get(model), self._clock.monotonic_s()
         if kept is not None:
             age_s = now_s - kept.fetched_at_s
-            if age_s < REFRESH_S and model not in self._expired:
+            if age_s < REFRESH_S and not kept.is_expired:
                 return kept
-            if age_s < STALE_S and now_s - self._failed_at_s.get(model, -RETRY_S) < RETRY_S:
+            if age_s < STALE_S and now_s - kept.failed_at_s < RETRY_S:
                 return kept
         elif not _is_model_name(model):
             return PriceList((), _NO_MODEL, now_s)
@@ -139,7 +141,7 @@ class Prices:
                 _log.error("prices.unread", model=model, why=str(exc))
                 kind = UnreachableError if isinstance(exc, NoAnswerError) else StalePricesError
                 return kind(f"The price list of {model!r} cannot be read.")
-            self._failed_at_s[model] = now_s
+            kept.failed_at_s = now_s
             _log.warning("prices.kept", model=model, why=str(exc))
             return kept
         finally:
@@ -147,7 +149,8 @@ class Prices:
 
     def expire(self, model: str) -> None:
         """Have the next call for `model` read its prices again: a bill or a 404 showed that they moved."""
-        self._expired.add(model)
+        if (kept := self._lists.get(model)) is not None:
+            kept.is_expired = True
 
     async def _fetch(self, model: str) -> PriceList:
         status, raw = await self._upstream.get(f"/models/{url_quote(model, safe='/:@~')}/endpoints")
@@ -168,44 +171,34 @@ class Prices:
     def _keep(self, model: str, fetched: PriceList) -> None:
         if model not in self._lists and len(self._lists) >= MODELS_MAX:
             unpriced = next((name for name, kept in self._lists.items() if not kept.endpoints), None)
-            dropped = unpriced if unpriced is not None else next(iter(self._lists))
-            del self._lists[dropped]
-            self._failed_at_s.pop(dropped, None)
+            del self._lists[unpriced if unpriced is not None else next(iter(self._lists))]
         self._lists[model] = fetched
-        self._failed_at_s.pop(model, None)
-        self._expired.discard(model)
 
-    async def models(self) -> bytes:
+    async def models(self, *, for_anyone: bool = False) -> bytes:
         """The upstream model list, as it came; at most `REFRESH_S` old, or `STALE_S` while upstream does not answer.
 
+        Args:
+            for_anyone: For a client without a token, for whom upstream is read once in `ANYONE_S` at most.
+
         Raises:
+            BusyError: A read for anyone is due, and the last one was less than `ANYONE_S` ago.
             StalePricesError: It cannot be read, and what is kept is too old or absent.
         """
         if self._models is not None and self._clock.monotonic_s() - self._models[1] < REFRESH_S:
             return self._models[0]
         if self._reading_models is None:
+            if for_anyone:
+                self._take_turn()
             self._reading_models = self._tasks.spawn(self._read_models(), "models")
         models = await asyncio.shield(self._reading_models)
         if models is None:
             raise StalePricesError("The model list cannot be read.")
         return models
 
-    # For clients without a token
-
-    async def models_for_anyone(self) -> bytes:
-        """As `models`, with at most one read of upstream in `ANYONE_S`.
-
-        Raises:
-            BusyError: A read is due, and the last one was less than `ANYONE_S` ago.
-            StalePricesError: It cannot be read.
-        """
-        kept = self._models is not None and self._clock.monotonic_s() - self._models[1] < REFRESH_S
-        if not kept and self._reading_models is None:
-            self._take_turn()
-        return await self.models()
-
     async def of_anyone(self, model: str) -> PriceList | None:
-        """The price list of a model that is kept or is in the model list; None for every other. No kept list is dropped for it.
+        """For a client without a token: the price list of a model that is kept or is in the model list; None for every other.
+
+        No kept list is dropped for it.
 
         Raises:
             BusyError: A read is due, and the last one was less than `ANYONE_S` ago.
@@ -214,7 +207,7 @@ class Prices:
         kept = self._lists.get(model)
         if kept is not None and self._clock.monotonic_s() - kept.fetched_at_s < STALE_S:
             return kept
-        if model not in self._ids(await self.models_for_anyone()):
+        if model not in self._ids(await self.models(for_anyone=True)):
             return None
         if len(self._lists) < MODELS_MAX:
             if model not in self._reading:

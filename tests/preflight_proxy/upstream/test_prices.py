@@ -346,15 +346,15 @@ LISTED = b'{"data":[{"id":"maker/model"},{"id":"acme/one"}]}'
 
 async def test_without_a_token_a_model_list_that_is_kept_is_read_by_nobody(market: Market) -> None:
     market.body = LISTED
-    assert await market.prices.models_for_anyone() == LISTED
+    assert await market.prices.models(for_anyone=True) == LISTED
     for _ in range(3):
-        assert await market.prices.models_for_anyone() == LISTED
+        assert await market.prices.models(for_anyone=True) == LISTED
     assert market.reads == ["/models"]
 
 
 async def test_without_a_token_upstream_is_read_once_a_second_whatever_is_asked_for(market: Market) -> None:
     market.body = LISTED
-    await market.prices.models_for_anyone()
+    await market.prices.models(for_anyone=True)
     market.body = document("0.000001")
     with pytest.raises(BusyError):
         await market.prices.of_anyone(MODEL)
@@ -373,9 +373,9 @@ async def test_without_a_token_upstream_is_read_once_a_second_whatever_is_asked_
 async def test_without_a_token_a_failed_read_counts_too(market: Market) -> None:
     market.status = 500
     with pytest.raises(StalePricesError):
-        await market.prices.models_for_anyone()
+        await market.prices.models(for_anyone=True)
     with pytest.raises(BusyError):
-        await market.prices.models_for_anyone()
+        await market.prices.models(for_anyone=True)
     assert len(market.reads) == 1
 
 
@@ -396,7 +396,7 @@ async def test_without_a_token_a_price_list_that_is_kept_serves_for_a_day_and_is
 
 async def test_without_a_token_nothing_that_is_kept_is_dropped(market: Market) -> None:
     market.body = LISTED
-    await market.prices.models_for_anyone()
+    await market.prices.models(for_anyone=True)
     market.body = document("0.000001")
     names = [f"real/{number}" for number in range(MODELS_MAX)]
     for start in range(0, MODELS_MAX, 50):

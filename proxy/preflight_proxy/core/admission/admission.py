@@ -12,17 +12,13 @@ A refusal has no effect on later calls.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
 from preflight_proxy.core.admission.queue import CALL_WAIT_S_MAX
 from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.core.ledger.transition import refusal
+from preflight_proxy.core.pricing.quote import Quote
 from preflight_proxy.core.refusals.refusals import Code, Refusal
-
-if TYPE_CHECKING:
-    from preflight_proxy.core.pricing.quote import Quote
 
 
 class Admission(msgspec.Struct, frozen=True, gc=False):
@@ -67,15 +63,16 @@ def admit(
         waited_s: how long this call has waited in all.
         cheapest_pusd: the cheapest call that the account is known to make; with less left the account is spent.
     """
-    if account.frozen is not None:
-        return _frozen(account, quote, waited_s)
+    may_wait = waited_s < CALL_WAIT_S_MAX
+    if account.frozen is not None:  # by a person, or while the key's usage is still being read (M21 (restart))
+        if account.frozen_reason is None and may_wait:
+            return Wait(quote.least_pusd)
+        return refusal(Code.FROZEN, account, quote.cheapest_pusd)
     if (fitting := quote.within(account.available_pusd, quote.bound)) is not None:
         tags, reserve_pusd = fitting
         return Admission(quote.bound, reserve_pusd, clamped=False, tags=tags)
+    # with nothing pending, settled equals available, and neither wait below is reached
     least_pusd, settled_pusd = quote.least_pusd, account.limit_pusd - account.posted_pusd
-    may_wait = (
-        waited_s < CALL_WAIT_S_MAX
-    )  # with nothing pending, settled equals available, and neither wait below is reached
     if may_wait and least_pusd <= settled_pusd:
         return Wait(least_pusd)
     if (clamped := _clamped(account.available_pusd, quote, busy=busy)) is not None:
@@ -103,10 +100,3 @@ def _clamped(available_pusd: int, quote: Quote, *, busy: bool) -> Admission | No
         return None
     tags, reserve_pusd = fitting
     return Admission(bound, reserve_pusd, clamped=True, tags=tags)
-
-
-def _frozen(account: Account, quote: Quote, waited_s: float) -> Wait | Refusal:
-    """Refuse if a person froze the account; wait if the key's usage is still being read (M21 (restart))."""
-    if account.frozen_reason is None and waited_s < CALL_WAIT_S_MAX:
-        return Wait(quote.least_pusd)
-    return refusal(Code.FROZEN, account, quote.cheapest_pusd)

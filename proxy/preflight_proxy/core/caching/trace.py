@@ -121,11 +121,7 @@ class CacheTrace:
         if (calls := self._accounts.get(account)) is None:
             calls = []
             self._accounts.put(account, calls)
-        parts = None
-        for other in reversed(calls):
-            if other.fields == prompt.fields_digest:
-                parts = other.parts
-                break
+        parts = next((other.parts for other in reversed(calls) if other.fields == prompt.fields_digest), None)
         system_bytes = 0
         for message in prompt.messages:
             if message.role not in _SYSTEM_ROLES:

@@ -16,7 +16,6 @@ from preflight_proxy.core.money import TOKENS_PER_MTOK
 from preflight_proxy.core.pricing.endpoint import Endpoint, EndpointPrices
 from preflight_proxy.core.pricing.prompt_bound import prompt_bound
 from preflight_proxy.core.recent import Recent
-from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.shapes.provider import serves
 from preflight_proxy.core.shapes.shape import Prompt, Request
 
@@ -40,15 +39,7 @@ _EXACT = Context(prec=60)
 
 
 class UnquotableError(ValueError):
-    """No endpoint can serve the request at a known price.
-
-    Attributes:
-        code: Why, as a refusal.
-    """
-
-    def __init__(self, code: Code, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+    """No endpoint can serve the request at a known price."""
 
 
 class WorstCase(msgspec.Struct, frozen=True, gc=False):
@@ -201,9 +192,7 @@ class Offer:
         self._has_output = has_output
         self._quoted = _eligible(endpoints, only, ignore, has_output)
         if not self._quoted:
-            raise UnquotableError(
-                Code.UNPRICED, "No endpoint of this model has a known price and is allowed by the request."
-            )
+            raise UnquotableError("No endpoint of this model has a known price and is allowed by the request.")
         self.tags = tuple(endpoint.tag for endpoint in self._quoted)
         self.endpoints = tuple(endpoint for endpoint in endpoints if endpoint.tag in self.tags)
         counts = Counter(endpoint.provider for endpoint in self.endpoints)
