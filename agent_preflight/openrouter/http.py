@@ -6,6 +6,7 @@ Keys are sent in the Authorization header only. No error raised here quotes a he
 import functools
 import json
 import ssl
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -123,7 +124,7 @@ def opened(
         login = named.authorization
         proxy = httpx.Proxy(named.url, headers={"Proxy-Authorization": login.reveal()} if login is not None else None)
     with httpx.stream(
-        method, url, headers=headers, json=json_body, timeout=timeout_s, verify=_trust(), proxy=proxy, trust_env=False
+        method, url, headers=headers, json=json_body, timeout=timeout_s, verify=_trust(url), proxy=proxy, trust_env=False
     ) as response:
         yield response
 
@@ -167,10 +168,21 @@ def _header_text(key: Key) -> str:
     return text
 
 
+def _trust(url: str) -> ssl.SSLContext:
+    """Return the system's root certificates, for a URL that needs them."""
+    if url.startswith("http:"):
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without any, which reads no file
+    with _READING:  # the trials of a run ask all at once
+        return _roots()
+
+
 @functools.cache
-def _trust() -> ssl.SSLContext:
-    """Return the system's root certificates. Reading them takes about 20 ms, so they are read once a process."""
+def _roots() -> ssl.SSLContext:
+    """Reading them takes about 50 ms, so they are read once a process."""
     return httpx.create_ssl_context()
+
+
+_READING = threading.Lock()
 
 
 def _read(response: httpx.Response) -> bytes:

@@ -13,8 +13,6 @@ import sys
 from collections.abc import MutableMapping
 from typing import Any, TextIO, cast
 
-import structlog
-
 _KEY = re.compile(r"sk-or-[A-Za-z0-9_-]{6,}|\bpf-[A-Za-z0-9_-]{16,}")
 REDACTED = "[redacted]"
 
@@ -50,6 +48,8 @@ class _Lossy:
 
 def configure(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:
     """Send structlog's events, as JSON lines, to `stream` (stderr by default); a line that cannot be written is dropped."""
+    import structlog  # slow to load, and the host redacts only
+
     out = stream if stream is not None else sys.stderr
     structlog.configure(
         processors=[

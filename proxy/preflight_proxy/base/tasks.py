@@ -7,10 +7,6 @@ import traceback
 from collections.abc import Coroutine
 from typing import Any
 
-import structlog
-
-_log = structlog.get_logger("preflight_proxy.base.tasks")
-
 
 class Tasks:
     """The running tasks of one owner."""
@@ -39,9 +35,12 @@ class Tasks:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled() and (raised := task.exception()) is not None:
+            import structlog  # slow to load, and only a failure needs it
+
             # As text: what renders an exception itself, where nobody configured the log, shows the values of variables.
             trace = "".join(traceback.format_exception(raised))
-            _log.error("task.failed", task=task.get_name(), error=type(raised).__name__, exception=trace)
+            log = structlog.get_logger("preflight_proxy.base.tasks")
+            log.error("task.failed", task=task.get_name(), error=type(raised).__name__, exception=trace)
 
     def __len__(self) -> int:
         """How many are running."""

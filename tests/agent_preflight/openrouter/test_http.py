@@ -1,6 +1,7 @@
 """One call: what is sent, what is read, and how much of it."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
@@ -142,3 +143,14 @@ def test_an_http_proxy_that_cannot_be_used_is_a_config_error_and_readers_return_
 def test_a_base_url_that_is_no_address_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match=r"^OPENROUTER_BASE_URL is no address: 'http://\[::1'"):
         http.check_way("http://[::1")
+
+
+def test_many_threads_that_need_root_certificates_read_them_once() -> None:
+    http._roots.cache_clear()
+    with ThreadPoolExecutor(8) as threads:
+        contexts = set(threads.map(http._trust, ["https://openrouter.ai/api/v1"] * 8))
+    assert len(contexts) == http._roots.cache_info().misses == 1
+
+
+def test_a_url_without_tls_trusts_nobody_and_reads_no_certificate() -> None:
+    assert http._trust("http://127.0.0.1:1/api/v1").get_ca_certs() == []
