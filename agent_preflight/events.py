@@ -67,8 +67,10 @@ def from_agent(event: Mapping[str, Any]) -> dict[str, Any]:
         event: An event with a `type`. A field `source` of the agent's own is kept as `agent_source`, with one more `agent_` in
             front if it has that name too.
     """
-    named = {_free_name(name, event) if name == "source" else name: value for name, value in event.items()}
-    return {"type": named.pop("type"), "source": "agent", **named}
+    named = event
+    if "source" in event:
+        named = {_free_name(name, event) if name == "source" else name: value for name, value in event.items()}
+    return {"type": event["type"], "source": "agent", **named}
 
 
 class Lines:
@@ -89,13 +91,12 @@ class Lines:
             chunk: The next bytes of the stream.
         """
         *complete, rest = chunk.split(b"\n")
-        lines = []
-        for part in complete:
-            self._hold(part)
-            lines.append(bytes(self._partial))
+        if complete and self._partial:
+            self._hold(complete[0])
+            complete[0] = bytes(self._partial)
             self._partial.clear()
         self._hold(rest)
-        return [line for line in lines if line.strip()]
+        return [cut for line in complete if (cut := line[: LINE_BYTES_MAX + 1]) and not cut.isspace()]
 
     def rest(self) -> list[bytes]:
         """Return what followed the last newline, as a list of one line or none. Call it when the stream has ended."""
@@ -174,10 +175,10 @@ class EventLogger:
         timestamp, elapsed_s = now.isoformat(), round((now - _aware(self.start_time)).total_seconds(), 3)
         lines = []
         for event in events:
-            record = {"timestamp": timestamp, "type": event.get("type", "raw")}
-            for name, value in event.items():
-                if name != "type":
-                    record[_free_name(name, event) if name in OURS else name] = value
+            named = event
+            if "timestamp" in event or "elapsed_s" in event:
+                named = {_free_name(name, event) if name in OURS else name: value for name, value in event.items()}
+            record = {"timestamp": timestamp, "type": "raw", **named}
             if self.include_elapsed_s:
                 record["elapsed_s"] = elapsed_s
             lines.append(_encode(record))

@@ -124,7 +124,14 @@ def opened(
         login = named.authorization
         proxy = httpx.Proxy(named.url, headers={"Proxy-Authorization": login.reveal()} if login is not None else None)
     with httpx.stream(
-        method, url, headers=headers, json=json_body, timeout=timeout_s, verify=_trust(url), proxy=proxy, trust_env=False
+        method,
+        url,
+        headers=headers,
+        json=json_body,
+        timeout=timeout_s,
+        verify=_trust(url),
+        proxy=proxy,
+        trust_env=False,
     ) as response:
         yield response
 

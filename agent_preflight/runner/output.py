@@ -118,7 +118,7 @@ class AgentStreams:
             event = from_agent(parse_line(line))
             taken.append((event, weight_of(line)))
             follows = self._agent.derive(event)
-            if not any(each["type"] == "usage_claim" for each in follows):
+            if "usage" in event and not any(each["type"] == "usage_claim" for each in follows):
                 self._count_usage(event)
             for each in follows:
                 taken.append((from_agent(each), EVENT_BYTES))
@@ -128,12 +128,14 @@ class AgentStreams:
         else:
             self.caps_hit["events_bytes"] += len(taken)
         self.events_count += len(taken)
-        self.tool_calls += sum(event["type"] == "tool_execution_start" for event, _ in taken)
         self._on_events(taken)
         for event, _ in taken:
-            if event["type"] == "agent_end":
+            kind = event["type"]
+            if kind == "tool_execution_start":
+                self.tool_calls += 1
+            elif kind == "agent_end":
                 self.end_status = str(event.get("status") or "")[:STATUS_CHARS_MAX]
-            if self.end.take(event):
+            if kind in END_TYPES and self.end.take(event):
                 self._on_end(self.end.is_done)
 
     def _count_usage(self, event: Mapping[str, Any]) -> None:
@@ -159,9 +161,11 @@ def weight_of(line: bytes) -> int:
 
 
 ERROR_CHARS_MAX = 500
-END_TYPES = (
-    *("agent_start", "agent_end", "message_end"),
-    *("auto_retry_start", "auto_retry_end", "compaction_start", "compaction_end"),
+END_TYPES = frozenset(
+    {
+        *("agent_start", "agent_end", "message_end"),
+        *("auto_retry_start", "auto_retry_end", "compaction_start", "compaction_end"),
+    }
 )
 """The types of events that tell whether an agent is done."""
 
