@@ -62,8 +62,10 @@ WITHOUT_A_PROXY = (
     ("agent_preflight.runs.costs", "preflight_proxy.ledger.reader"),
     ("agent_preflight.operate.proxy_status", "preflight_proxy.ledger.reader"),
     ("agent_preflight.sweeping.keys", "preflight_proxy.ledger.dead"),
+    ("agent_preflight.launch.proxy_command", "preflight_proxy.ledger.reader"),
+    ("agent_preflight.__main__", "preflight_proxy.__main__"),
 )
-"""Who reads or settles the ledger of a run that may be over, and so has no proxy to ask; and by what."""
+"""Who reads or settles the ledger of a run that may be over, or becomes the proxy, and so has none to ask; and by what."""
 
 COMMANDS_THAT_RUN_A_PACKAGE = "agent_preflight.cli"
 """The command line starts the proxy and the simulator by hand, and so may import their entries."""

@@ -1,6 +1,7 @@
 """Converts dollars as people write them to whole pico-USD, in which money is counted, and back."""
 
 import re
+from collections.abc import Iterable
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from preflight_proxy.core.errors import ConfigError
@@ -67,6 +68,24 @@ def pusd(amount_usd: float | Decimal | str) -> int:
     if abs(amount) * _PICO > PUSD_MAX:
         return PUSD_MAX if amount > 0 else -PUSD_MAX
     return int((amount * _PICO).to_integral_value(ROUND_HALF_EVEN))
+
+
+def read_amounts(texts: Iterable[str], example: str) -> list[tuple[str, int]]:
+    """Return the names and the amounts, in pico-USD, of arguments such as `alice=5` and `alice=$0.50`.
+
+    Raises:
+        ValueError: An argument is not of this form, or its amount is not above $0.
+    """
+    amounts: list[tuple[str, int]] = []
+    for text in texts:
+        name, _, amount = text.rpartition("=")
+        if not name:
+            raise ValueError(f"give {example}, not {text!r}")
+        try:
+            amounts.append((name, pusd(read_usd(amount))))
+        except ValueError as exc:
+            raise ValueError(f"the amount of {name!r} is {exc}, not {amount[:80]!r}") from exc
+    return amounts
 
 
 def usd(amount_pusd: int) -> Decimal:

@@ -11,7 +11,7 @@ import typer
 from agent_preflight.artifacts import find_run
 from agent_preflight.base.config import Environment
 from agent_preflight.base.console import say
-from agent_preflight.base.usd import dollars
+from agent_preflight.base.usd import dollars, read_amounts
 from agent_preflight.cli.shared import (
     LiveRunId,
     RunsDir,
@@ -19,7 +19,7 @@ from agent_preflight.cli.shared import (
     complete_aliases,
     complete_raises,
     emit_json,
-    read_amounts,
+    usage_errors,
 )
 from preflight_proxy.core.terminal import plain
 
@@ -133,7 +133,8 @@ def top_up(
     if run_id is not None and "=" in run_id:  # the run is left out, and the first word is for a trial
         texts.insert(0, run_id)
         run_id = None
-    raises = read_amounts(texts, "ALIAS=USD, such as nano=0.50")
+    with usage_errors():
+        raises = read_amounts(texts, "ALIAS=USD, such as nano=0.50")
     if not raises:
         raise typer.BadParameter("give at least one ALIAS=USD, such as nano=0.50")
     plan = live_changes.find_planned_run(run_to_change(run_id, runs_dir).name, runs_dir)

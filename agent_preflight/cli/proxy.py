@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-import tempfile
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from msgspec.structs import asdict
 
-from agent_preflight.base.config import base_url
 from agent_preflight.base.console import say
 from agent_preflight.base.usd import dollars
-from agent_preflight.cli.shared import emit_json, read_amounts, read_flag
-from agent_preflight.options import kinds
+from agent_preflight.cli.shared import emit_json, usage_errors
+from agent_preflight.launch.proxy_command import OPTIONS, amounts_of, check_names, data_folder, flag, proxy_settings
+from preflight_proxy.__main__ import serve_standalone
 from preflight_proxy.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from agent_preflight.sidecar.control_client import ControlClient
-    from preflight_proxy.base.config import StandaloneConfig
     from preflight_proxy.base.control_messages import Balance
-
-UPSTREAM = "https://openrouter.ai/api/v1"
-STDIN = 0
 
 app = typer.Typer(name="proxy", rich_markup_mode=None)
 account_app = typer.Typer(
@@ -40,16 +32,9 @@ account_app = typer.Typer(
 
 
 def _data_folder(ctx: typer.Context, data: Path | None) -> Path:
-    """Return the data folder of a command below `proxy`: its own `--data`, else that before it.
-
-    Raises:
-        BadParameter: Neither is there, or it is not a path.
-    """
-    folder = data if data is not None else ctx.obj
-    if not isinstance(folder, Path):
-        raise typer.BadParameter("name the proxy's data folder: --data DIR", ctx=ctx)
-    read_flag(kinds.FOLDER, folder, "--data")
-    return folder
+    """Return the data folder of a command below `proxy`: its own `--data`, else that before it."""
+    with usage_errors():
+        return data_folder(ctx.obj if data is None else data)
 
 
 Data = Annotated[
@@ -67,46 +52,7 @@ Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="An account.
 
 
 @app.callback(invoke_without_command=True)
-def proxy(
-    ctx: typer.Context,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Folder of the ledger; the same again goes on where it stood.", show_default=False
-        ),
-    ] = None,
-    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Port 0 is any free one.")] = "127.0.0.1:8788",
-    unix: Annotated[str | None, typer.Option(metavar="PATH", help="A unix socket besides.", show_default=False)] = None,
-    upstream: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help=f"API base; OPENROUTER_BASE_URL, else {UPSTREAM}.", show_default=False),
-    ] = None,
-    budget: Annotated[
-        str | None, typer.Option(metavar="USD", help="For the one account `default`.", show_default=False)
-    ] = None,
-    account: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=USD",
-            help="A new account, or a new limit of one that is there; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    byok: Annotated[
-        bool, typer.Option("--byok", help="Let calls run on provider keys that your OpenRouter account holds.")
-    ] = False,
-    durability: Annotated[
-        str,
-        typer.Option(
-            metavar="WHAT",
-            help="What a cost survives: process, a kill of the proxy; power, a loss of power too, but calls are slower.",
-        ),
-    ] = "process",
-    ready_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Written as JSON once everything is served.", show_default=False),
-    ] = None,
-) -> None:
+def proxy(ctx: typer.Context, **values: Any) -> None:  # noqa: ANN401 - what Typer makes of each option
     """Serve the budget proxy by hand.
 
     Any client that is pointed at it stays within its budget.
@@ -116,72 +62,30 @@ def proxy(
 
     Example: agent-preflight proxy --budget 1.00 --data ./proxy-data
     """
-    ctx.obj = data
+    ctx.obj = values["data"]
     if ctx.invoked_subcommand is not None:
-        if any((unix, upstream, budget, account, byok, ready_file, durability != "process")):
+        if any(values[n] and values[n] != o.default for n, o in OPTIONS.items() if n not in ("data", "listen")):
             raise typer.BadParameter(f"before `{ctx.invoked_subcommand}` only --data has a meaning")
         return
-    folder = _data_folder(ctx, data)
-    upstream = upstream or base_url() or UPSTREAM
-    limits_usd = _limits(folder, budget, account or [])
-    _check_addresses(upstream, listen)
-    from preflight_proxy.base.config import Durability, StandaloneConfig, environment_key
-
-    chosen = read_flag(kinds.choice(Durability), durability, "--durability")
-    environment_key()  # the proxy reads it
-
-    _become_proxy(
-        StandaloneConfig(
-            data=str(folder),
-            upstream=upstream,
-            listen=listen,
-            unix=unix,
-            limits_usd=limits_usd,
-            byok=byok,
-            durability=chosen,
-            ready_file=None if ready_file is None else str(ready_file),
-        )
-    )
+    with usage_errors():
+        settings = proxy_settings(values)
+    raise typer.Exit(serve_standalone(settings))
 
 
-def _become_proxy(settings: StandaloneConfig) -> NoReturn:
-    """Replace this process by the proxy. That one loads neither the command line nor what draws on a terminal.
-
-    It has the same process id, environment (with the key) and output; its standard input has the settings.
-    """
-    with tempfile.TemporaryFile() as document:  # a pipe may be too small for all accounts
-        document.write(json.dumps(asdict(settings)).encode())
-        document.seek(0)
-        os.dup2(document.fileno(), STDIN)
-        os.set_inheritable(STDIN, True)
-        os.execv(sys.executable, [sys.executable, "-m", "preflight_proxy", "standalone"])  # noqa: S606 - no shell
-
-
-def _limits(folder: Path, budget: str | None, accounts: list[str]) -> dict[str, str]:
-    """Return the limits that `--budget` and `--account` set, in dollars by account."""
-    from preflight_proxy.ledger.reader import has_accounts
-
-    if budget is not None and accounts:
-        raise typer.BadParameter("give either --budget or --account, not both: each account has its own limit")
-    amounts = amounts_of(accounts if budget is None else [f"default={budget}"])
-    if not amounts and not has_accounts(folder):
-        raise typer.BadParameter(
-            f"there is no account in {folder} yet: give --budget 1.00, or --account NAME=USD, which may be repeated"
-        )
-    return {name: dollars(limit_pusd).removeprefix("$") for name, limit_pusd in amounts.items()}
+def _signature() -> inspect.Signature:
+    """Return what Typer reads: an option for each of `OPTIONS`."""
+    parameters = [inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)]
+    for name, option in OPTIONS.items():
+        plain: Any = bool if option.metavar is None else Path if option.metavar in ("DIR", "FILE") else str
+        of_typer: Any = list[str] | None if option.repeats else plain | None if option.default is None else plain
+        info = typer.Option(flag(name), metavar=option.metavar, help=option.help)
+        annotation = Annotated[of_typer, info]
+        kind = inspect.Parameter.KEYWORD_ONLY
+        parameters.append(inspect.Parameter(name, kind, default=option.default, annotation=annotation))
+    return inspect.Signature(parameters)
 
 
-def _check_addresses(upstream: str, listen: str) -> None:
-    """Check the two addresses here, because a wrong option has an exit code of its own."""
-    from preflight_proxy.base.config import check_upstream, host_port
-
-    try:
-        check_upstream(upstream)
-        host_port(listen)
-    except ConfigError as exc:
-        raise typer.BadParameter(str(exc)) from exc
-    read_flag(kinds.URL, upstream, "--upstream")
-    read_flag(kinds.LISTEN, listen, "--listen")
+proxy.__signature__ = _signature()  # type: ignore[attr-defined]  # what `inspect.signature` reads
 
 
 @app.command("status")
@@ -204,7 +108,7 @@ def add(accounts: Amounts, data: Data) -> None:
 
     Example: agent-preflight proxy account add alice=5 --data ./proxy-data
     """
-    amounts = amounts_of(accounts)
+    amounts = _amounts_of(accounts)
 
     async def change(client: ControlClient, name: str) -> str:
         account = await client.add_account(name, amounts[name])
@@ -220,7 +124,7 @@ def raise_(accounts: Amounts, data: Data) -> None:
 
     Example: agent-preflight proxy account raise alice=2 --data ./proxy-data
     """
-    amounts = amounts_of(accounts)
+    amounts = _amounts_of(accounts)
     _change(data, amounts, lambda client, name: _changed(client.top_up(name, amounts[name])))
 
 
@@ -230,7 +134,7 @@ def limit(accounts: Amounts, data: Data) -> None:
 
     Example: agent-preflight proxy account limit alice=7 --data ./proxy-data
     """
-    amounts = amounts_of(accounts)
+    amounts = _amounts_of(accounts)
     _change(data, amounts, lambda client, name: _changed(client.set_limit(name, amounts[name])))
 
 
@@ -281,7 +185,8 @@ def show(account: Annotated[str, typer.Argument(metavar="NAME", help="An account
     from agent_preflight.operate.proxy_status import proxy_status
     from preflight_proxy.control.standalone_accounts import read_tokens
 
-    _check_names([account])
+    with usage_errors():
+        check_names([account])
     known = [each.id for each in proxy_status(data).accounts]
     token = read_tokens(data).get(account) if account in known else None
     if token is None:
@@ -316,7 +221,8 @@ def _change(
     """Have the running proxy change each account, and print a line about it."""
     from agent_preflight.operate.proxy_status import on_proxy
 
-    _check_names(names)
+    with usage_errors():
+        check_names(names)
 
     async def change_all(client: ControlClient) -> None:
         for name in names:
@@ -334,23 +240,6 @@ async def _changed(answer: Awaitable[Balance]) -> str:
     return f"{balance.id}: limit {limit}, {spent} spent, {left} available, {state_of(balance)}"
 
 
-def amounts_of(texts: list[str]) -> dict[str, int]:
-    """Return accounts and amounts above $0, in pico-USD, of options or arguments such as `alice=5` and `alice=$0.50`.
-
-    Raises:
-        BadParameter: One is not of this form, or an account is named twice.
-    """
-    amounts = read_amounts(texts, "NAME=USD, such as alice=5")
-    for name in (names := [name for name, _ in amounts]):
-        if names.count(name) > 1:
-            raise typer.BadParameter(f"{name!r} is named twice")
-    _check_names(names)
-    return dict(amounts)
-
-
-def _check_names(names: Iterable[str]) -> None:
-    from preflight_proxy.core.ledger.account_name import NAME_RULE, is_account_name
-
-    for name in names:
-        if not is_account_name(name):
-            raise typer.BadParameter(f"{name!r} cannot be an account's name: {NAME_RULE}")
+def _amounts_of(accounts: list[str]) -> dict[str, int]:
+    with usage_errors():
+        return amounts_of(accounts)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from agent_preflight.artifacts import find_run, run_dirs, trial_dirs
-from agent_preflight.base.usd import pusd, read_usd
-from agent_preflight.options.settings import SettingError, read_value
+from agent_preflight.options.kinds import read_value
 from preflight_proxy.core.terminal import plain
 
 if TYPE_CHECKING:
@@ -30,34 +30,23 @@ def emit_json(document: object) -> None:
     sys.stdout.write(json.dumps(document) + "\n")
 
 
+@contextlib.contextmanager
+def usage_errors() -> Iterator[None]:
+    """Raise a ValueError as BadParameter: the message names the command, and the exit code is 2."""
+    try:
+        yield
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc)) from exc
+
+
 def read_flag(kind: OptionKind, value: object, flag: str) -> Any:  # noqa: ANN401 - whatever the kind makes
     """Return the value of an option or argument.
 
     Raises:
         BadParameter: The value is not of this kind. The message names the option and says what it must be.
     """
-    try:
+    with usage_errors():
         return read_value(kind, value, flag)
-    except SettingError as exc:
-        raise typer.BadParameter(str(exc)) from exc
-
-
-def read_amounts(texts: Iterable[str], example: str) -> list[tuple[str, int]]:
-    """Return the names and the amounts, in pico-USD, of arguments such as `alice=5` and `alice=$0.50`.
-
-    Raises:
-        BadParameter: An argument is not of this form, or its amount is not above $0.
-    """
-    amounts: list[tuple[str, int]] = []
-    for text in texts:
-        name, _, amount = text.rpartition("=")
-        if not name:
-            raise typer.BadParameter(f"give {example}, not {text!r}")
-        try:
-            amounts.append((name, pusd(read_usd(amount))))
-        except ValueError as exc:
-            raise typer.BadParameter(f"the amount of {name!r} is {exc}, not {amount[:80]!r}") from exc
-    return amounts
 
 
 def complete_run_ids(ctx: typer.Context, incomplete: str) -> list[str]:

@@ -24,6 +24,7 @@ from agent_preflight.options.container_values import ValueForm, shown
 from agent_preflight.options.naming import FORM as FORM_OF_MODELS
 from agent_preflight.options.naming import check_run_id, read_models
 from preflight_proxy.core.egress import read_target
+from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
 
 PATH_BYTES_MAX, NAME_BYTES_MAX = 4095, 255
@@ -35,6 +36,10 @@ Text = Annotated[str, msgspec.Meta(pattern=r"\A[^\0\ud800-\udfff]*\Z")]
 """A text that has bytes, and that a file and a program can take."""
 SECONDS_MAX, COUNT_MAX = 10**9, 10**12
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=SECONDS_MAX)]
+
+
+class SettingError(ConfigError, ValueError):
+    """The value of an option is wrong. It is a ValueError too, as the old library raised for variables with newlines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,3 +310,19 @@ ENV = OptionKind("variables by name", read_env, "NAME[=VALUE]", repeats=True)
 SERVICES = OptionKind("HOST:PORT by name", read_services, "NAME=HOST:PORT", repeats=True)
 KEY = OptionKind("a key", lambda value: value if isinstance(value, Secret) else Secret(read_text(value)))
 OBJECT = OptionKind("an object of yours", lambda value: value)
+
+
+def read_value(kind: OptionKind, value: object, label: str) -> Any:  # noqa: ANN401 - whatever its kind makes
+    """Return the value of a kind that a source gives. The label names the option in errors.
+
+    Raises:
+        SettingError: The value is wrong. The text says what it must be.
+    """
+    try:
+        return kind.read(value)
+    except (ValueError, ArithmeticError, ConfigError) as exc:
+        reason = str(exc).removesuffix(".")
+    if reason not in ("", kind.form):
+        raise SettingError(f"{label}: {reason}.")
+    is_hidden = kind in (KEY, ENV) or isinstance(value, Mapping | list | tuple)
+    raise SettingError(f"{label} is {kind.form}." if is_hidden else f"{label} is {kind.form}, not {shown(str(value))}.")

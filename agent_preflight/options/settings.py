@@ -19,8 +19,7 @@ from agent_preflight.eject import EjectPolicy
 from agent_preflight.models import RunResult
 from agent_preflight.options import kinds as k
 from agent_preflight.options.container_options import DockerArgs, read_docker_args
-from agent_preflight.options.container_values import shown
-from agent_preflight.options.kinds import Option, OptionKind, option
+from agent_preflight.options.kinds import Option, option, read_value
 from agent_preflight.options.naming import NamedModel
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
@@ -44,10 +43,6 @@ OF_CONTAINERS = (
     *("output_path", "output_timeout_s", "output_max_bytes", "output_max_files", "output_max_depth"),
 )
 """Options that have no effect on processes, besides `image_name`. The lines at a run's start tell of `services` and `egress`."""
-
-
-class SettingError(ConfigError, ValueError):
-    """The value of an option is wrong. It is a ValueError too, as the old library raised for variables with newlines."""
 
 
 class TrialOptions(TypedDict, total=False):
@@ -250,18 +245,6 @@ def read_option(name: str, value: object, label: str | None = None) -> Any:  # n
         SettingError: The value is wrong. The text says what it must be.
     """
     return read_value(OPTIONS[name].kind, value, label or name)
-
-
-def read_value(kind: OptionKind, value: object, label: str) -> Any:  # noqa: ANN401 - whatever its kind makes
-    """Return the value of a kind that a source gives. Raises as `read_option`."""
-    try:
-        return kind.read(value)
-    except (ValueError, ArithmeticError, ConfigError) as exc:
-        reason = str(exc).removesuffix(".")
-    if reason not in ("", kind.form):
-        raise SettingError(f"{label}: {reason}.")
-    is_hidden = kind in (k.KEY, k.ENV) or isinstance(value, Mapping | list | tuple)
-    raise SettingError(f"{label} is {kind.form}." if is_hidden else f"{label} is {kind.form}, not {shown(str(value))}.")
 
 
 def read_settings(values: Mapping[str, object]) -> RunSettings:

@@ -91,8 +91,7 @@ LISTED = """
 import atexit, runpy, sys
 loaded = lambda: print(*sorted({name.partition(".")[0] for name in sys.modules} - sys.stdlib_module_names), file=sys.stderr)
 atexit.register(loaded)
-sys.argv = ["preflight_proxy", "standalone"]
-runpy.run_module("preflight_proxy", run_name="__main__")
+runpy.run_module("agent_preflight", run_name="__main__", alter_sys=True)
 """
 
 
@@ -100,7 +99,7 @@ async def test_a_proxy_that_has_served_a_call_has_loaded_nothing_that_it_does_no
     """Nothing of the command line, of drawing, of HTTP libraries in Python or of cryptography. A package more is a slower start."""
     async with Simulator() as sim:
         proxy = standalone(tmp_path, sim.base_url, sim.inference_key)
-        proxy.command = ["-c", LISTED]
+        proxy.command = ["-c", LISTED, *proxy.command[2:]]
         async with proxy as child, aiohttp.ClientSession() as client:
             headers = {"Authorization": f"Bearer {child.ready['api_key']}"}
             url = child.ready["base_url"] + "/chat/completions"
@@ -110,6 +109,7 @@ async def test_a_proxy_that_has_served_a_call_has_loaded_nothing_that_it_does_no
     loaded = set(child.errors().splitlines()[-1].split())
     packages = {name for name in loaded if not name.startswith("_")} - {"cython_runtime", "sitecustomize"}
     assert packages == {
+        "agent_preflight",
         "preflight_proxy",
         "msgspec",
         "structlog",

@@ -85,13 +85,15 @@ def standalone(folder: Path, upstream: str, key: str, *, name: str = "p", **more
     place.mkdir(exist_ok=True)
     ready_file = place / "ready.json"
     ready_file.unlink(missing_ok=True)
-    asked = {
+    options = {
         "listen": "127.0.0.1:0",
-        "unix": None,
         "upstream": upstream,
         "limits_usd": {"default": "1.00"},
         "data": str(folder / "data"),
         "ready_file": str(ready_file),
         **more,
     }
-    return Child(["-m", "preflight_proxy", "standalone"], asked, Path(asked["ready_file"]), place, key)
+    limits = options.pop("limits_usd")
+    words = [f"--{option.replace('_', '-')}={value}" for option, value in options.items() if value is not None]
+    words += [f"--account={account}={usd}" for account, usd in limits.items()]
+    return Child(["-m", "agent_preflight", "proxy", *words], {}, Path(options["ready_file"]), place, key)

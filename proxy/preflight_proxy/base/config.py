@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -91,17 +91,14 @@ class StandaloneConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ready_file: str | None = None
 
 
-_Settings = TypeVar("_Settings", Config, StandaloneConfig)
-
-
-def read_config(document: bytes, kind: type[_Settings]) -> _Settings:
-    """Read the settings that a runner or the command line hands over.
+def read_config(document: bytes) -> Config:
+    """Read the settings that a runner hands over.
 
     Raises:
         ConfigError: They are not what they must be; says where.
     """
     try:
-        config = msgspec.json.decode(document, type=kind)
+        config = msgspec.json.decode(document, type=Config)
     except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
         raise ConfigError(f"The proxy's settings cannot be read: {exc}") from exc
     check_upstream(config.upstream)

@@ -8,12 +8,12 @@ import pytest
 import typer
 
 from agent_preflight.base.config import Environment
-from agent_preflight.base.usd import PUSD_MAX, cents_up, dollars, exact, float_usd, pusd, read_usd, usd
+from agent_preflight.base.usd import PUSD_MAX, cents_up, dollars, exact, float_usd, pusd, read_amounts, read_usd, usd
 from agent_preflight.budget import BudgetTracker
-from agent_preflight.cli import proxy, run
-from agent_preflight.cli.shared import read_amounts
+from agent_preflight.cli import run
 from agent_preflight.eject import CompositeEject, ProgressEject
 from agent_preflight.launch.config_policies import policy_factory
+from agent_preflight.launch.proxy_command import amounts_of
 from agent_preflight.options.config_file import parse_config
 from agent_preflight.options.settings import read_option, read_settings
 from preflight_proxy.core.errors import ConfigError
@@ -132,7 +132,7 @@ ENTRANCES: dict[str, Callable[[str], Any]] = {
     "a policy's window": lambda text: ProgressEject(text, len).window_usd,
     "a tracker's limit": lambda text: BudgetTracker("key", text).limit_usd,
     "top-up": lambda text: usd(read_amounts([f"a={text}"], "ALIAS=USD")[0][1]),
-    "proxy": lambda text: usd(proxy.amounts_of([f"a={text}"])["a"]),
+    "proxy": lambda text: usd(amounts_of([f"a={text}"])["a"]),
     "run --budget": lambda text: Decimal(run._read("budget_usd", text).removeprefix("$")),
 }
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from agent_preflight.options.kinds import SettingError
 from agent_preflight.options.settings import (
     COMMAND_NETWORK,
     DEFAULTS,
     KEYS,
     OPTIONS,
     RunSettings,
-    SettingError,
     read_option,
     read_settings,
     unused_by_processes,

@@ -15,7 +15,7 @@ LEAST = {"data": "/d", "upstream": "https://openrouter.ai/api/v1"}
 
 
 def test_the_least_settings_have_defaults() -> None:
-    config = read_config(json.dumps(LEAST).encode(), Config)
+    config = read_config(json.dumps(LEAST).encode())
     assert config == Config(data="/d", upstream="https://openrouter.ai/api/v1")
     assert (config.listen, config.control, config.ready_file, config.run) == (None, None, None, None)
     assert (config.grace_s, config.durability, config.unknown_fields) == (GRACE_S, "process", "drop")
@@ -32,7 +32,7 @@ def test_what_a_runner_sends_is_read() -> None:
         "grace_s": 0.5,
         "durability": "power",
     }
-    config = read_config(json.dumps(sent).encode(), Config)
+    config = read_config(json.dumps(sent).encode())
     assert (config.control, config.run, config.grace_s, config.durability) == ("/s/c.sock", "r", 0.5, "power")
 
 
@@ -54,7 +54,7 @@ def test_what_a_runner_sends_is_read() -> None:
 )
 def test_settings_that_cannot_be_followed_are_named(document: bytes, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        read_config(document, Config)
+        read_config(document)
 
 
 @each(
