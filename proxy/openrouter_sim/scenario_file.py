@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from openrouter_sim.base.tokens import Tokenizer
-from openrouter_sim.calls.scenario import FaultRule, Rule, Scenario, ToolCall
+import msgspec
+from msgspec.structs import replace
+
+from openrouter_sim.calls.scenario import FaultRule, Scenario
 from openrouter_sim.faults import make_fault
 
 
@@ -22,38 +23,13 @@ def load_scenario(path: Path) -> Scenario:
         ValueError: a name is unknown, a value has the wrong form, or the file is not TOML.
         OSError: the file cannot be read.
     """
+    data = tomllib.loads(path.read_text("utf-8"))
     try:
-        return _scenario(tomllib.loads(path.read_text("utf-8")))
+        faults = tuple(_fault_rule(**row) for row in data.pop("faults", ()))
     except TypeError as exc:
         raise ValueError(f"{path}: {exc}") from exc
+    return replace(msgspec.convert(data, Scenario), faults=faults)
 
 
-def _scenario(data: dict[str, Any]) -> Scenario:
-    values = _known(Scenario, data)
-    values["replies"] = tuple(_rule(row) for row in data.get("replies", ()))
-    values["faults"] = tuple(_fault_rule(row) for row in data.get("faults", ()))
-    if "tokenizer" in data:
-        values["tokenizer"] = Tokenizer(data["tokenizer"])
-    return Scenario(**values)
-
-
-def _rule(row: dict[str, Any]) -> Rule:
-    values = _known(Rule, row)
-    if isinstance(values.get("tokens"), list):
-        values["tokens"] = (int(row["tokens"][0]), int(row["tokens"][1]))
-    values["tool_calls"] = tuple(ToolCall(**_known(ToolCall, call)) for call in row.get("tool_calls", ()))
-    return Rule(**values)
-
-
-def _fault_rule(row: dict[str, Any]) -> FaultRule:
-    values = dict(row)
-    parameters = values.pop("with", {})
-    fault = make_fault(values.pop("fault"), parameters)
-    return FaultRule(fault=fault, **_known(FaultRule, values))
-
-
-def _known(kind: type, row: dict[str, Any]) -> dict[str, Any]:
-    names = {field.name for field in fields(kind)}
-    if unknown := sorted(set(row) - names):
-        raise ValueError(f"{kind.__name__} has no {', '.join(unknown)}")
-    return dict(row)
+def _fault_rule(fault: str, **values: Any) -> FaultRule:  # noqa: ANN401 - `FaultRule` has their types
+    return FaultRule(make_fault(fault, values.pop("with", {})), **values)

@@ -7,12 +7,12 @@ import string
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from random import Random
 from types import TracebackType
 
+import msgspec
 from aiohttp import web
 
 from openrouter_sim import free_requests
@@ -39,8 +39,7 @@ _ALPHABET = string.ascii_letters + string.digits
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-@dataclass(frozen=True, slots=True)
-class ReceivedRequest:
+class ReceivedRequest(msgspec.Struct, frozen=True):
     """An inference request as it arrived: raw path, headers, body bytes."""
 
     method: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from openrouter_sim.calls.scenario import Fault
@@ -11,8 +10,7 @@ if TYPE_CHECKING:
     from openrouter_sim.calls.call import SimCall
 
 
-@dataclass(frozen=True, slots=True)
-class Headed(Fault):
+class Headed(Fault, frozen=True):
     """An answer with a header of its own."""
 
     header: str = ""

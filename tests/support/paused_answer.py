@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from openrouter_sim.calls.call import Frame
 from openrouter_sim.calls.scenario import Fault
@@ -14,11 +15,10 @@ if TYPE_CHECKING:
     from openrouter_sim.calls.call import SimCall
 
 
-@dataclass(frozen=True, slots=True)
-class PausedAnswer(Fault):
+class PausedAnswer(Fault, frozen=True):
     """Send head and first frame, and the rest after `over` is set."""
 
-    over: asyncio.Event = field(default_factory=asyncio.Event)
+    over: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
     def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield the first frame, then empty ones until `over` is set, then the rest."""

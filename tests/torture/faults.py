@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import count
 from typing import Any, ClassVar
 
+import msgspec
 from aiohttp import web
 
 from openrouter_sim import Fault, FaultRule, Scenario, Tokenizer, make_fault
@@ -22,11 +22,10 @@ KEY_READS_PER_FAILURE = 7
 _request: ContextVar[web.Request] = ContextVar("request")
 
 
-@dataclass(frozen=True, slots=True)
-class Nameless(Fault):
+class Nameless(Fault, frozen=True):
     """Another fault, on an answer without its generation id."""
 
-    inner: Fault = field(default_factory=Fault)
+    inner: Fault = msgspec.field(default_factory=Fault)
 
     def arrange(self, call: SimCall) -> None:
         """Hide the id and apply the other fault."""
@@ -50,8 +49,7 @@ class Nameless(Fault):
         return self.inner.frames(call, frames)
 
 
-@dataclass(frozen=True, slots=True)
-class KeepRequest(Fault):
+class KeepRequest(Fault, frozen=True):
     """Keeps the request for faults that end its connection. Changes nothing else."""
 
     is_early: ClassVar[bool] = True
@@ -62,8 +60,7 @@ class KeepRequest(Fault):
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class LostAnswer(Fault):
+class LostAnswer(Fault, frozen=True):
     """Generate and charge everything, and break the connection before the answer's head."""
 
     def refuse(self, call: SimCall) -> ApiError | None:
@@ -75,13 +72,12 @@ class LostAnswer(Fault):
         return ApiError(500, "Never received")
 
 
-@dataclass(frozen=True, slots=True)
-class FailingKeyReads(Fault):
+class FailingKeyReads(Fault, frozen=True):
     """Fail one read of a key's usage in `KEY_READS_PER_FAILURE`, while `strikes()` is true."""
 
     is_early: ClassVar[bool] = True
     strikes: Callable[[], bool] = lambda: True
-    reads: count[int] = field(default_factory=lambda: count(1), compare=False)
+    reads: count[int] = msgspec.field(default_factory=lambda: count(1))
 
     async def answer_early(self, request: web.Request) -> web.StreamResponse | None:
         """Fail if it is this read's turn."""

@@ -11,11 +11,12 @@ import asyncio
 import json
 import sys
 import time
-from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, ClassVar
 
+import msgspec
 from aiohttp import web
+from msgspec.structs import replace
 
 from openrouter_sim import Fault, FaultRule, Rule, Scenario, Simulator, Tokenizer
 from openrouter_sim.billing.account import hash_of
@@ -39,11 +40,10 @@ OTHER = "somebody else"
 Seen = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class CallRecorder(Fault):
+class CallRecorder(Fault, frozen=True):
     """Records each call before it is served. Changes nothing else."""
 
-    seen: list[Seen] = field(default_factory=list, compare=False)
+    seen: list[Seen] = msgspec.field(default_factory=list)
 
     def arrange(self, call: SimCall) -> None:
         """Record the call, and remove this fault from it."""
@@ -61,13 +61,12 @@ class CallRecorder(Fault):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedEarly(Fault):
+class RecordedEarly(Fault, frozen=True):
     """Applies a fault before the body is read, and records it with the key of the call."""
 
     is_early: ClassVar[bool] = True
-    inner: Fault = field(default_factory=Fault)
-    seen: list[Seen] = field(default_factory=list, compare=False)
+    inner: Fault = msgspec.field(default_factory=Fault)
+    seen: list[Seen] = msgspec.field(default_factory=list)
 
     async def answer_early(self, request: web.Request) -> web.StreamResponse | None:
         """Record the call, and apply the fault."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from openrouter_sim.base.jsonio import JsonObject, loads
 
 USER_ID = "user_2simulated"
@@ -55,8 +57,7 @@ class ApiError(Exception):
         return named if isinstance(named, str) else ERROR_TYPES.get(self.status, "unmapped")
 
 
-@dataclass(frozen=True, slots=True)
-class StreamError:
+class StreamError(msgspec.Struct, frozen=True):
     """An error inside a stream that began with status 200.
 
     Attributes:

@@ -10,17 +10,17 @@ import hashlib
 import heapq
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from random import Random
+
+import msgspec
 
 from openrouter_sim.base.jsonio import JsonObject, plain
 from openrouter_sim.billing.prices import ZERO, SimTokens
 
 
-@dataclass(slots=True)
-class SimGeneration:
+class SimGeneration(msgspec.Struct):
     """OpenRouter's record of one settled call.
 
     Attributes:
@@ -81,8 +81,7 @@ class SimGeneration:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class KeyBill:
+class KeyBill(msgspec.Struct, frozen=True):
     """The charges of one key; `total_usd` is the exact sum of its generations."""
 
     name: str
@@ -97,8 +96,7 @@ class KeyBill:
         return shown if summary else {**shown, "generations": generations}
 
 
-@dataclass(frozen=True, slots=True)
-class Bill:
+class Bill(msgspec.Struct, frozen=True):
     """The charges of the account, by key hash."""
 
     total_usd: Decimal
@@ -136,12 +134,11 @@ def days_of(window: str | None, today: date) -> tuple[date, date] | None:
             return None
 
 
-@dataclass(slots=True)
-class Spend:
+class Spend(msgspec.Struct):
     """Settled USD, in total and by UTC day."""
 
     total: Decimal = ZERO
-    by_day: dict[date, Decimal] = field(default_factory=dict)
+    by_day: dict[date, Decimal] = msgspec.field(default_factory=dict)
 
     def add(self, amount: Decimal, today: date) -> None:
         """Add an amount."""
@@ -156,8 +153,7 @@ class Spend:
         return sum((amount for day, amount in self.by_day.items() if day >= span[0]), ZERO)
 
 
-@dataclass(slots=True)
-class SimKey:
+class SimKey(msgspec.Struct):
     """A key of the account, without its secret."""
 
     hash: str
@@ -172,10 +168,10 @@ class SimKey:
     management: bool = False
     created_s: float = 0.0
     updated_s: float | None = None
-    spend: Spend = field(default_factory=Spend)
-    byok_spend: Spend = field(default_factory=Spend)
+    spend: Spend = msgspec.field(default_factory=Spend)
+    byok_spend: Spend = msgspec.field(default_factory=Spend)
     charged: Decimal = ZERO
-    generations: list[SimGeneration] = field(default_factory=list)
+    generations: list[SimGeneration] = msgspec.field(default_factory=list)
 
     def spent(self, today: date) -> Decimal:
         """Return the spend that counts against the limit in the current window."""

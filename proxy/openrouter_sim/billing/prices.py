@@ -6,9 +6,11 @@ of tiers differ by provider; here they are the same for all.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+
+import msgspec
+from msgspec.structs import asdict, replace
 
 from openrouter_sim.base.jsonio import JsonObject
 
@@ -18,8 +20,7 @@ SEARCH_USD = Decimal("0.007")
 """One web search by the default engine."""
 
 
-@dataclass(frozen=True, slots=True)
-class SimTokens:
+class SimTokens(msgspec.Struct, frozen=True):
     """Token counts of a generation. `prompt` includes cached and written tokens, `completion` includes reasoning."""
 
     prompt: int
@@ -40,8 +41,7 @@ class SimTokens:
         return replace(self, completion=completion, reasoning=min(self.reasoning, completion))
 
 
-@dataclass(frozen=True, slots=True)
-class SimPrice:
+class SimPrice(msgspec.Struct, frozen=True):
     """USD per token (`request`: per request), after overrides and discount."""
 
     prompt: Decimal

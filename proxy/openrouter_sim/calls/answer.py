@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import chain
 
 from aiohttp import web
 from aiohttp.client_exceptions import ClientConnectionResetError
+from msgspec.structs import replace
 
 from openrouter_sim.base.errors import ApiError
 from openrouter_sim.base.jsonio import encode

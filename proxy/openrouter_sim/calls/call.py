@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
 from typing import ClassVar
+
+import msgspec
 
 from openrouter_sim.base.errors import ApiError, StreamError, envelope
 from openrouter_sim.base.jsonio import JsonObject, encode
@@ -33,8 +34,7 @@ class Cut(Enum):
     """The chunked body ends properly, the events do not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(msgspec.Struct, frozen=True):
     """Bytes of an answer.
 
     Attributes:
@@ -58,8 +58,7 @@ def event(data: JsonObject, name: str | None = None) -> bytes:
     return head + b"data: " + encode(data) + b"\n\n"
 
 
-@dataclass(frozen=True, slots=True)
-class SimRequest:
+class SimRequest(msgspec.Struct, frozen=True):
     """The parts of a request that all APIs have.
 
     Attributes:
@@ -126,8 +125,7 @@ class SimShape(ABC):
             yield Frame(data, total, settles=data is last[-2])
 
 
-@dataclass(slots=True)
-class SimCall:
+class SimCall(msgspec.Struct):
     """A call that was admitted, routed and priced. Faults may change each field before the answer.
 
     Attributes:
@@ -169,7 +167,7 @@ class SimCall:
     lag_s: float = 0.0
     late_s: float = 0.0
     charges_errors: bool = False
-    extra: JsonObject = field(default_factory=dict)
+    extra: JsonObject = msgspec.field(default_factory=dict)
     generation: SimGeneration | None = None
 
     @property

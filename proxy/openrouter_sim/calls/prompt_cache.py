@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate
+
+import msgspec
 
 from openrouter_sim.catalog.models import CacheMode, SimEndpoint, SimModel
 
@@ -23,8 +24,7 @@ PREFIXES_MAX = 200_000
 """With more stored prefixes than this, expired ones are removed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(msgspec.Struct, frozen=True):
     """A piece of the prompt. `mark` is the lifetime of the cache breakpoint at its end."""
 
     text: str
@@ -32,8 +32,7 @@ class Segment:
     mark: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CacheUse:
+class CacheUse(msgspec.Struct, frozen=True):
     """How many prompt tokens were read from the cache, and written to it by lifetime."""
 
     cached: int = 0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from itertools import cycle, islice
 from random import Random
+
+import msgspec
 
 from openrouter_sim.base import tokens
 from openrouter_sim.calls.scenario import Rule, Scenario, ToolCall
@@ -16,8 +17,7 @@ _DIRECTIVE = re.compile(r"\[\[sim\s+([^\]]*(?:\](?!\])[^\]]*)*)\]\]")
 _SETTING = re.compile(r"""(\w+)=('[^']*'|"[^"]*"|\S+)""")
 
 
-@dataclass(frozen=True, slots=True)
-class SimReply:
+class SimReply(msgspec.Struct, frozen=True):
     """A planned completion: `tokens` includes `reasoning`; `pieces` join to the text."""
 
     tokens: int

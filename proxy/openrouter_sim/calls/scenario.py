@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+import msgspec
 from aiohttp import web
 
 from openrouter_sim.base.errors import ApiError
@@ -21,16 +21,14 @@ UsageChunk = Literal["choice", "empty", "merged"]
 BoundChoice = Literal["smallest", "largest", "first", "last"]
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A function call that the model makes; `arguments` is JSON text."""
 
     name: str
     arguments: str = "{}"
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A reply for the requests that it matches. The first matching rule of a scenario applies.
 
     Attributes:
@@ -56,8 +54,7 @@ class Rule:
     times: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A fault: hooks at the steps of a call. Each does nothing unless a fault overrides it."""
 
     is_early: ClassVar[bool] = False
@@ -96,9 +93,13 @@ class Fault:
         """Return the body of an answer that is no stream."""
         return body
 
+    def events(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Return the events of a stream to send."""
+        return frames
+
     def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Return the frames to send: the events of a stream, or one frame with a whole body."""
-        return frames
+        return self.events(call, frames) if call.request.stream else frames
 
     def end(self, request: web.Request) -> None:
         """Act after the last byte is written."""
@@ -109,8 +110,7 @@ def fault_name(kind: type[Fault]) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
 
 
-@dataclass(frozen=True, slots=True)
-class FaultRule:
+class FaultRule(msgspec.Struct, frozen=True):
     """A fault, and the requests that it applies to.
 
     Attributes:
@@ -136,8 +136,7 @@ class FaultRule:
     times: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Scenario:
+class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the simulator behaves.
 
     Attributes:
@@ -161,7 +160,6 @@ class Scenario:
         tools_indent: Tools are counted re-serialised with indent 4.
         caching: Prompts are cached.
         directives: `[[sim …]]` in the last message steers the reply.
-        extra_fields: Answers carry fields that no document names.
     """
 
     replies: tuple[Rule, ...] = ()
@@ -182,4 +180,3 @@ class Scenario:
     tools_indent: bool = False
     caching: bool = True
     directives: bool = True
-    extra_fields: bool = True

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields
 from decimal import Decimal
 from enum import Enum
 from importlib import resources
 from typing import Any
+
+import msgspec
 
 from openrouter_sim.base.jsonio import JsonObject, plain
 
@@ -30,8 +31,7 @@ class CacheMode(Enum):
     EXPLICIT = "explicit"
 
 
-@dataclass(frozen=True, slots=True)
-class SimEndpoint:
+class SimEndpoint(msgspec.Struct, frozen=True):
     """A provider of one model.
 
     Attributes:
@@ -59,8 +59,7 @@ class SimEndpoint:
         return self.max_completion_tokens or self.context_length
 
 
-@dataclass(frozen=True, slots=True)
-class SimModel:
+class SimModel(msgspec.Struct, frozen=True):
     """A model id with its endpoints; the first endpoint is the top provider."""
 
     id: str
@@ -160,18 +159,9 @@ def pricing(rates: dict[str, Any]) -> JsonObject:
 
 
 def _model(row: dict[str, Any], stops: frozenset[str]) -> SimModel:
-    values = {name: value for name, value in row.items() if name in _names_of(SimModel)}
-    values["endpoints"] = tuple(_endpoint(row, entry, stops) for entry in row["endpoints"])
-    values["cache_mode"] = CacheMode(row.get("cache_mode", "none"))
-    return SimModel(**values)
-
-
-def _endpoint(model: dict[str, Any], row: dict[str, Any], stops: frozenset[str]) -> SimEndpoint:
-    values = {name: value for name, value in row.items() if name in _names_of(SimEndpoint)}
-    values.setdefault("context_length", model["context_length"])
-    values["supported_parameters"] = tuple(row.get("parameters", model["parameters"]))
-    return SimEndpoint(**values, pricing=pricing(row), stops_on_disconnect=row["provider"] in stops)
-
-
-def _names_of(kind: type[SimModel | SimEndpoint]) -> set[str]:
-    return {field.name for field in fields(kind)}
+    shared = {"context_length": row["context_length"], "supported_parameters": row["parameters"]}
+    endpoints = [
+        {**shared, **entry, "pricing": pricing(entry), "stops_on_disconnect": entry["provider"] in stops}
+        for entry in row["endpoints"]
+    ]
+    return msgspec.convert({**row, "endpoints": endpoints}, SimModel)

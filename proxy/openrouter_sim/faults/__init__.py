@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from decimal import Decimal
 from typing import Any
+
+import msgspec
 
 from openrouter_sim.calls.scenario import Fault, fault_name
 from openrouter_sim.faults import answers, charges, refusals
@@ -22,14 +22,8 @@ def make_fault(name: str, parameters: dict[str, Any] | None = None) -> Fault:
     """Return the named fault with these parameters. A number is accepted for a Decimal.
 
     Raises:
-        ValueError: no fault has that name, or the fault has no such parameter.
+        ValueError: no fault has that name, or the fault has no such parameter, or it is of another type.
     """
     if name not in FAULTS:
         raise ValueError(f"no fault is named {name!r}; there are {', '.join(sorted(FAULTS))}")
-    kind = FAULTS[name]
-    types = {field.name: field.type for field in fields(kind)}
-    values = dict(parameters or {})
-    if unknown := sorted(values.keys() - types.keys()):
-        raise ValueError(f"fault {name} has no {', '.join(unknown)}")
-    decimals = {key: Decimal(str(value)) for key, value in values.items() if types[key] == "Decimal"}
-    return kind(**values | decimals)
+    return msgspec.convert(parameters or {}, FAULTS[name])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from itertools import islice
 from random import Random
 from typing import ClassVar
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from openrouter_sim.base.errors import ApiError, StreamError
 from openrouter_sim.base.jsonio import JsonObject
@@ -19,19 +19,15 @@ from openrouter_sim.calls.scenario import Fault
 PIECE_BYTES = 65536
 
 
-@dataclass(frozen=True, slots=True)
-class CommentDrip(Fault):
+class CommentDrip(Fault, frozen=True):
     """Send `after` events, and then comments without end, one every `every_s`."""
 
     is_endless: ClassVar[bool] = True
     after: int = 1
     every_s: float = 1.0
 
-    def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
+    def events(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield the first events, then comments."""
-        if not call.request.stream:
-            yield from frames
-            return
         tokens = 0
         for frame in islice(frames, self.after):
             tokens = frame.tokens
@@ -40,8 +36,7 @@ class CommentDrip(Fault):
             yield Frame(COMMENT, tokens, wait_s=self.every_s)
 
 
-@dataclass(frozen=True, slots=True)
-class NeverEnds(Fault):
+class NeverEnds(Fault, frozen=True):
     """Send all deltas, and then empty ones without end. The usage never comes.
 
     Attributes:
@@ -51,11 +46,8 @@ class NeverEnds(Fault):
     is_endless: ClassVar[bool] = True
     every_s: float = 0.01
 
-    def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
+    def events(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield all events before the usage, and then empty deltas."""
-        if not call.request.stream:
-            yield from frames
-            return
         last = Frame(b"")
         for frame in frames:
             if frame.settles:
@@ -66,8 +58,7 @@ class NeverEnds(Fault):
             yield Frame(call.shape.delta(call, ""), last.tokens, wait_s=self.every_s)
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorFirst(Fault):
+class ErrorFirst(Fault, frozen=True):
     """Send status 200 and only an error: an event in a stream, else a body with `error`.
 
     Attributes:
@@ -89,18 +80,14 @@ class ErrorFirst(Fault):
         """Return an error body."""
         return call.shape.error(ApiError(502, self.message), call.shown_id)
 
-    def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
+    def events(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield the error event."""
-        if not call.request.stream:
-            yield from frames
-            return
         yield Frame(call.shape.stream_error(call, StreamError(self.code, self.message)))
         if self.done:
             yield Frame(DONE)
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorMid(Fault):
+class ErrorMid(Fault, frozen=True):
     """Send some events, and then an error event that ends the stream.
 
     Attributes:
@@ -125,11 +112,8 @@ class ErrorMid(Fault):
             call.outcome = "error"
             call.charges_errors = self.charge
 
-    def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
+    def events(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield the first events, then the error."""
-        if not call.request.stream:
-            yield from frames
-            return
         tokens = 0
         for frame in islice(frames, self.after):
             if frame.settles:
@@ -142,17 +126,16 @@ class ErrorMid(Fault):
             yield Frame(DONE, tokens)
 
 
-@dataclass(frozen=True, slots=True)
-class HugeEvent(Fault):
+class HugeEvent(Fault, frozen=True):
     """Send one event of `size_bytes` before the usage."""
 
     is_endless: ClassVar[bool] = True
     size_bytes: int = 1 << 30
 
-    def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
-        """Yield the frames, with the huge event before the usage."""
+    def events(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Yield the events, with the huge event before the usage."""
         for frame in frames:
-            if frame.settles and call.request.stream:
+            if frame.settles:
                 yield from self._event(frame.tokens)
             yield frame
 
@@ -163,8 +146,7 @@ class HugeEvent(Fault):
         yield Frame(b'"}\n\n', tokens)
 
 
-@dataclass(frozen=True, slots=True)
-class Slow(Fault):
+class Slow(Fault, frozen=True):
     """Wait `first_s` before the first event and `each_s` before each later one."""
 
     first_s: float = 1.0
@@ -178,8 +160,7 @@ class Slow(Fault):
             wait_s = self.each_s
 
 
-@dataclass(frozen=True, slots=True)
-class Stall(Fault):
+class Stall(Fault, frozen=True):
     """Send nothing for `stall_s` after `after` events, and then go on."""
 
     is_endless: ClassVar[bool] = True
@@ -192,8 +173,7 @@ class Stall(Fault):
             yield replace(frame, wait_s=frame.wait_s + self.stall_s) if count == self.after else frame
 
 
-@dataclass(frozen=True, slots=True)
-class SilentClose(Fault):
+class SilentClose(Fault, frozen=True):
     """Close the connection in the middle of an answer. The provider decides if the rest is charged.
 
     Attributes:
@@ -209,8 +189,7 @@ class SilentClose(Fault):
         return _cut_after(call, frames, self.after, Cut.END if self.clean else Cut.CLOSE)
 
 
-@dataclass(frozen=True, slots=True)
-class Reset(Fault):
+class Reset(Fault, frozen=True):
     """Reset the connection in the middle of an answer. The provider decides if the rest is charged.
 
     Attributes:
@@ -224,8 +203,7 @@ class Reset(Fault):
         return _cut_after(call, frames, self.after, Cut.ABORT)
 
 
-@dataclass(frozen=True, slots=True)
-class CloseOnRequest(Fault):
+class CloseOnRequest(Fault, frozen=True):
     """Reset the connection when the request arrives, as a server does with an idle connection."""
 
     is_early: ClassVar[bool] = True
@@ -237,8 +215,7 @@ class CloseOnRequest(Fault):
         return web.Response(status=503)
 
 
-@dataclass(frozen=True, slots=True)
-class CloseKeepalive(Fault):
+class CloseKeepalive(Fault, frozen=True):
     """Send a whole answer on a keep-alive connection, and then close the connection."""
 
     def end(self, request: web.Request) -> None:
@@ -247,35 +224,26 @@ class CloseKeepalive(Fault):
             request.transport.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Chop(Fault):
-    """Send the answer in pieces of 1 to `size_bytes` bytes, cut at any byte.
-
-    Attributes:
-        pause_s: Pause between two pieces, so that the network does not join them.
-        seed: Seed of the sizes.
-    """
+class Chop(Fault, frozen=True):
+    """Send the answer in pieces of 1 to `size_bytes` bytes, cut at any byte."""
 
     size_bytes: int = 7
-    pause_s: float = 0.0
-    seed: int = 0
 
     def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield the pieces."""
-        sizes = Random(self.seed)
+        sizes = Random(0)
         for frame in frames:
             start = 0
             while start < len(frame.data):
                 end = start + sizes.randint(1, self.size_bytes)
-                piece = replace(frame, data=frame.data[start:end], cut=None)
-                yield replace(piece, wait_s=frame.wait_s if start == 0 else self.pause_s)
+                wait_s = 0.0 if start else frame.wait_s
+                yield replace(frame, data=frame.data[start:end], cut=None, wait_s=wait_s)
                 start = end
             if frame.cut is not None:
                 yield Frame(b"", frame.tokens, cut=frame.cut)
 
 
-@dataclass(frozen=True, slots=True)
-class Gzip(Fault):
+class Gzip(Fault, frozen=True):
     """Compress the answer with gzip, also if the client does not accept it; flush each frame."""
 
     def set_headers(self, call: SimCall, headers: dict[str, str]) -> None:
@@ -290,8 +258,7 @@ class Gzip(Fault):
         yield Frame(packer.flush(), call.tokens.completion)
 
 
-@dataclass(frozen=True, slots=True)
-class Whitespace(Fault):
+class Whitespace(Fault, frozen=True):
     """Send `lines` lines of blanks before a JSON body. Streams stay as they are.
 
     Source: router-for-me/CLIProxyAPI issue 2690, 2026.
@@ -307,8 +274,7 @@ class Whitespace(Fault):
         yield from frames
 
 
-@dataclass(frozen=True, slots=True)
-class EchoKey(Fault):
+class EchoKey(Fault, frozen=True):
     """Repeat the request's `Authorization` in an error, its metadata and a header; or in a field of the answer.
 
     Attributes:

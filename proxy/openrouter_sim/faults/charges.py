@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from decimal import Decimal
+
+from msgspec.structs import replace
 
 from openrouter_sim.base.jsonio import JsonObject, plain
 from openrouter_sim.billing.prices import ZERO
@@ -12,8 +13,7 @@ from openrouter_sim.calls.scenario import Fault
 from openrouter_sim.catalog.models import SimEndpoint
 
 
-@dataclass(frozen=True, slots=True)
-class PriceRise(Fault):
+class PriceRise(Fault, frozen=True):
     """Charge `factor` times the listed price."""
 
     factor: Decimal = Decimal("1.5")
@@ -23,8 +23,7 @@ class PriceRise(Fault):
         call.price = call.price.times(self.factor)
 
 
-@dataclass(frozen=True, slots=True)
-class ExtraEndpoint(Fault):
+class ExtraEndpoint(Fault, frozen=True):
     """Serve by an endpoint that is not listed, at `factor` times the price of the first one.
 
     Attributes:
@@ -43,8 +42,7 @@ class ExtraEndpoint(Fault):
         return (replace(first, tag=self.tag, provider=self.provider, pricing=dearer),)
 
 
-@dataclass(frozen=True, slots=True)
-class WrongBound(Fault):
+class WrongBound(Fault, frozen=True):
     """Generate `factor` times the output bound (or `tokens`), at most the endpoint's maximum."""
 
     factor: Decimal = Decimal(4)
@@ -60,8 +58,7 @@ class WrongBound(Fault):
         call.reply = replace(call.reply, tokens=call.tokens.completion, finish="stop")
 
 
-@dataclass(frozen=True, slots=True)
-class HideGenerationId(Fault):
+class HideGenerationId(Fault, frozen=True):
     """Send the generation id neither in a header nor in the body."""
 
     def arrange(self, call: SimCall) -> None:
@@ -69,8 +66,7 @@ class HideGenerationId(Fault):
         call.shows_id = False
 
 
-@dataclass(frozen=True, slots=True)
-class GenerationNever(Fault):
+class GenerationNever(Fault, frozen=True):
     """Answer 404 for this id at `/generation`, without end."""
 
     def arrange(self, call: SimCall) -> None:
@@ -78,8 +74,7 @@ class GenerationNever(Fault):
         call.resolves = False
 
 
-@dataclass(frozen=True, slots=True)
-class WrongGenerationCost(Fault):
+class WrongGenerationCost(Fault, frozen=True):
     """State one cost in `usage.cost` and another at `/generation`.
 
     Attributes:
@@ -99,8 +94,7 @@ class WrongGenerationCost(Fault):
         call.cost_usd = call.cost * self.factor
 
 
-@dataclass(frozen=True, slots=True)
-class KeyUsageLag(Fault):
+class KeyUsageLag(Fault, frozen=True):
     """Count this call's cost `lag_s` late in the usage of `/key` and in the limit checks."""
 
     lag_s: float = 30.0
@@ -110,8 +104,7 @@ class KeyUsageLag(Fault):
         call.lag_s = self.lag_s
 
 
-@dataclass(frozen=True, slots=True)
-class MissingUsage(Fault):
+class MissingUsage(Fault, frozen=True):
     """Send no usage object."""
 
     def change_usage(self, call: SimCall, usage: JsonObject) -> JsonObject | None:
@@ -119,8 +112,7 @@ class MissingUsage(Fault):
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class NullCost(Fault):
+class NullCost(Fault, frozen=True):
     """Send a usage object with `cost: null`."""
 
     def change_usage(self, call: SimCall, usage: JsonObject) -> JsonObject | None:
@@ -128,8 +120,7 @@ class NullCost(Fault):
         return {**usage, "cost": None}
 
 
-@dataclass(frozen=True, slots=True)
-class ReprFloat(Fault):
+class ReprFloat(Fault, frozen=True):
     """Write the cost as Python prints a float."""
 
     def arrange(self, call: SimCall) -> None:
@@ -137,8 +128,7 @@ class ReprFloat(Fault):
         call.usage_cost = float(call.cost)
 
 
-@dataclass(frozen=True, slots=True)
-class CacheHit(Fault):
+class CacheHit(Fault, frozen=True):
     """Answer as OpenRouter's response cache does: zero usage without cost, a header with HIT, no charge.
 
     Source: openrouter.ai/docs/guides/features/response-caching, 2026.
@@ -159,8 +149,7 @@ class CacheHit(Fault):
         return {name: 0 for name, value in usage.items() if type(value) is int}
 
 
-@dataclass(frozen=True, slots=True)
-class ZeroCostWithTokens(Fault):
+class ZeroCostWithTokens(Fault, frozen=True):
     """Report tokens at cost 0 and charge nothing, as zero-completion insurance does."""
 
     def arrange(self, call: SimCall) -> None:
@@ -168,8 +157,7 @@ class ZeroCostWithTokens(Fault):
         call.cost_usd = ZERO
 
 
-@dataclass(frozen=True, slots=True)
-class Byok(Fault):
+class Byok(Fault, frozen=True):
     """Use the caller's own provider key: OpenRouter charges a fee, and `cost_details` has the provider's bill.
 
     Attributes:

@@ -5,7 +5,6 @@ Source: openrouter.ai/docs/api_reference/{limits,errors-and-debugging} and publi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from aiohttp import web
@@ -56,8 +55,7 @@ _CAUSES: dict[str, tuple[int, str, dict[str, object]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class HttpError(Fault):
+class HttpError(Fault, frozen=True):
     """Answer with an HTTP error. The call is charged only if `charge` is set.
 
     Attributes:
@@ -92,13 +90,8 @@ class HttpError(Fault):
 
     def refuse(self, call: SimCall) -> ApiError | None:
         """Return the error."""
-        named = {
-            "error_type": self.error_type,
-            "limit_source": self.limit_source,
-            "reason": self.reason,
-            "provider_name": self.provider_name,
-        }
-        metadata = {name: value for name, value in named.items() if value}
+        names = ("error_type", "limit_source", "reason", "provider_name")
+        metadata = {name: value for name in names if (value := getattr(self, name))}
         times = {"Retry-After": self.retry_after, "X-RateLimit-Reset": self.resets_at}
         headers = {name: value for name, value in times.items() if value}
         if self.edge:
@@ -110,8 +103,7 @@ class HttpError(Fault):
         return ApiError(self.status, self.message, metadata=metadata, extra=extra, headers=headers, is_page=is_page)
 
 
-@dataclass(frozen=True, slots=True)
-class NoMoney(Fault):
+class NoMoney(Fault, frozen=True):
     """Refuse the call because money is missing. A call that fits the affordable tokens is served.
 
     Attributes:
@@ -134,8 +126,7 @@ class NoMoney(Fault):
         return ApiError(status, message.format(asked=asked, tokens=self.tokens), metadata=dict(metadata))
 
 
-@dataclass(frozen=True, slots=True)
-class Redirect(Fault):
+class Redirect(Fault, frozen=True):
     """Answer with a redirect. A client that follows it sends its key there."""
 
     status: int = 307
@@ -146,8 +137,7 @@ class Redirect(Fault):
         return ApiError(self.status, "Moved", headers={"Location": self.location})
 
 
-@dataclass(frozen=True, slots=True)
-class LateCharge(Fault):
+class LateCharge(Fault, frozen=True):
     """Answer with the error `status`, and charge the full cost `delay_s` later."""
 
     status: int = 504
@@ -160,8 +150,7 @@ class LateCharge(Fault):
         return ApiError(self.status, "The operation was aborted")
 
 
-@dataclass(frozen=True, slots=True)
-class EarlyAnswer(Fault):
+class EarlyAnswer(Fault, frozen=True):
     """Answer before the request body is read, and close the connection. Nothing is charged.
 
     Attributes:

@@ -122,7 +122,7 @@ def _add(prompt: SimPrompt, message: object) -> tuple[str, str]:
 
 def _usage(call: SimCall) -> JsonObject:
     tokens = call.tokens
-    usage: JsonObject = {
+    return {
         "prompt_tokens": tokens.prompt,
         "completion_tokens": tokens.completion,
         "total_tokens": tokens.prompt + tokens.completion,
@@ -134,8 +134,8 @@ def _usage(call: SimCall) -> JsonObject:
         },
         "completion_tokens_details": {"reasoning_tokens": tokens.reasoning, "image_tokens": 0, "audio_tokens": 0},
         **call.cost_fields("upstream_inference_prompt_cost", "upstream_inference_completions_cost"),
+        "sim_unknown": {"cost": 999},
     }
-    return {**usage, "sim_unknown": {"cost": 999}} if call.scenario.extra_fields else usage
 
 
 def _error_event(error: StreamError, chunk: JsonObject) -> bytes:
@@ -152,7 +152,7 @@ def _error_event(error: StreamError, chunk: JsonObject) -> bytes:
 
 
 def _head(call: SimCall, kind: str) -> JsonObject:
-    head: JsonObject = {
+    return {
         "id": call.shown_id,
         "object": kind,
         "created": int(call.created_s),
@@ -160,8 +160,8 @@ def _head(call: SimCall, kind: str) -> JsonObject:
         "provider": call.endpoint.provider,
         "system_fingerprint": None,
         "service_tier": call.service_tier,
+        "sim_extra": True,
     }
-    return {**head, "sim_extra": True} if call.scenario.extra_fields else head
 
 
 def _chunk(call: SimCall, delta: JsonObject, finish: JsonObject | None = None) -> JsonObject:

@@ -40,7 +40,7 @@ def test_an_event_has_its_name_where_it_has_one() -> None:
 
 @pytest.mark.wire
 async def test_tokens_are_spread_so_that_the_last_delta_has_them_all(caller: Caller) -> None:
-    class Recorder(Fault):
+    class Recorder(Fault, frozen=True):
         def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
             for frame in frames:
                 seen.append((frame.tokens, frame.settles))

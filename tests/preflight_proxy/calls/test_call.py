@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import aiohttp
 import pytest
+from msgspec.structs import replace
 
 from openrouter_sim import FaultRule, Scenario, make_fault
 from preflight_proxy.calls.backoff import CallBackoff

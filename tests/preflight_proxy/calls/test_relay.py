@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from openrouter_sim import FaultRule, Scenario, make_fault
 from openrouter_sim.calls.call import Frame
@@ -227,8 +227,7 @@ async def test_a_stream_that_told_why_it_ended_is_whole_without_usage_and_done(w
     assert [line["outcome"] for line in world.cost_lines()] == ["posted"]
 
 
-@dataclass(frozen=True, slots=True)
-class UsageLast(Fault):
+class UsageLast(Fault, frozen=True):
     """The stream says neither why it ended nor `[DONE]`: its last event is the usage."""
 
     def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
@@ -248,8 +247,7 @@ async def test_a_stream_with_usage_but_without_done_is_whole(world: World) -> No
     assert [line["outcome"] for line in world.cost_lines()] == ["posted"]
 
 
-@dataclass(frozen=True, slots=True)
-class CostLost(Fault):
+class CostLost(Fault, frozen=True):
     """The answer has no usage. A stream shows its end by a finish reason, by `[DONE]`, or not at all."""
 
     keeps_finish: bool = True
@@ -346,8 +344,7 @@ async def test_a_stream_that_ends_with_an_error_of_upstreams_gets_no_second_one(
     await world.settled()
 
 
-@dataclass(frozen=True, slots=True)
-class UsageAgain(Fault):
+class UsageAgain(Fault, frozen=True):
     """The usage event comes a second time, without its cost."""
 
     is_byok: bool = False

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from aiohttp import ClientResponse
+from msgspec.structs import replace
 
 from openrouter_sim import FaultRule, Rule, Scenario, make_fault
 from preflight_proxy.calls.reserving import Quoter, ReservedCall, reserve

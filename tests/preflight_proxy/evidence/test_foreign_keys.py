@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -89,8 +88,7 @@ async def test_a_key_is_read_only_a_few_times_in_its_lag_while_a_call_waits(desk
     assert 0 < desk.sim.strikes["early_answer"] <= KEY_POLLS_PER_LAG / 2 + 2
 
 
-@dataclass(frozen=True, slots=True)
-class ActsFirst(Fault):
+class ActsFirst(Fault, frozen=True):
     """Does something when the request comes, and lets it pass."""
 
     is_early: ClassVar[bool] = True
@@ -255,7 +253,7 @@ async def test_a_call_that_nobody_saw_end_keeps_none_of_the_others_waiting(desk:
 # The base
 
 
-class Counted(Fault):
+class Counted(Fault, frozen=True):
     """Counts reads, and lets them pass."""
 
     is_early = True
