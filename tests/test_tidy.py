@@ -34,7 +34,7 @@ NEVER_IMPORTS: Mapping[str, tuple[str, ...]] = {
     # The proxy is a process of its own and knows nothing of who starts it.
     "preflight_proxy": ("agent_preflight", "openrouter_sim", "typer", "rich"),
     # The simulator imports neither half, so that it can contradict both.
-    "openrouter_sim": ("agent_preflight", "preflight_proxy", "typer", "rich", "msgspec", "httpx", "structlog"),
+    "openrouter_sim": ("agent_preflight", "preflight_proxy", "typer", "rich", "msgspec.json", "httpx", "structlog"),
     # What a run's options are and mean is decided from values, below whoever runs them.
     "agent_preflight.options": ("typer", "aiodocker", "aiohttp", "httpx"),
     "agent_preflight.runner": ("typer",),
@@ -213,6 +213,12 @@ def test_imports_point_one_way(importer: str) -> None:
     ]
     assert wrong == []
     assert source(importer).exists()
+
+
+def test_the_simulator_reads_and_writes_json_with_another_library_than_the_proxy() -> None:
+    """Its values and files may be msgspec's, but what is on the wire is not, so that it can contradict the proxy."""
+    of_the_simulator = [module for name, module in modules().items() if below(name, "openrouter_sim")]
+    assert [module.path for module in of_the_simulator if "msgspec.json" in module.path.read_text()] == []
 
 
 def test_the_host_half_knows_only_the_shared_part_of_the_proxy() -> None:
