@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import structlog
 
@@ -69,6 +70,11 @@ class Relay:
         self._detached_at_s: float | None = None
         self._cache_hit = False
         self._streamed = False
+        self._decoder = sse.Decoder()
+        self._outline = sse.Outline()
+        self._head: tuple[int, Headers] = (0, ())
+        self._parts: list[bytes] | None = []
+        self._parts_bytes = 0
         self.reading = Reading()
         self.events_count = 0
         self.failure = ""
@@ -80,20 +86,24 @@ class Relay:
             response: A 2xx answer, body unread.
             headers: What the client gets with it.
         """
-        self._cache_hit = (response.header("x-openrouter-cache-status") or "").upper() == "HIT"
-        readable = (response.header("content-encoding") or "identity").strip().lower() == "identity"
-        media_type = (response.header("content-type") or "").partition(";")[0]
-        self._streamed = media_type.strip().lower() == "text/event-stream"
+        header, self._head = response.header, (response.status, headers)
+        cache, encoding, media_type = (
+            header("x-openrouter-cache-status"),
+            header("content-encoding"),
+            header("content-type"),
+        )
+        self._cache_hit = cache is not None and cache.upper() == "HIT"
+        self._streamed = media_type is not None and _is_event_stream(media_type)
         self._is_running = True
         self._limit.end_in(self._began_at_s + CALL_S_MAX - self._clock.monotonic_s())
         self.tighten()
         try:
-            if not readable:
-                await self._unread(response, headers)
-            elif self._streamed:
-                await self._stream(response, headers)
+            if encoding and encoding.strip().lower() != "identity":
+                self._leave_unread()
+            if self._streamed and self._parts is not None:
+                await self._stream(response)
             else:
-                await self._document(response, headers)
+                await self._document(response)
         except BrokenAnswerError as exc:
             self._settlement.unknown(self.reading, f"broke off ({type(exc).__name__})", ended=False)
             if self._limit.is_over:
@@ -104,13 +114,10 @@ class Relay:
         finally:
             self._is_running = False
 
-    async def _stream(self, response: UpstreamAnswer, headers: Headers) -> None:
-        self._downstream.start(response.status, headers)
-        decoder = sse.Decoder()
-        while chunk := self._in_time(await response.piece()):
-            self._events(decoder.feed(chunk))
-            self.tighten()
-        self._events(decoder.flush())
+    async def _stream(self, response: UpstreamAnswer) -> None:
+        self._downstream.start(*self._head)
+        await response.pour(self._take_chunk)
+        self._relay(self._decoder.flush())
         if not self._settlement.ended and not self._settle():
             over = self.reading.terminal or self.reading.finish is not None
             self._settlement.unknown(self.reading, "the stream told no cost", ended=over)
@@ -124,45 +131,68 @@ class Relay:
         else:
             self.break_off()
 
-    def _events(self, events: Sequence[sse.Event]) -> None:
+    def _take_chunk(self, chunk: bytes) -> None:
+        """Relay the events that a part of a stream completes, each once it is read."""
+        if not self._decoder.pending and self._outline.fits(chunk):  # as nearly always: it says nothing new
+            self.events_count += 1
+            self._downstream.write(self._key.redact(chunk))
+            has_data = True
+        else:
+            has_data = self._relay(self._decoder.feed(chunk))
+        if self._downstream.closed:
+            self.tighten(has_data=has_data)
+
+    def _relay(self, events: Sequence[sse.Event]) -> bool:
+        """Read events, and send them down; True if one has data."""
+        has_data = False
         for event in events:
-            if event.data:
-                self._data_at_s = self._clock.monotonic_s()
+            if event.skipped:
+                continue
+            if self._outline.fits(event.raw):
+                has_data = True
                 self.events_count += 1
-                self._read(self._shape.read_event(event))
+            elif (event := sse.parse(event.raw)).data:
+                has_data = True
+                self.events_count += 1
+                self._read(new := self._shape.read_event(event))
+                self._outline.note(b"" if new.tool_names else event.raw)
                 if self.reading.terminal and not self._settlement.ended:
                     self._settle()  # before the bytes below go down (M10 step 6)
-        self._downstream.write(b"".join([self._key.redact(event.raw) for event in events]))
+        self._downstream.write(self._key.redact(b"".join([event.raw for event in events])))
+        return has_data
 
-    async def _document(self, response: UpstreamAnswer, headers: Headers) -> None:
-        """Relay leading white space at once, because it keeps clients waiting; hold the document back until its cost is posted."""
-        body = bytearray()
-        while chunk := self._in_time(await response.piece()):
-            self._data_at_s = self._clock.monotonic_s()
-            if not body and not chunk.strip(b" \t\r\n"):
-                self._downstream.start(response.status, headers)
-                self._downstream.write(chunk)
-            else:
-                body += chunk
-            if len(body) > WHOLE_BODY_BYTES_MAX:
-                await self._unread(response, headers, bytes(body))
-                return
-            self.tighten()
-        self._read(self._shape.read_body(bytes(body)))
+    async def _document(self, response: UpstreamAnswer) -> None:
+        await response.pour(self._take_part)
+        if self._parts is None:
+            self._downstream.finish()
+            return
+        body = b"".join(self._parts)  # no copy of a single one
+        self._read(self._shape.read_body(body))
         if not self._settle():
             self._settlement.unknown(self.reading, "the answer told no cost", ended=True)
-        self._downstream.answer(response.status, headers, self._key.redact(bytes(body)))
+        self._downstream.answer(*self._head, self._key.redact(body))
 
-    async def _unread(self, response: UpstreamAnswer, headers: Headers, body: bytes = b"") -> None:
-        """Relay an answer that cannot be read, because it is compressed or huge; its cost is unknown."""
+    def _take_part(self, part: bytes) -> None:
+        """Relay leading white space at once, because it keeps clients waiting; hold the document back until its cost is posted."""
+        if self._parts is None:
+            self._downstream.write(part)
+        elif not self._parts and not part.strip(b" \t\r\n"):
+            self._downstream.start(*self._head)
+            self._downstream.write(part)
+        else:
+            self._parts.append(part)
+            self._parts_bytes += len(part)
+            if self._parts_bytes > WHOLE_BODY_BYTES_MAX:
+                self._leave_unread()
+        if self._downstream.closed:
+            self.tighten(has_data=True)
+
+    def _leave_unread(self) -> None:
+        """Relay an answer that cannot be read from here on, because it is compressed or huge; its cost is unknown."""
+        parts, self._parts = self._parts, None
         self._settlement.unknown(self.reading, "the answer cannot be read", ended=False)
-        self._downstream.start(response.status, headers)
-        self._downstream.write(body)
-        while chunk := self._in_time(await response.piece()):
-            self._data_at_s = self._clock.monotonic_s()
-            self._downstream.write(chunk)
-            self.tighten()
-        self._downstream.finish()
+        self._downstream.start(*self._head)
+        self._downstream.write(b"".join(parts or []))
 
     def _read(self, new: Reading) -> None:
         """Merge what a body or an event says; an id in it is durable before its bytes go down (M10 step 4)."""
@@ -190,27 +220,23 @@ class Relay:
             _log.error("call.not_posted", reservation=self._settlement.reservation.id)
         return True
 
-    def _in_time(self, chunk: bytes) -> bytes:
-        """Return what came.
+    def tighten(self, *, has_data: bool = False) -> None:
+        """Bring the time limit forward once the client has left (M17).
 
-        Raises:
-            BrokenAnswerError: It came too late: evidence counts on a call that is over having ended (M13).
+        Args:
+            has_data: Data came just now.
         """
-        if self._limit.is_over:
-            raise BrokenAnswerError("its time is over")
-        return chunk
-
-    def tighten(self) -> None:
-        """Bring the time limit forward once the client has left (M17)."""
         if not self._is_running or not self._downstream.closed:
             return
         now_s = self._clock.monotonic_s()
         if self._detached_at_s is None:
-            self._detached_at_s = now_s
+            self._detached_at_s = self._data_at_s = now_s
+        elif has_data:
+            self._data_at_s = now_s
         ends_s = min(
             self._began_at_s + CALL_S_MAX,
             self._detached_at_s + CALL_DRAIN_S_MAX,
-            max(self._data_at_s, self._detached_at_s) + CALL_SILENCE_S_MAX,
+            self._data_at_s + CALL_SILENCE_S_MAX,
         )
         self._limit.end_in(ends_s - now_s)
 
@@ -230,3 +256,8 @@ class Relay:
             return
         body = self._shape.refusal(status, text, error_type)
         self._downstream.answer(status, [("Content-Type", "application/json"), *headers], body)
+
+
+@lru_cache(maxsize=8)
+def _is_event_stream(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip().lower() == "text/event-stream"

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 BEHIND_BYTES_MAX = 8 * 2**20
 """A client this far behind its stream is taken for gone (M17)."""
 
+NO_BODY = (204, 304)
+"""Such answers have no body, nor have those below 200. Source: RFC 9110, sections 15.2, 15.3.5 and 15.4.5."""
+
 AnswerHeaders = Iterable[tuple[str, str]]
 Answer = tuple[int, list[tuple[str, str]], bytes]
 """Status, headers, body."""
@@ -74,7 +77,7 @@ class ClientResponse:
     def start(self, status: int, headers: AnswerHeaders) -> None:
         """Send status and headers; the length of the body is not known."""
         if not self.closed and not self.started:
-            has_no_body = _has_no_body(status)
+            has_no_body = status < 200 or status in NO_BODY
             self._is_without_body = self._is_without_body or has_no_body
             self._is_chunked = self._request.version == "1.1" and not has_no_body
             self._request.keep_alive = self._request.keep_alive and (self._is_chunked or has_no_body)
@@ -93,7 +96,7 @@ class ClientResponse:
             if self._is_chunked:
                 data = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
             self._send(data)
-        self._end()
+        self.break_off()
 
     def answer(self, status: int, headers: AnswerHeaders, body: bytes, *, close: bool = False) -> None:
         """Send a whole response; after a start, its body alone, as the last bytes.
@@ -109,16 +112,16 @@ class ClientResponse:
         if self.started:
             self.finish(body)
         elif not self.closed:
-            has_no_body = _has_no_body(status)
-            self._is_without_body = self._is_without_body or has_no_body
+            has_no_body = status < 200 or status in NO_BODY
             head = self._head(status, headers, "" if has_no_body else f"Content-Length: {len(body)}\r\n")
-            self._send(head if self._is_without_body else head + body)
-            self._end()
+            self._send(head if has_no_body or self._is_without_body else head + body)
+            self.break_off()
 
     def break_off(self) -> None:
         """End a body that has started without its proper end, so that the client knows that it is not whole."""
         if not self.closed:
-            self._end()
+            self.closed = True
+            self._connection.answer_ended(self._request)
 
     def _head(self, status: int, headers: AnswerHeaders, framing: str) -> bytes:
         request = self._request
@@ -150,22 +153,12 @@ class ClientResponse:
             return
         transport.write(data)
 
-    def _end(self) -> None:
-        if not self.closed:
-            self.closed = True
-            self._connection.answer_ended(self._request)
-
 
 def whole_answer(status: int, headers: AnswerHeaders, body: bytes) -> bytes:
     """Return a response that ends its connection, as bytes: for what could not be read as a request."""
     fields = [f"{name}: {value}\r\n" for name, value in headers]
     head = f"{_status_line('1.1', status)}{''.join(fields)}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
-
-
-def _has_no_body(status: int) -> bool:
-    """Source: RFC 9110, sections 15.2, 15.3.5 and 15.4.5."""
-    return status < 200 or status in (204, 304)
 
 
 @lru_cache(maxsize=128)

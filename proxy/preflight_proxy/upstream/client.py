@@ -165,7 +165,8 @@ class Upstream:
     async def _read(self, connection: UpstreamConnection, head: bytes) -> tuple[int, bytes]:
         answer = connection.send(head, b"", TimeLimit())
         try:
-            await answer.head()
+            while not answer.status:
+                await answer.more()
             return answer.status, await read_capped(answer, SMALL_BODY_BYTES_MAX)
         finally:
             answer.close()
@@ -196,14 +197,15 @@ async def read_capped(answer: UpstreamAnswer, bytes_max: int) -> bytes:
         BrokenAnswerError: It broke off before its end.
         UpstreamError: The body is larger.
     """
-    pieces: list[bytes] = []
-    size_bytes = 0
-    while piece := await answer.piece():
-        size_bytes += len(piece)
-        if size_bytes > bytes_max:
+    body = bytearray()
+
+    def take(part: bytes) -> None:
+        body.extend(part)
+        if len(body) > bytes_max:
             raise UpstreamError(f"OpenRouter sent more than {bytes_max} bytes where a small answer was due.")
-        pieces.append(piece)
-    return b"".join(pieces)
+
+    await answer.pour(take)
+    return bytes(body)
 
 
 async def error_body(answer: UpstreamAnswer) -> bytes | None:

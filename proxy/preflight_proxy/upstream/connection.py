@@ -44,19 +44,20 @@ class TimeLimit:
         due_at_s: When the connection of an unfinished answer is closed, in the loop's time.
     """
 
-    __slots__ = ("due_at_s",)
+    __slots__ = ("_now_s", "due_at_s")
 
     def __init__(self) -> None:
+        self._now_s = asyncio.get_running_loop().time
         self.due_at_s = math.inf
 
     @property
     def is_over(self) -> bool:
         """True if the time is over."""
-        return asyncio.get_running_loop().time() >= self.due_at_s
+        return self._now_s() >= self.due_at_s
 
     def end_in(self, seconds: float) -> None:
         """Set the time from now on."""
-        self.due_at_s = asyncio.get_running_loop().time() + seconds
+        self.due_at_s = self._now_s() + seconds
 
 
 class UpstreamAnswer:
@@ -70,11 +71,11 @@ class UpstreamAnswer:
 
     __slots__ = (
         *("status", "headers", "header", "on_body", "ended", "keeps_alive", "is_followed"),
-        *("_transport", "_parser", "_fields", "_pieces", "_final_status", "_ends_with_connection"),
-        *("_bodyless_bytes", "_error", "_waiter", "_is_paused"),
+        *("_transport", "_loop", "_parser", "_fields", "_pieces", "_final_status", "_ends_with_connection"),
+        *("_bodyless_bytes", "_error", "_waiter", "_is_paused", "_take"),
     )
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self.status = 0
         self.headers: list[tuple[str, str]] = []
         self.header: Callable[[str], str | None] = _NO_HEADERS.get
@@ -82,25 +83,18 @@ class UpstreamAnswer:
         self.keeps_alive = False
         self.is_followed = False
         self._transport = transport
+        self._loop = loop
         self._fields: list[bytes] = []
         self._pieces: list[bytes] = []
         self._final_status = 0
         self._ends_with_connection = False
         self._bodyless_bytes = 0
-        self._error: BrokenAnswerError | None = None
+        self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._is_paused = False
+        self._take: Callable[[bytes], None] | None = None
         self.on_body = self._pieces.append
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
-
-    async def head(self) -> None:
-        """Return when status and headers are there.
-
-        Raises:
-            BrokenAnswerError: The answer broke off before, or what came with its head is malformed.
-        """
-        while not self.status:
-            await self.more()
 
     def more(self) -> asyncio.Future[None]:
         """Return what is done once more of the answer is there, or it broke off.
@@ -110,25 +104,40 @@ class UpstreamAnswer:
         """
         if self._error is not None:
             raise self._error
-        self._waiter = waiter = asyncio.get_running_loop().create_future()
+        self._waiter = waiter = self._loop.create_future()
         return waiter
 
-    async def piece(self) -> bytes:
-        """Return all of the body that has come since the last call; empty at its end.
+    async def pour(self, take: Callable[[bytes], None]) -> None:
+        """Give the body to `take`, each part in the turn of the loop in which it comes, and return at its end.
 
         Raises:
-            BrokenAnswerError: It broke off before its end, and all before was returned.
+            BrokenAnswerError: It broke off before its end, and all before was given.
+            Exception: What `take` raised. Nothing more is given, and the connection is closed unless the answer has ended.
         """
-        while not (pieces := self._pieces):
-            if self.ended and self._error is None:
-                return b""
-            if self._is_paused and not self.ended:
-                self._is_paused = False
-                self._transport.resume_reading()
+        self._take = take
+        self._give()
+        if self._is_paused and not self.ended:
+            self._transport.resume_reading()
+        while not self.ended:
             await self.more()
+        self._give()  # what came with malformed bytes
+        if self._error is not None:
+            raise self._error
+
+    def _give(self) -> None:
+        take, pieces = self._take, self._pieces
+        if take is None or not pieces:
+            return
         data = b"".join(pieces)  # no copy of a single one
         del pieces[:]
-        return data
+        try:
+            take(data)
+        except Exception as exc:
+            self._take, self._error = None, exc
+            self.close()
+            self.ended = True
+            self._parser = None
+            self._wake()
 
     def close(self) -> None:
         """Close the connection if the answer has not ended. It is in the pool again, or closed, where it has."""
@@ -148,20 +157,27 @@ class UpstreamAnswer:
         except Exception as exc:  # also an upgrade
             self.fail(f"malformed: {exc.__context__ or exc}")
             return
-        self.status = self._final_status
-        if self._pieces or self.ended:
+        pieces, has_ended = self._pieces, self.ended
+        if has_ended:
+            self._parser = None
+        if pieces or has_ended:
             self._bodyless_bytes = 0
         else:
             self._bodyless_bytes += len(data)
             if self._bodyless_bytes > ANSWER_HEAD_BYTES_MAX:
                 self.fail("malformed: no end of a head or of a chunk's")
                 return
-        if self.ended:
-            self._parser = None
-        elif len(self._pieces) > PIECES_MAX and not self._is_paused:
-            self._is_paused = True
-            self._transport.pause_reading()
-        self._wake()
+        if self._take is None:
+            self.status = self._final_status
+            if len(pieces) > PIECES_MAX and not has_ended and not self._is_paused:
+                self._is_paused = True
+                self._transport.pause_reading()
+            self._wake()
+            return
+        if pieces:
+            self._give()
+        if has_ended:
+            self._wake()
 
     def feed_eof(self) -> None:
         """Upstream ended the connection in order: the end of a body that states no length."""
@@ -172,8 +188,11 @@ class UpstreamAnswer:
 
     def fail(self, why: str) -> None:
         """It broke off."""
+        self._break_off(BrokenAnswerError(why))
+
+    def _break_off(self, error: Exception) -> None:
         if self._error is None:
-            self._error = BrokenAnswerError(why)
+            self._error = error
             self.ended = True
             self._parser = None
             self._wake()
@@ -239,6 +258,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._socket = sock
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
+        self._loop = asyncio.get_running_loop()
+        self._now_s = self._loop.time
         self._idle = idle
         self._connections = connections
         self._transport: asyncio.Transport
@@ -262,19 +283,22 @@ class UpstreamConnection(asyncio.Protocol):
             self._answer = None
 
     def data_received(self, data: bytes) -> None:
-        """Read what came."""
+        """Read what came. What comes too late breaks its answer off: evidence counts on a call that is over having ended (M13)."""
         answer = self._answer
         if answer is None:
             self._give_up()
             return
-        answer.feed(data)
+        if self._now_s() < self._limit.due_at_s:
+            answer.feed(data)
+        else:
+            answer.fail("its time is over")
         if not answer.ended:
             return
         self._answer = None
         if answer.is_followed:
             self._give_up()
         elif answer.keeps_alive and not self._transport.is_closing() and not self._transport.get_write_buffer_size():
-            self.idle_since_s = asyncio.get_running_loop().time()
+            self.idle_since_s = self._now_s()
             self._idle.append(self)
         else:
             self._transport.abort()
@@ -286,10 +310,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def send(self, head: bytes, body: bytes, limit: TimeLimit) -> UpstreamAnswer:
         """Write a request, in this turn of the loop, and return its answer, which breaks off when its time is over."""
-        self._answer = UpstreamAnswer(self._transport)
+        self._answer = answer = UpstreamAnswer(self._transport, self._loop)
         self._was_used, self._limit = True, limit
         self._transport.writelines((head, body))
-        return self._answer
+        return answer
 
     def is_quiet(self) -> bool:
         """True if a request may be written: it is open, and nothing has come that none asked for. Else it is closed.

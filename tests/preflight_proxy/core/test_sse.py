@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preflight_proxy.core.sse import Decoder, Event, parse
+from preflight_proxy.core.sse import Decoder, Event, Outline, parse
 from tests.support.cases import each
 
 CHAT = (
@@ -31,7 +31,11 @@ def decode(stream: bytes, cuts: list[int], event_bytes_max: int = 10**6) -> list
         events += decoder.feed(stream[last:cut])
         last = cut
         assert b"".join(event.raw for event in events) + decoder.pending == stream[:cut]
-    return events + decoder.flush()
+    return read(events + decoder.flush())
+
+
+def read(events: list[Event]) -> list[Event]:
+    return [event if event.skipped else parse(event.raw) for event in events]
 
 
 @each("stream", STREAMS)
@@ -71,14 +75,14 @@ def test_no_chunking_changes_a_byte_or_an_event(pieces: list[bytes], data: st.Da
 def test_the_end_of_the_input_yields_the_event_without_its_blank_line() -> None:
     decoder = Decoder()
     assert decoder.feed(b'data: {"usage":1}') == []
-    assert [event.data for event in decoder.flush()] == [b'{"usage":1}']
+    assert [event.data for event in read(decoder.flush())] == [b'{"usage":1}']
     assert decoder.flush() == []
 
 
 def test_an_event_comes_out_with_the_byte_that_completes_it() -> None:
     decoder = Decoder()
     assert decoder.feed(b"data: a\r\n\r") == []
-    assert [event.data for event in decoder.feed(b"\n")] == [b"a"]
+    assert [event.data for event in read(decoder.feed(b"\n"))] == [b"a"]
     assert decoder.pending == b""
 
 
@@ -90,13 +94,13 @@ def test_an_oversized_event_passes_unread_and_the_next_is_read_again() -> None:
         events += decoder.feed(stream[index : index + 1])
     assert decoder.oversized
     assert b"".join(event.raw for event in events) == stream
-    assert [event.data for event in events if not event.skipped] == [b"next"]
+    assert [event.data for event in read(events) if not event.skipped] == [b"next"]
     assert all(event.data == b"" for event in events if event.skipped)
 
 
 def test_an_event_larger_than_allowed_in_one_chunk_is_read_if_it_is_complete() -> None:
     decoder = Decoder(max_event_bytes=4)
-    assert [event.data for event in decoder.feed(b"data: abcdef\n\n")] == [b"abcdef"]
+    assert [event.data for event in read(decoder.feed(b"data: abcdef\n\n"))] == [b"abcdef"]
     assert not decoder.oversized
 
 
@@ -122,3 +126,47 @@ def test_memory_is_bounded_however_long_an_event_is() -> None:
 
 def test_a_name_that_is_not_utf8_is_read_all_the_same() -> None:
     assert parse(b"event: \xff\ndata: 1\n\n") == Event(b"event: \xff\ndata: 1\n\n", "\ufffd", b"1")
+
+
+def of(words: bytes, more: bytes = b"") -> bytes:
+    return b'data: {"id":"gen-1","choices":[{"delta":{"content":"%b"},"finish_reason":null}]%b}\n\n' % (words, more)
+
+
+def test_an_event_that_differs_in_its_words_alone_has_the_same_outline() -> None:
+    outline = Outline()
+    assert not outline.fits(of(b"one"))
+    outline.note(of(b"one"))
+    assert all(outline.fits(of(words)) for words in (b"one", b"", b"two words", b"\xc3\xa4", b"\xff", b"data: [DONE]"))
+
+
+@each(
+    "other",
+    [
+        of(b"two", b',"usage":{}'),
+        of(b'","usage":{"cost":1},"x":"'),
+        of(b"\\n"),
+        of(b"x\n\ndata: [DONE]\n\ny"),
+        of(b"x\r\rdata: [DONE]\r\ry"),
+        of(b"x").replace(b"gen-1", b"gen-2"),
+        of(b"one") + of(b"two"),
+        of(b"one") + b"\n",
+        of(b"one")[:-1],
+        b": comment\n\n" + of(b"one"),
+        of(b"")[:70],
+        b"data: [DONE]\n\n",
+        b"",
+    ],
+)
+def test_what_could_say_anything_else_has_another_outline(other: bytes) -> None:
+    outline = Outline()
+    outline.note(of(b"one"))
+    assert not outline.fits(other)
+
+
+@each("raw", [b": comment\n\n", b"", of(b"\\n"), of(b"one").replace(b"\n", b"\r"), b'data: {"name":"content"}\n\n'])
+def test_what_has_no_words_has_no_outline(raw: bytes) -> None:
+    outline = Outline()
+    outline.note(of(b"one"))
+    outline.note(raw)
+    assert not outline.fits(raw)
+    assert not outline.fits(of(b"one"))

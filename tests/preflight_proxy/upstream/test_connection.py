@@ -249,17 +249,16 @@ async def answered(raw: bytes, then: bool = False) -> tuple[int, bytes, BrokenAn
         writer.write(raw)
         return then
 
-    body = b""
+    body = bytearray()
     async with RawUpstream(behave) as server, Upstream(server.base_url) as upstream:
         answer = await upstream.post("/x", b"{}", [], lambda: True)
         try:
-            while piece := await answer.piece():
-                body += piece
+            await answer.pour(body.extend)
         except BrokenAnswerError as exc:
-            return answer.status, body, exc
+            return answer.status, bytes(body), exc
         finally:
             answer.close()
-        return answer.status, body, None
+        return answer.status, bytes(body), None
 
 
 @on_both_loops
@@ -337,7 +336,8 @@ async def test_an_answer_that_comes_byte_by_byte_is_the_same() -> None:
     answer = connection.send(b"", b"", TimeLimit())
     for byte in raw:
         connection.data_received(bytes([byte]))
-    assert (answer.status, await answer.piece(), await answer.piece(), idle) == (200, b"{}", b"", [connection])
+    body = await read_capped(answer, 2**20)
+    assert (answer.status, body, idle) == (200, b"{}", [connection])
     connection.abort()
     theirs.close()
 
@@ -352,9 +352,52 @@ def test_an_answer_that_breaks_off_while_nobody_reads_it_is_read_up_to_there(run
         connection.data_received(SSE + b"1\r\nx\r\n" * (PIECES_MAX + 1))
         connection.abort()
         await asyncio.sleep(0.01)
-        assert await answer.piece() == b"{}" + b"x" * (PIECES_MAX + 1)
+        parts: list[bytes] = []
         with pytest.raises(BrokenAnswerError, match="connection lost"):
-            await answer.piece()
+            await answer.pour(parts.append)
+        assert parts == [b"{}" + b"x" * (PIECES_MAX + 1)]
+        theirs.close()
+
+    run(scene())
+
+
+class ChokedError(Exception):
+    """Whoever takes the body can take no more."""
+
+
+@on_both_loops
+@pytest.mark.parametrize("ends", [False, True])
+def test_who_cannot_take_a_part_ends_the_answer_and_gets_the_reason(run: Run, ends: bool) -> None:
+    """The connection is closed, unless the answer was over."""
+
+    async def scene() -> None:
+        async with Server(CHUNKED if ends else SSE) as server, Upstream(server.base_url) as upstream:
+            answer = await upstream.post("/x", b"{}", [], lambda: True)
+            with pytest.raises(ChokedError):
+                await answer.pour(choke)
+            assert await posted(upstream) == b"{}"
+            assert server.connections_count == (1 if ends else 2)
+
+    def choke(_part: bytes) -> None:
+        raise ChokedError
+
+    run(scene())
+
+
+@on_both_loops
+def test_what_comes_too_late_breaks_its_answer_off_and_is_not_given(run: Run) -> None:
+    async def scene() -> None:
+        ours, theirs = socket.socketpair()
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(lambda: UpstreamConnection(ours, [], set()), sock=ours)
+        limit, parts = TimeLimit(), list[bytes]()
+        answer = connection.send(b"", b"", limit)
+        connection.data_received(SSE)
+        limit.end_in(0)
+        connection.data_received(b"1\r\nx\r\n0\r\n\r\n")
+        with pytest.raises(BrokenAnswerError, match="time is over"):
+            await answer.pour(parts.append)
+        assert parts == [b"{}"]
         theirs.close()
 
     run(scene())
@@ -382,10 +425,9 @@ def test_an_answer_that_nobody_reads_waits_in_the_systems_buffers(run: Run) -> N
                 count = len(written)
                 await asyncio.sleep(0.2)
             assert count < 120
-            received = 0
-            while piece := await answer.piece():
-                received += len(piece)
-            assert received == size_bytes
+            sizes_bytes: list[int] = []
+            await answer.pour(lambda part: sizes_bytes.append(len(part)))
+            assert sum(sizes_bytes) == size_bytes
 
     written: list[int] = []
     run(scene())

@@ -3,7 +3,7 @@
 import json
 
 from preflight_proxy.core.shapes.shape import CallUsage, Reading
-from preflight_proxy.core.sse import Decoder
+from tests.support.events import events
 from tests.support.quote_cases import CHAT, chat
 
 BODY = {
@@ -39,7 +39,7 @@ def test_a_body_with_an_error_is_one() -> None:
 
 
 def test_a_stream_tells_its_parts_event_by_event() -> None:
-    told = [CHAT.read_event(event) for event in Decoder().feed(STREAM)]
+    told = [CHAT.read_event(event) for event in events(STREAM)]
     assert told[0] == Reading()
     assert told[1] == Reading("gen-1", "a/b", "P")
     assert told[2].finish == "stop"
@@ -52,7 +52,7 @@ def test_functions_of_the_old_kind_count_as_tools() -> None:
 
 
 def test_a_cut_is_an_error_chunk() -> None:
-    event, done = Decoder().feed(CHAT.cut(Reading(generation_id="gen-1"), 3, "why"))
+    event, done = events(CHAT.cut(Reading(generation_id="gen-1"), 3, "why"))
     told = CHAT.read_event(event)
     assert (told.error, told.finish, told.generation_id) == (True, "error", "gen-1")
     assert CHAT.read_event(done).terminal

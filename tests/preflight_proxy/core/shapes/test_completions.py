@@ -7,8 +7,9 @@ import pytest
 from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.shapes.request_writer import write_request
 from preflight_proxy.core.shapes.shape import CallUsage, Reading
-from preflight_proxy.core.sse import Decoder, Event
+from preflight_proxy.core.sse import Event
 from tests.support.cases import each
+from tests.support.events import events
 from tests.support.quote_cases import COMPLETIONS, read
 
 
@@ -39,7 +40,7 @@ def test_answers_are_read_as_chats_are() -> None:
 
 
 def test_a_cut_is_an_error_chunk_with_text() -> None:
-    event, _done = Decoder().feed(COMPLETIONS.cut(Reading(), 0, "why"))
+    event, _done = events(COMPLETIONS.cut(Reading(), 0, "why"))
     told = json.loads(event.data)
     assert (told["object"], told["choices"][0]["text"]) == ("text_completion", "")
     assert COMPLETIONS.read_event(event).error

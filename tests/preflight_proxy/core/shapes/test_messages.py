@@ -3,8 +3,9 @@
 import json
 
 from preflight_proxy.core.shapes.shape import CallUsage, Reading
-from preflight_proxy.core.sse import Decoder, Event
+from preflight_proxy.core.sse import Event
 from tests.support.cases import each
+from tests.support.events import events
 from tests.support.quote_cases import MESSAGES
 
 USAGE = {
@@ -77,7 +78,7 @@ def test_other_events_say_nothing_unless_they_hold_an_error() -> None:
 
 
 def test_a_cut_is_an_error_event_with_its_name() -> None:
-    (cut,) = Decoder().feed(MESSAGES.cut(Reading(), 3, "why"))
+    (cut,) = events(MESSAGES.cut(Reading(), 3, "why"))
     assert cut.name == "error"
     assert json.loads(cut.data) == {
         "type": "error",

@@ -6,8 +6,9 @@ import pytest
 
 from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.shapes.shape import CallUsage, Reading
-from preflight_proxy.core.sse import Decoder, Event
+from preflight_proxy.core.sse import Event
 from tests.support.cases import each
+from tests.support.events import events
 from tests.support.quote_cases import RESPONSES, read
 
 USAGE = {
@@ -93,7 +94,7 @@ def test_an_item_that_refers_to_stored_state_is_refused() -> None:
 
 
 def test_a_cut_is_a_failed_response_that_ends_codex_and_raises_in_openais_clients() -> None:
-    event, done = Decoder().feed(RESPONSES.cut(Reading(generation_id="gen-1760000000-x", model="a/b"), 9, "why"))
+    event, done = events(RESPONSES.cut(Reading(generation_id="gen-1760000000-x", model="a/b"), 9, "why"))
     told = json.loads(event.data)
     assert event.name == told["type"] == "response.failed"
     assert told["sequence_number"] == 9
@@ -117,13 +118,13 @@ REQUIRED: dict[str, tuple[type, ...]] = {
 
 @pytest.mark.parametrize("error_type", ["payment_required", "provider_unavailable"])
 def test_a_cut_has_every_field_that_the_api_requires_of_a_response(error_type: str) -> None:
-    event, _done = Decoder().feed(RESPONSES.cut(Reading(), 9, "why", error_type))
+    event, _done = events(RESPONSES.cut(Reading(), 9, "why", error_type))
     response = json.loads(event.data)["response"]
     assert {name for name, kinds in REQUIRED.items() if not isinstance(response.get(name, ...), kinds)} == set()
 
 
 def test_a_break_upstream_has_the_code_on_which_clients_ask_again() -> None:
-    event, _done = Decoder().feed(RESPONSES.cut(Reading(), 9, "why", "provider_unavailable"))
+    event, _done = events(RESPONSES.cut(Reading(), 9, "why", "provider_unavailable"))
     told = json.loads(event.data)
     assert told["response"]["error"] == {"code": "server_error", "message": "why"}
     assert told["error"] == {"code": 502, "message": "why"}
