@@ -1,5 +1,7 @@
 """A running trial."""
 
+import asyncio
+import gc
 import json
 import subprocess
 import sys
@@ -8,7 +10,20 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.runner.running_trial import GATE_BACK_S_MAX, MissingGate, TrialLogs
+from agent_preflight.eject import EjectDecision, EjectPolicy
+from agent_preflight.runner import output
+from agent_preflight.runner import watch as watch_module
+from agent_preflight.runner.api import request_of
+from agent_preflight.runner.loop import StopSignal
+from agent_preflight.runner.preparation import SandboxSetup, trials_of
+from agent_preflight.runner.progress import RunProgress, TrialProgress
+from agent_preflight.runner.running_trial import GATE_BACK_S_MAX, MissingGate, RunContext, RunningTrial, TrialLogs
+from agent_preflight.runs.folder import open_new
+from agent_preflight.runs.plan import policy_for_trial
+from agent_preflight.sandboxes.process import ProcessSandbox
+from agent_preflight.sidecar.keeper import Sidecar
+from preflight_proxy.base.config import Config
+from preflight_proxy.base.control_messages import Balance, LedgerEvent
 from tests.support.trial_field import MODEL, Field, agent
 
 
@@ -98,3 +113,82 @@ def test_on_a_full_disk_log_lines_are_lost_but_the_clean_up_is_complete(trials: 
     assert set(found["cleanup"].values()) == {"ok"}
     assert found["caps_hit"]["log_lines"] > 50
     assert not (trials.run_dirs[-1] / "a" / "summary.json").exists()
+
+
+EVENTS = 2000
+
+
+class Looking(EjectPolicy):
+    """Looks at the events, as a policy of a script may, and ends nothing."""
+
+    def check(self, *, events: list[dict[str, Any]], **_: Any) -> EjectDecision:
+        return EjectDecision(len(events) > 10**9)
+
+
+@pytest.mark.parametrize("policy", [None, Looking()], ids=["counted", "looked at"])
+async def test_lines_and_ledger_events_without_end_leave_nothing_in_memory(
+    policy: EjectPolicy | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is another: its text, its tool, its usage, its balance, the cause of a refusal. What grows leaves a piece each."""
+    monkeypatch.setattr(watch_module, "AGENT_EVENTS_KEPT", 100)
+    monkeypatch.setattr(output, "GATHER_S", 0.0)
+    options = {
+        "models": [(MODEL, "a")],
+        "admin_key": "k",
+        "or_key": "k",
+        "budget_usd": 1,
+        "runs_dir": tmp_path / "runs",
+    }
+    more = {"sandbox": "process", "command": ["true"], "skip_preflight": True, "log_fn": lambda line: None}
+    request, upstream = request_of({**options, **more, "eject_policy": policy}), "http://127.0.0.1:1/api/v1"
+    with open_new(tmp_path / "runs", "r") as folder:
+        (plan,), progress = trials_of(request, "r"), RunProgress()
+        progress.put(TrialProgress(plan.alias, plan.model_id, plan.limit_pusd))
+        config = Config(data=str(folder.path), upstream=upstream)
+        sidecar = Sidecar(config, folder.short_dir, _ignore, _ignore, _ignore)
+        of_run = RunContext(
+            *(request, "r", folder, StopSignal(), progress, upstream, sidecar),
+            setup=SandboxSetup(ProcessSandbox),
+            authority=None,
+        )
+        trial = RunningTrial(plan, 0, policy_for_trial(policy, 1e9), of_run)
+        trial.started()
+        stream = asyncio.StreamReader()
+        reading = trial.tasks.spawn(trial.output.read_stdout(stream), "stdout")
+        watching = trial.tasks.spawn(trial.watch.run("watch"), "watch")
+
+        async def pieces_after(first: int) -> int:
+            for number in range(first, first + EVENTS):
+                tool = {"type": "tool_use", "id": f"t{number}", "name": f"tool {number}"}
+                usage = {"input_tokens": number, "output_tokens": 1}
+                message = {"id": f"m{number}", "content": [tool], "usage": usage}
+                stream.feed_data(
+                    json.dumps({"type": "assistant", "session_id": "s", "message": message}).encode() + b"\n"
+                )
+                balance = Balance(limit_pusd=10**12, posted_pusd=number, calls=number, as_of=number)
+                trial.on_ledger_event(LedgerEvent(type="settled", seq=number, balance=balance, digest=f"d{number}"))
+                cause = LedgerEvent(
+                    type="unserved", seq=number, code=f"c{number}", source="upstream", text=f"text {number}", model="m"
+                )
+                trial.on_ledger_event(cause)
+                if number % 50 == 49:
+                    while (
+                        trial.output.events_count < 3 * (number + 1) or trial.watch._count_in > trial.watch._count_out
+                    ):
+                        await asyncio.sleep(0)
+            gc.collect()
+            return sys.getallocatedblocks()
+
+        await pieces_after(0)  # what is remembered up to a limit has reached it
+        pieces = await pieces_after(EVENTS)
+        assert await pieces_after(2 * EVENTS) - pieces < EVENTS / 10
+        assert trial.watch.dropped == 0
+        stream.feed_eof()
+        await reading
+        trial.watch.close()
+        assert await watching is None
+        await trial.tasks.cancel()
+        trial.events.close()
+
+
+def _ignore(_: object) -> None: ...
