@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import msgspec
+from msgspec import defstruct
+from msgspec.structs import fields
 
 from preflight_proxy.core.money import cost_pusd, number
 from preflight_proxy.core.shapes.error_body import STATUS_BY_ERROR_TYPE, envelope, envelope_body
@@ -41,6 +45,9 @@ _CREATED = re.compile(r"gen-(\d{1,12})-")
 _GENERATION_ID = re.compile(r"gen-[A-Za-z0-9_.:-]{1,120}")
 
 
+Part = TypeVar("Part", bound=msgspec.Struct)
+
+
 class JsonObject(dict[str, msgspec.Raw]):
     """The raw values of a JSON object by key. They are decoded when they are asked for, since most never are."""
 
@@ -56,6 +63,10 @@ class JsonObject(dict[str, msgspec.Raw]):
         """True if the field is there and not null."""
         return bytes(self.get(name, ABSENT)) not in NOTHING
 
+    def part(self, name: str, kind: type[Part]) -> Part | None:
+        """See `decode_part`; None if it is absent or null."""
+        return decode_part(self[name], kind) if self.has(name) else None
+
     def child(self, name: str) -> JsonObject:
         """An object inside this one; empty if it is absent or no object."""
         return read_object(self[name]) if name in self else JsonObject()
@@ -65,47 +76,130 @@ class JsonObject(dict[str, msgspec.Raw]):
         return [read_object(item) for item in _elements(self.get(name, ABSENT))]
 
 
-class AnswerFields(msgspec.Struct, gc=False):
-    """What is read of any object in an answer with choices, undecoded; `ABSENT` where it is not there.
+Count = Annotated[int, msgspec.Meta(ge=0, le=ANSWER_TOKENS_MAX)]
 
-    It is the chunk, a choice in it, the message of one, the usage, or the details of the usage.
-    """
 
-    id: msgspec.Raw = ABSENT
-    model: msgspec.Raw = ABSENT
-    provider: msgspec.Raw = ABSENT
+class Function(msgspec.Struct, gc=False):
+    """The function of a tool call."""
+
+    name: str | None = None
+
+
+class AnswerToolCall(msgspec.Struct, gc=False):
+    """A call of a tool that the client runs."""
+
+    function: Function | None = None
+
+
+class AnswerMessage(msgspec.Struct, gc=False):
+    """What the model says, or a part of it."""
+
+    tool_calls: list[AnswerToolCall] | None = None
+
+
+class Choice(msgspec.Struct, gc=False):
+    """One of the answers to a request."""
+
+    finish_reason: str | None = None
     error: msgspec.Raw = ABSENT
-    choices: msgspec.Raw = ABSENT
-    finish_reason: msgspec.Raw = ABSENT
-    delta: msgspec.Raw = ABSENT
-    message: msgspec.Raw = ABSENT
-    tool_calls: msgspec.Raw = ABSENT
-    usage: msgspec.Raw = ABSENT
-    cost: msgspec.Raw = ABSENT
-    cost_details: msgspec.Raw = ABSENT
+    delta: AnswerMessage | None = None
+    message: AnswerMessage | None = None
+
+
+class TokenDetails(msgspec.Struct, gc=False):
+    """What the tokens of a prompt or of an answer were."""
+
+    cached_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
+    reasoning_tokens: Count | None = None
+
+
+class CostDetails(msgspec.Struct, gc=False):
+    """What the provider bills on a key of the caller's own."""
+
     upstream_inference_cost: msgspec.Raw = ABSENT
-    is_byok: msgspec.Raw = ABSENT
-    prompt_tokens: msgspec.Raw = ABSENT
-    prompt_tokens_details: msgspec.Raw = ABSENT
-    cached_tokens: msgspec.Raw = ABSENT
-    cache_write_tokens: msgspec.Raw = ABSENT
-    completion_tokens: msgspec.Raw = ABSENT
-    completion_tokens_details: msgspec.Raw = ABSENT
-    reasoning_tokens: msgspec.Raw = ABSENT
 
 
-class _InputFields(AnswerFields, gc=False):
-    """The same where a usage says `input` and `output`."""
+class ChoicesUsage(msgspec.Struct, gc=False):
+    """The usage of an answer with choices."""
 
-    prompt_tokens: msgspec.Raw = msgspec.field(default=ABSENT, name="input_tokens")
-    prompt_tokens_details: msgspec.Raw = msgspec.field(default=ABSENT, name="input_tokens_details")
-    completion_tokens: msgspec.Raw = msgspec.field(default=ABSENT, name="output_tokens")
-    completion_tokens_details: msgspec.Raw = msgspec.field(default=ABSENT, name="output_tokens_details")
+    cost: msgspec.Raw = ABSENT
+    is_byok: bool | None = None
+    cost_details: CostDetails | None = None
+    prompt_tokens: Count | None = None
+    prompt_tokens_details: TokenDetails | None = None
+    completion_tokens: Count | None = None
+    completion_tokens_details: TokenDetails | None = None
 
 
-_fields = msgspec.json.Decoder(AnswerFields)
-INPUT_FIELDS: msgspec.json.Decoder[AnswerFields] = msgspec.json.Decoder(_InputFields)
-_NO_FIELDS = AnswerFields()
+class InputUsage(ChoicesUsage, gc=False):
+    """The same where it says `input` and `output`."""
+
+    prompt_tokens: Count | None = msgspec.field(default=None, name="input_tokens")
+    prompt_tokens_details: TokenDetails | None = msgspec.field(default=None, name="input_tokens_details")
+    completion_tokens: Count | None = msgspec.field(default=None, name="output_tokens")
+    completion_tokens_details: TokenDetails | None = msgspec.field(default=None, name="output_tokens_details")
+
+
+class ChoicesAnswer(msgspec.Struct, gc=False):
+    """What is read of a body or a chunk with choices."""
+
+    id: str | None = None
+    model: str | None = None
+    provider: str | None = None
+    error: msgspec.Raw = ABSENT
+    choices: list[Choice] | None = None
+    usage: ChoicesUsage | None = None
+
+
+_decoders: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {
+    kind: msgspec.json.Decoder(kind)
+    for kind in (
+        ChoicesAnswer,
+        Choice,
+        AnswerMessage,
+        AnswerToolCall,
+        Function,
+        ChoicesUsage,
+        InputUsage,
+        TokenDetails,
+        CostDetails,
+    )
+}
+
+
+def decode_part(raw: bytes | msgspec.Raw, kind: type[Part]) -> Part:
+    """Decode an answer, or an object in it. A value that is malformed reads as absent, and hides no other."""
+    if len(memoryview(raw)) <= ANSWER_VALUES_MAX:
+        try:
+            part: Part = _decoders[kind].decode(raw)
+            return part
+        except _MALFORMED:
+            pass  # each value in it is decoded by itself
+    try:
+        values = _undecoded(kind).decode(raw)
+    except _MALFORMED:
+        return kind()
+    return kind(**{field.name: _decode_value(getattr(values, field.name), field.type) for field in fields(kind)})
+
+
+@cache
+def _undecoded(kind: type[msgspec.Struct]) -> msgspec.json.Decoder[msgspec.Struct]:
+    """Decodes the same fields, and keeps the text of each."""
+    named = {field.name: field.encode_name for field in fields(kind)}
+    return msgspec.json.Decoder(defstruct("Undecoded", [(name, msgspec.Raw, ABSENT) for name in named], rename=named))
+
+
+def _decode_value(raw: msgspec.Raw, kind: object) -> object:
+    """Decode a value of a declared type; None if it is malformed."""
+    if kind is msgspec.Raw:
+        return raw
+    inner = get_args(kind)[0]  # all others may be null
+    if get_origin(inner) is list:
+        return [decode_part(item, get_args(inner)[0]) for item in _elements(raw)]
+    if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+        return None if bytes(raw) in NOTHING else decode_part(raw, inner)
+    return read_text(raw) if inner is str else bytes(raw) == b"true" if inner is bool else read_count(raw)
 
 
 def read_text(raw: msgspec.Raw) -> str | None:
@@ -141,16 +235,6 @@ def read_object(raw: bytes | msgspec.Raw) -> JsonObject:
         return JsonObject()
 
 
-def _read(raw: bytes | msgspec.Raw, words: msgspec.json.Decoder[AnswerFields] = _fields) -> AnswerFields:
-    """The fields of an object; none if the text is no object."""
-    if raw is ABSENT:
-        return _NO_FIELDS
-    try:
-        return words.decode(raw)
-    except _MALFORMED:
-        return _NO_FIELDS
-
-
 def _elements(raw: msgspec.Raw) -> list[msgspec.Raw]:
     """The elements of an array; none if the text is no array, or has more than `ANSWER_VALUES_MAX` commas."""
     if raw is ABSENT or (len(memoryview(raw)) > ANSWER_VALUES_MAX and bytes(raw).count(b",") > ANSWER_VALUES_MAX):
@@ -166,34 +250,29 @@ def read_identity(answer: JsonObject) -> Reading:
     return Reading(generation_id=answer.text("id"), model=answer.text("model"), provider=answer.text("provider"))
 
 
-def read_usage(raw: msgspec.Raw, words: msgspec.json.Decoder[AnswerFields] = _fields) -> CallUsage | None:
-    """Return the usage of an answer; None if it has none.
+def read_usage(usage: ChoicesUsage | None) -> CallUsage | None:
+    """Return the usage of an answer, whose count of the prompt includes cached tokens; None if it has none.
 
     The cost is in pico-USD, and None if it is missing. On a provider key of the caller's own, `cost` is OpenRouter's fee alone,
     so the provider's bill is added; without that bill the cost is missing.
 
-    Args:
-        raw: The answer's `usage`. Its count of the prompt includes cached tokens.
-        words: The API's words in it.
-
     Source: openrouter.ai/docs/cookbook/administration/usage-accounting and openrouter.ai/docs/guides/overview/auth/byok, 2026-10.
     """
-    if bytes(raw) in NOTHING:
+    if usage is None:
         return None
-    usage = _read(raw, words)
-    cost, is_byok = cost_pusd(bytes(usage.cost)), bytes(usage.is_byok) == b"true"
-    if cost is not None and is_byok:
-        bill = cost_pusd(bytes(_read(usage.cost_details).upstream_inference_cost))
+    cost = cost_pusd(bytes(usage.cost))
+    if cost is not None and usage.is_byok:
+        bill = cost_pusd(bytes(usage.cost_details.upstream_inference_cost)) if usage.cost_details is not None else None
         cost = None if bill is None else cost + bill
-    prompt = _read(usage.prompt_tokens_details)
+    prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
     return CallUsage(
         cost_pusd=cost,
-        prompt_tokens=read_count(usage.prompt_tokens),
-        cached_tokens=read_count(prompt.cached_tokens),
-        cache_write_tokens=read_count(prompt.cache_write_tokens),
-        completion_tokens=read_count(usage.completion_tokens),
-        reasoning_tokens=read_count(_read(usage.completion_tokens_details).reasoning_tokens),
-        is_byok=is_byok,
+        prompt_tokens=usage.prompt_tokens or 0,
+        cached_tokens=(prompt and prompt.cached_tokens) or 0,
+        cache_write_tokens=(prompt and prompt.cache_write_tokens) or 0,
+        completion_tokens=usage.completion_tokens or 0,
+        reasoning_tokens=(completion and completion.reasoning_tokens) or 0,
+        is_byok=usage.is_byok is True,
     )
 
 
@@ -220,23 +299,22 @@ def read_chunk(data: bytes, *, whole: bool = False) -> Reading:
     """
     if data[:1] != b"{" and data.strip() == DONE:
         return Reading(terminal=True)
-    chunk = _read(data)
-    finish, error = None, bytes(chunk.error) not in NOTHING
+    answer = decode_part(data, ChoicesAnswer)
+    finish, error = None, bytes(answer.error) not in NOTHING
     tool_names: tuple[str, ...] = ()
-    for raw in _elements(chunk.choices):
-        choice = _read(raw)
-        finish = finish or read_text(choice.finish_reason)
+    for choice in answer.choices or ():
+        finish = finish or choice.finish_reason
         error = error or bytes(choice.error) not in NOTHING
-        calls = _read(choice.message if choice.delta is ABSENT else choice.delta).tool_calls
-        if calls is not ABSENT:
-            names = [read_object(call).child("function").text("name") for call in _elements(calls)]
-            tool_names += tuple(name for name in names if name)
+        said = choice.message if choice.delta is None else choice.delta
+        if said is not None and said.tool_calls:
+            names = [call.function.name for call in said.tool_calls if call.function is not None]
+            tool_names += tuple(name[:ANSWER_NAME_CHARS_MAX] for name in names if name)
     return Reading(
-        generation_id=read_text(chunk.id),
-        model=read_text(chunk.model),
-        provider=read_text(chunk.provider),
-        usage=read_usage(chunk.usage),
-        finish=finish,
+        generation_id=(answer.id or "")[:ANSWER_NAME_CHARS_MAX] or None,
+        model=(answer.model or "")[:ANSWER_NAME_CHARS_MAX] or None,
+        provider=(answer.provider or "")[:ANSWER_NAME_CHARS_MAX] or None,
+        usage=read_usage(answer.usage),
+        finish=(finish or "")[:ANSWER_NAME_CHARS_MAX] or None,
         error=error or finish == "error",
         terminal=whole,
         tool_names=tool_names,

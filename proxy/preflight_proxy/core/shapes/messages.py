@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from preflight_proxy.core.shapes.answers import (
     DONE,
-    INPUT_FIELDS,
+    InputUsage,
     JsonObject,
     read_count,
     read_identity,
@@ -122,7 +122,7 @@ def _usage(message: JsonObject) -> CallUsage | None:
 
     In captured streams of 2026-09 it includes them; `billed_reading` tells by the cost which of the two it is.
     """
-    usage = read_usage(message.raw("usage"), INPUT_FIELDS)
+    usage = read_usage(message.part("usage", InputUsage))
     if usage is None:
         return None
     counts, input_tokens = message.child("usage"), usage.prompt_tokens

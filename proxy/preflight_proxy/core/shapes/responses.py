@@ -12,7 +12,7 @@ from msgspec import structs
 
 from preflight_proxy.core.shapes.answers import (
     DONE,
-    INPUT_FIELDS,
+    InputUsage,
     JsonObject,
     created,
     read_identity,
@@ -125,7 +125,7 @@ def _read(response: JsonObject) -> Reading:
     reason = response.child("incomplete_details").text("reason")
     return structs.replace(
         read_identity(response),
-        usage=read_usage(response.raw("usage"), INPUT_FIELDS),
+        usage=read_usage(response.part("usage", InputUsage)),
         finish=_FINISH.get(reason or "") or _FINISH.get(response.text("status") or ""),
         error=response.has("error"),
     )

@@ -6,11 +6,12 @@ import msgspec
 import pytest
 
 from preflight_proxy.core.shapes.answers import (
-    ABSENT,
     ANSWER_VALUES_MAX,
+    ChoicesUsage,
     JsonObject,
     created,
     cut_chunk,
+    decode_part,
     read_chunk,
     read_count,
     read_object,
@@ -18,6 +19,10 @@ from preflight_proxy.core.shapes.answers import (
 )
 from preflight_proxy.core.shapes.shape import CallUsage, Reading
 from tests.support.cases import each
+
+
+def usage_of(raw: bytes) -> CallUsage | None:
+    return read_usage(decode_part(raw, ChoicesUsage))
 
 
 def field(raw: bytes | None) -> JsonObject:
@@ -75,26 +80,24 @@ def test_a_count_that_is_none_is_zero(raw: bytes | None, count: int) -> None:
 
 
 def test_usage_is_read_with_its_details() -> None:
-    usage = read_usage(
-        msgspec.Raw(
-            b'{"prompt_tokens":1000,"completion_tokens":50,"cost":0.00159,"is_byok":false,'
-            b'"prompt_tokens_details":{"cached_tokens":800,"cache_write_tokens":7},"completion_tokens_details":{"reasoning_tokens":20}}'
-        )
+    usage = usage_of(
+        b'{"prompt_tokens":1000,"completion_tokens":50,"cost":0.00159,"is_byok":false,'
+        b'"prompt_tokens_details":{"cached_tokens":800,"cache_write_tokens":7},"completion_tokens_details":{"reasoning_tokens":20}}'
     )
     assert usage == CallUsage(1_590_000_000, 1000, 800, 7, 50, 20, False)
 
 
 @each("cost", [b"null", b'"0.5"', b"-1", b"1e900000", b"[]", b"true", b"1" * 5000])
 def test_a_cost_that_cannot_be_read_is_missing_and_not_zero(cost: bytes) -> None:
-    usage = read_usage(msgspec.Raw(b'{"prompt_tokens":3,"cost":' + cost + b"}"))
+    usage = usage_of(b'{"prompt_tokens":3,"cost":' + cost + b"}")
     assert usage is not None
     assert usage.cost_pusd is None
     assert usage.prompt_tokens == 3
 
 
 def test_usage_that_is_absent_or_null_is_none() -> None:
-    assert read_usage(ABSENT) is None
-    assert read_usage(msgspec.Raw(b"null")) is None
+    assert read('{"choices":[]}').usage is None
+    assert read('{"usage":null}').usage is None
 
 
 @each(
@@ -106,7 +109,7 @@ def test_usage_that_is_absent_or_null_is_none() -> None:
     ],
 )
 def test_on_a_key_of_ones_own_the_providers_bill_is_added(details: bytes, cost: int | None) -> None:
-    usage = read_usage(msgspec.Raw(b'{"cost":0.1,"is_byok":true' + details + b"}"))
+    usage = usage_of(b'{"cost":0.1,"is_byok":true' + details + b"}")
     assert usage is not None
     assert usage.is_byok
     assert usage.cost_pusd == cost
