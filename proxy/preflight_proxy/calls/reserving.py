@@ -169,7 +169,7 @@ class _Attempt:
 
     def __init__(self, ledger: Ledger, quoter: Quoter, context: CallContext, first: CallQuote) -> None:
         self._ledger = ledger
-        self._state = ledger.account_state(context.caller.account_id)
+        self.state = ledger.account_state(context.caller.account_id)
         self._quoter = quoter
         self._context = context
         self._first = first
@@ -204,7 +204,7 @@ class _Attempt:
             busy=context.is_busy,
             has_unknown=ledger.store.state.unknown_count(account_id) > 0,
             waited_s=waited_s,
-            cheapest_pusd=self._state.cheapest_pusd or 1,
+            cheapest_pusd=self.state.cheapest_pusd or 1,
         )
         if isinstance(verdict, Wait):
             return False
@@ -230,7 +230,7 @@ class _Attempt:
         if isinstance(committed, Refusal):
             return committed
         assert committed.reservation is not None, "a committed Reserve has its reservation"
-        self._state.admitted(self._quote.cheapest_pusd)
+        self.state.admitted(self._quote.cheapest_pusd)
         return committed.reservation
 
 
@@ -245,9 +245,10 @@ async def reserve(ledger: Ledger, quoter: Quoter, context: CallContext) -> Reser
         return first
     attempt = _Attempt(ledger, quoter, context, first)
     try:
-        if ledger.waiting_calls.has(account_id) or not attempt():
+        waiting = ledger.waiting_calls
+        if (waiting.attempts and waiting.has(account_id)) or not attempt():
             needed_pusd = first.quote.least_pusd
-            if not await ledger.waiting_calls.wait(account_id, attempt.id, needed_pusd, attempt, context.until_s):
+            if not await waiting.wait(account_id, attempt.id, needed_pusd, attempt, context.until_s):
                 attempt(CALL_WAIT_S_MAX)
     except asyncio.CancelledError:
         if isinstance(attempt.outcome, Reservation):
@@ -258,5 +259,5 @@ async def reserve(ledger: Ledger, quoter: Quoter, context: CallContext) -> Reser
     assert attempt.outcome is not None, "a try after the longest wait decides"
     if isinstance(attempt.outcome, Refusal):
         return attempt.outcome
-    key = ledger.account_state(account_id).key
+    key = attempt.state.key
     return ReservedCall(context, first, attempt.outcome, key if key is not None else Secret(""))

@@ -74,7 +74,9 @@ class Settlement:
             self.doubts(generation_id)
             return
         try:
-            self._ledger.commit(SetGeneration(self.reservation.id, generation_id))
+            self._ledger.store.commit(
+                SetGeneration(self.reservation.id, generation_id)
+            )  # nobody waits for it or shows it
         except GenerationTakenError:
             self._doubt()
         else:
