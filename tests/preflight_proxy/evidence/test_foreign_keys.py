@@ -20,7 +20,7 @@ from openrouter_sim import FaultRule, Scenario, make_fault
 from openrouter_sim.billing.account import SimKey
 from openrouter_sim.calls.scenario import Fault
 from preflight_proxy.core.evidence.evidence import CALL_S_MAX, GENERATION_S_MAX, KEY_USAGE_LAG_S
-from preflight_proxy.core.ledger.commands import Freeze, Post
+from preflight_proxy.core.ledger.commands import Freeze, LoseKeyBase, Post
 from preflight_proxy.core.ledger.rows import USAGE_UNREAD, CallFacts, Reservation
 from preflight_proxy.core.ledger.transition import may_send
 from preflight_proxy.core.refusals.refusals import Code
@@ -317,6 +317,16 @@ async def test_a_later_call_brings_a_base_once_nothing_is_undecided_and_the_lag_
     assert (first.key_base, second.key_base, third.key_base) == (None, None, 1)
     (base,) = desk.store.state.key_bases.values()
     assert base.usage_pusd == 3 * CENT + 3
+
+
+async def test_a_call_brings_what_is_lacking_of_base_and_figure(desk: ForeignKeyWorld) -> None:
+    desk.post(await desk.call("a"), 0)
+    desk.open("new")
+    await desk.foreign.ready("new")
+    assert "new" in desk.store.state.key_figures
+    desk.ledger.commit(LoseKeyBase(1, "the key's usage fell"))
+    desk.clock.advance(KEY_USAGE_LAG_S)
+    assert (await desk.call("a")).key_base == 2
 
 
 async def test_another_upstream_or_key_has_a_base_of_its_own(desk: ForeignKeyWorld) -> None:

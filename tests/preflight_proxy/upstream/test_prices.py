@@ -130,9 +130,11 @@ async def test_after_a_failed_read_the_next_try_waits_a_moment(market: Market) -
     await market.prices.of(MODEL)
     market.status = 502
     market.clock.advance(REFRESH_S)
+    await market.prices.of(MODEL)
+    failed = len(market.reads)
     for _ in range(5):
         await market.prices.of(MODEL)
-    failed = len(market.reads)
+    assert len(market.reads) == failed
     market.clock.advance(RETRY_S)
     market.status, market.body = 200, document("0.000002")
     assert await market.prompt_prices() == TWO

@@ -205,6 +205,35 @@ def test_a_prompt_of_system_text_alone_is_a_conversation(story: Story) -> None:
     assert other != story.call(chat([{"role": "system", "content": "Third."}]), account="b").conversation
 
 
+def other_task(text: str) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+def test_a_rewritten_prompt_has_half_of_the_shorter_ones_messages(story: Story) -> None:
+    story.call(chat(TALK))
+    less = story.call(chat([SYSTEM, other_task("x"), TALK[2], other_task("y")]))
+    half = story.call(chat([SYSTEM, other_task("z"), TALK[3]]))
+    assert (less.miss, half.miss) == ("first_call", "message 2 (user)")
+
+
+def test_only_the_newest_calls_can_be_the_one_that_was_rewritten(story: Story) -> None:
+    rewritten = chat([SYSTEM, other_task("rewritten"), *TALK[2:]])
+    for account, others, miss in (
+        ("a", trace.OVERLAPS_MAX - 1, "message 2 (user)"),
+        ("b", trace.OVERLAPS_MAX, "first_call"),
+    ):
+        story.call(chat(TALK), account=account)
+        for number in range(others):
+            story.call(chat([SYSTEM, other_task(f"{number}")]), account=account)
+        assert story.call(rewritten, account=account).miss == miss
+
+
+def test_a_call_that_continues_another_is_kept_in_its_place(story: Story) -> None:
+    for count in range(2, 5):
+        story.call(chat(TALK[:count]))
+    assert len(story.trace._accounts.get("a") or ()) == 1
+
+
 def test_what_is_kept_is_bounded(story: Story) -> None:
     for number in range(trace.CALLS_MAX + 1):
         story.call(chat([{"role": "user", "content": f"task {number}"}]))
