@@ -6,11 +6,12 @@ saving is an estimate. `python -m agent_preflight.cache_report [RUN_ID]` prints 
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple
 from functools import reduce
 from operator import add
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import astuple
 
 from agent_preflight.artifacts import RUNS_DIR, latest_run, number, read_json_object, trial_dirs
 from agent_preflight.base.tables import TableColumn, TextTable, money, text_of

@@ -1,14 +1,14 @@
 """Token figures from the usage objects that agents and providers print, whatever their spelling."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from agent_preflight.models import CacheStats
 
 
-@dataclass(frozen=True, slots=True)
-class TokenUsage:
+class TokenUsage(msgspec.Struct, frozen=True):
     """The tokens of one request; ``prompt_tokens`` includes those read from a cache.
 
     ``tells_cache`` is True if the object had a cache field, even with 0.

@@ -2,7 +2,8 @@
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from agent_preflight.base import config
 from agent_preflight.base.console import say
@@ -16,8 +17,7 @@ SIGNS: dict[bool | None, tuple[str, str]] = {True: ("v", "32"), None: ("!", "33"
 """Sign and colour (ECMA-48) of a pass, a warning, a failure."""
 
 
-@dataclass(frozen=True, slots=True)
-class CheckLine:
+class CheckLine(msgspec.Struct, frozen=True):
     """One finding of a check.
 
     Attributes:

@@ -3,13 +3,13 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from agent_preflight.checks.report import CheckLine
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(msgspec.Struct, frozen=True):
     """A check to be run.
 
     Attributes:
@@ -25,13 +25,12 @@ class Job:
     lane: str
 
 
-@dataclass(slots=True)
-class _Slot:
+class _Slot(msgspec.Struct):
     job: Job
-    lines: list[CheckLine] = field(default_factory=list)
-    started: threading.Event = field(default_factory=threading.Event)
+    lines: list[CheckLine] = msgspec.field(default_factory=list)
+    started: threading.Event = msgspec.field(default_factory=threading.Event)
     started_at: float = 0.0
-    done: threading.Event = field(default_factory=threading.Event)
+    done: threading.Event = msgspec.field(default_factory=threading.Event)
 
 
 def run_in_order(jobs: Sequence[Job]) -> Iterator[list[CheckLine]]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec.structs import asdict
 
 from agent_preflight.base.config import Environment
 from agent_preflight.base.console import say

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from agent_preflight.base.config import Environment, child_environment
 from agent_preflight.checks.machine import clock_line, disk_lines
@@ -19,8 +20,7 @@ from preflight_proxy.core.errors import ConfigError
 FINDINGS = {True: "ok", None: "note", False: "problem"}
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(msgspec.Struct, frozen=True):
     """Findings on one subject. A warning is something to know."""
 
     title: str

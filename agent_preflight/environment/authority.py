@@ -9,10 +9,11 @@ account, also after a restart of the proxy. Nothing secret is written to a disk.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from preflight_proxy.core.secret import Secret
 
@@ -28,8 +29,7 @@ SKEW = timedelta(hours=1)
 """How far a container's clock may be behind."""
 
 
-@dataclass(frozen=True, slots=True)
-class Authority:
+class Authority(msgspec.Struct, frozen=True):
     """What a run's gates need to be accepted as `openrouter.ai` by the run's own agents.
 
     Attributes:

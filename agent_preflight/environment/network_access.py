@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from agent_preflight.environment.variables import GATE_PORT, TLS_PORT, own_proxy, proxy_env
 from agent_preflight.options.container_options import SEALED
@@ -25,8 +26,7 @@ OURS = frozenset({"localhost", "openrouter.ai", "host.docker.internal", "egress"
 """Names that no service can have."""
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
+class Service(msgspec.Struct, frozen=True):
     """A service that agents reach.
 
     Attributes:
@@ -42,8 +42,7 @@ class Service:
     target: Target
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkAccess:
+class NetworkAccess(msgspec.Struct, frozen=True):
     """What a run's agents may reach besides the proxy.
 
     Attributes:

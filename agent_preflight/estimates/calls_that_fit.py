@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
+import msgspec
 from msgspec import structs
+from msgspec.structs import asdict
 
 from agent_preflight.base.usd import usd
 from preflight_proxy.core.admission.admission import Admission, admit
@@ -37,8 +38,7 @@ FIGURES = 3
 """Significant figures of a rounded amount, if that is finer than a cent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(msgspec.Struct, frozen=True):
     """What a budget affords of one model.
 
     Attributes:

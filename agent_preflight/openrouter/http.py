@@ -10,11 +10,11 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 import httpx
+import msgspec
 
 from agent_preflight.base import config
 from agent_preflight.openrouter.patch_points import default_base_url
@@ -37,8 +37,7 @@ NO_ANSWER = (httpx.HTTPError, httpx.InvalidURL, ValueError, ConfigError)
 Key = str | Secret
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """A whole answer. ``body`` is the JSON value; None if the body is not JSON."""
 
     status: int

@@ -2,9 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any, Self
+
+import msgspec
+from msgspec.structs import asdict, replace
 
 from agent_preflight.artifacts import number
 from agent_preflight.base.usd import pusd, usd
@@ -28,8 +30,7 @@ WHY = {
 """Why a cache misses, by the first word of a line's `cache_miss`, and what to do about it."""
 
 
-@dataclass(frozen=True, slots=True)
-class CacheSums:
+class CacheSums(msgspec.Struct, frozen=True):
     """Sums over calls.
 
     Attributes:
@@ -59,8 +60,7 @@ class CacheSums:
         return {**asdict(self), "saved_usd": format(self.saved_usd, "f"), "hit_rate": round(self.hit_rate, 4)}
 
 
-@dataclass(frozen=True, slots=True)
-class CacheView:
+class CacheView(msgspec.Struct, frozen=True):
     """Caching in a run.
 
     Attributes:

@@ -11,9 +11,10 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from agent_preflight.artifacts import read_json_object
 from agent_preflight.base.usd import pusd, usd
@@ -36,8 +37,7 @@ NO_ADMIN_KEY = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class TrialStop:
+class TrialStop(msgspec.Struct, frozen=True):
     """The end of a trial that was to be stopped.
 
     Attributes:
@@ -66,8 +66,7 @@ class TrialStop:
         return self.summary is not None and all(step == "ok" for step in steps.values())
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedRun:
+class PlannedRun(msgspec.Struct, frozen=True):
     """What a run's plan.json says of its trials.
 
     Attributes:

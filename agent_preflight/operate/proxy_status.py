@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+
+import msgspec
 
 from agent_preflight.base.tables import TableColumn, TextTable, duration, money, show
 from agent_preflight.base.usd import exact
@@ -43,8 +44,7 @@ def account_document(account: Balance) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class ProxyStatus:
+class ProxyStatus(msgspec.Struct, frozen=True):
     """A data folder and its accounts.
 
     Attributes:

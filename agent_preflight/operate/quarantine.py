@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from agent_preflight.runs.folder import read_control
 from agent_preflight.sidecar.control_client import ControlClient, ControlUnreachableError
@@ -16,8 +17,7 @@ from preflight_proxy.core.ledger.rows import OPENROUTER, QuarantinedEndpoint
 from preflight_proxy.ledger.quarantine_file import QuarantineFile
 
 
-@dataclass(frozen=True, slots=True)
-class ClearResult:
+class ClearResult(msgspec.Struct, frozen=True):
     """The result of `clear`.
 
     Attributes:

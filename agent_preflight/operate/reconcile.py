@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from agent_preflight.artifacts import read_json_object
 from agent_preflight.base.usd import exact, pusd
@@ -98,8 +99,7 @@ SUMMED = ("posted_pusd", "entries_pusd", "pending_pusd", "assumed_pusd", "overru
 """The amounts that are summed for the total."""
 
 
-@dataclass(frozen=True, slots=True)
-class KeyFigure:
+class KeyFigure(msgspec.Struct, frozen=True):
     """OpenRouter's total usage of a key.
 
     Attributes:
@@ -113,8 +113,7 @@ class KeyFigure:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReconciledAccount:
+class ReconciledAccount(msgspec.Struct, frozen=True):
     """One account compared with OpenRouter's figure, or the sum of all accounts.
 
     Attributes:
@@ -174,8 +173,7 @@ class ReconciledAccount:
         return {"account": self.account, **amounts, "source": self.source, "verdict": self.verdict}
 
 
-@dataclass(frozen=True, slots=True)
-class Reconciliation:
+class Reconciliation(msgspec.Struct, frozen=True):
     """All accounts of a run, compared, and the quarantined endpoints."""
 
     rows: tuple[ReconciledAccount, ...]

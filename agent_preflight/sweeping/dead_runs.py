@@ -12,8 +12,9 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from agent_preflight.docker.container import QUIET_S, QUIET_TRIES
 from agent_preflight.docker.sweep import sweep as sweep_engine
@@ -36,8 +37,7 @@ BLOCKING_KINDS = frozenset({"agent", "gate", "proxy"})
 """Kinds of leftovers that still act, so that their run cannot be resumed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Leftover:
+class Leftover(msgspec.Struct, frozen=True):
     """One thing that a run made outside its folder, or a whole run.
 
     Attributes:
@@ -60,8 +60,7 @@ class Leftover:
         return f"{self.kind} {self.name} {where} {self.run_dir}{f': {self.note}' if self.note else ''}"
 
 
-@dataclass(frozen=True, slots=True)
-class SweepReport:
+class SweepReport(msgspec.Struct, frozen=True):
     """What a sweep did, or with `dry_run` would do.
 
     Attributes:
@@ -86,8 +85,7 @@ class SweepReport:
         return not self.left and not self.trouble
 
 
-@dataclass(frozen=True, slots=True)
-class SweepScope:
+class SweepScope(msgspec.Struct, frozen=True):
     """What to sweep.
 
     Attributes:
@@ -108,7 +106,7 @@ class SweepScope:
     everywhere: bool = False
     dry_run: bool = False
     settle_s: float = 0.0
-    clocks: EvidenceTimes = field(default_factory=EvidenceTimes)
+    clocks: EvidenceTimes = msgspec.field(default_factory=EvidenceTimes)
 
 
 async def sweep(scope: SweepScope, engine: Engine | None = None) -> SweepReport:

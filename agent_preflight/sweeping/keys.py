@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+
+import msgspec
 
 from agent_preflight.base.usd import pusd
 from agent_preflight.openrouter.http import Key
@@ -91,8 +92,7 @@ def _reason_to_keep(unsettled: UnsettledAccount) -> str:
     return f"kept for its figure: what its last calls cost is known from {at:%H:%M:%S} UTC on; sweep again then"
 
 
-@dataclass(frozen=True, slots=True)
-class KeyDeletions:
+class KeyDeletions(msgspec.Struct, frozen=True):
     """The sub-keys of one run after a sweep.
 
     Attributes:
@@ -101,8 +101,8 @@ class KeyDeletions:
         left: Names of the other keys, with why they are there.
     """
 
-    gone: dict[str, Decimal | None] = field(default_factory=dict)
-    left: dict[str, str] = field(default_factory=dict)
+    gone: dict[str, Decimal | None] = msgspec.field(default_factory=dict)
+    left: dict[str, str] = msgspec.field(default_factory=dict)
 
     @property
     def deleted(self) -> list[str]:

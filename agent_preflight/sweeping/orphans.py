@@ -11,8 +11,9 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from agent_preflight.base.usd import usd
 from agent_preflight.runs.folder import RunState, going_on, lock_if_dead
@@ -26,8 +27,7 @@ PROXY_END_S_MAX = 35.0
 SETTLED_LOOK_EVERY_S = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class OrphanProxy:
+class OrphanProxy(msgspec.Struct, frozen=True):
     """A proxy whose runner died.
 
     Attributes:

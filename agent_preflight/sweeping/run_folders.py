@@ -10,9 +10,10 @@ import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from agent_preflight.artifacts import read_json_object, trial_dirs
 from agent_preflight.runs.folder import LOCK_NAME, RunControl, RunState, is_short_dir_of, lock_if_dead, read_control
@@ -45,8 +46,7 @@ def _is_run(folder: Path) -> bool:
     return (folder / LOCK_NAME).exists() or (folder / "plan.json").exists()
 
 
-@dataclass(frozen=True, slots=True)
-class Leftovers:
+class Leftovers(msgspec.Struct, frozen=True):
     """What a run may have outside its folder.
 
     Attributes:
@@ -110,8 +110,7 @@ def _is_short_dir(control: RunControl, run_dir: Path) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
 
 
-@dataclass(frozen=True, slots=True)
-class OldRun:
+class OldRun(msgspec.Struct, frozen=True):
     """A run's folder that has not changed for a long time.
 
     Attributes:

@@ -2,11 +2,11 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from agent_preflight.base.usd import pusd
 from agent_preflight.checks.inputs import Facts, Inputs

@@ -1,11 +1,11 @@
 """A run's ledgers against OpenRouter's figures: from a summary, or read live."""
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from agent_preflight import provision
 from agent_preflight.base.usd import pusd
