@@ -22,8 +22,8 @@ from agent_preflight.runs.trial_state import EXIT_CODE, Ender, EndReason, error_
 from agent_preflight.sandboxes.interface import Exit, Step
 from agent_preflight.sandboxes.kept_output import KeptOutput
 from preflight_proxy.base.control_messages import Balance, LedgerEvent
-from preflight_proxy.core.refusals.outcomes import Cause, Outcomes, Source, code_of
-from preflight_proxy.core.refusals.refusals import Code
+from preflight_proxy.core.refusals.outcomes import Cause, Outcomes, code_of
+from preflight_proxy.core.refusals.refusals import Code, Source
 
 SCHEMA = 1
 NO_CALL = "the agent made no call"

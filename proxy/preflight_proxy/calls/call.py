@@ -267,7 +267,7 @@ class Call:
             case Remedy.WAIT_PROCESS | Remedy.WAIT_MODEL:
                 self._refuse(refusal.cause)
             case Remedy.REWRITE:
-                _log.warning("upstream.refused_money", account=self._account_id, cause=refusal.cause.value)
+                _log.warning("upstream.refused_money", account=self._account_id, cause=refusal.cause.name.lower())
                 self._refuse(refusal.cause)
             case _ if refusal.is_envelope and not self._key.is_in(body):
                 sent = [*self._passed(headers), *self._budget_headers()]

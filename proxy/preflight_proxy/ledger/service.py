@@ -25,8 +25,8 @@ from preflight_proxy.core.ledger.commands import (
 )
 from preflight_proxy.core.ledger.rows import Account, CallFacts, QuarantinedEndpoint, Reservation
 from preflight_proxy.core.ledger.state import Change
-from preflight_proxy.core.refusals.outcomes import Cause, Source, bad_request, refused
-from preflight_proxy.core.refusals.refusals import Code, Refusal
+from preflight_proxy.core.refusals.outcomes import Cause, bad_request, refused
+from preflight_proxy.core.refusals.refusals import Code, Refusal, Source
 from preflight_proxy.ledger.events import Events
 from preflight_proxy.ledger.files import Files
 from preflight_proxy.ledger.sessions import Sessions

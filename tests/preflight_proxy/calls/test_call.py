@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from openrouter_sim import FaultRule, Scenario, make_fault
 from preflight_proxy.calls.backoff import CallBackoff
 from preflight_proxy.core.ledger.commands import Freeze
-from preflight_proxy.core.refusals.outcomes import LEFT, NONE_YET, Outcomes, Source
-from preflight_proxy.core.refusals.refusals import Code
+from preflight_proxy.core.refusals.outcomes import LEFT, NONE_YET, Outcomes
+from preflight_proxy.core.refusals.refusals import Code, Source
 from preflight_proxy.core.refusals.upstream_refusal import UpstreamRefusal
 from preflight_proxy.upstream.connection import UpstreamConnection
 from preflight_proxy.upstream.pool import Pool

@@ -6,12 +6,10 @@ upstream and from agents, so every text is one line, cut, and without control ch
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 import msgspec
 from msgspec.structs import replace
 
-from preflight_proxy.core.refusals.refusals import Code
+from preflight_proxy.core.refusals.refusals import Code, Source
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.core.shapes.error_body import read_error
 
@@ -19,23 +17,6 @@ CAUSES_MAX = 20
 """Different causes counted per account. An agent can make any number of different wrong requests."""
 TEXT_CHARS_MAX = 200
 MODEL_CHARS_MAX = 80
-
-
-class Source(StrEnum):
-    """Who is the reason that a call was not served."""
-
-    BUDGET = "budget"
-    """This run's budget does not cover it."""
-    UPSTREAM = "upstream"
-    """OpenRouter refused it, failed, or could not be reached."""
-    PROXY = "proxy"
-    """A rule or a failure of the proxy."""
-    REQUEST = "request"
-    """The request itself: it cannot be read, or asks for something whose price has no bound."""
-    CLIENT = "client"
-    """The client closed the connection before it was answered."""
-    END = "end"
-    """The account was frozen, by an operator or because the trial had ended."""
 
 
 class Cause(msgspec.Struct, frozen=True):
@@ -61,21 +42,6 @@ class Cause(msgspec.Struct, frozen=True):
     limit_needed_pusd: int = 0
 
 
-_SOURCES = {
-    Code.SPENT: Source.BUDGET,
-    Code.DOES_NOT_FIT: Source.BUDGET,
-    Code.FROZEN: Source.END,
-    Code.UNREACHABLE: Source.UPSTREAM,
-    Code.PRICE_STALE: Source.UPSTREAM,
-    Code.KEY_LIMIT: Source.UPSTREAM,
-    Code.TRIAL_KEY_LIMIT: Source.UPSTREAM,
-    Code.ACCOUNT_CREDIT: Source.UPSTREAM,
-    Code.ACCOUNT_AFFORDS: Source.UPSTREAM,
-    Code.DAILY_LIMIT: Source.UPSTREAM,
-    Code.HELD: Source.UPSTREAM,
-}
-"""All other codes have the source `PROXY`."""
-
 LEFT = Cause("left", Source.CLIENT, "The client hung up before it was answered.")
 
 _OTHER = Cause("other", Source.PROXY, "Further reasons are not told apart.")
@@ -88,8 +54,8 @@ def code_of(code: Code) -> str:
 
 def refused(code: Code, model: str, limit_needed_pusd: int = 0) -> Cause:
     """Return the cause of a call that the proxy refused with a fixed sentence."""
-    source, name = _SOURCES.get(code, Source.PROXY), _line(model)[:MODEL_CHARS_MAX]
-    return Cause(code_of(code), source, code.sentence, name, limit_needed_pusd=limit_needed_pusd)
+    name = _line(model)[:MODEL_CHARS_MAX]
+    return Cause(code_of(code), code.source, code.sentence, name, limit_needed_pusd=limit_needed_pusd)
 
 
 def bad_request(text: str) -> Cause:

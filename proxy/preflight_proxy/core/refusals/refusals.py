@@ -7,7 +7,7 @@ like a status code make some clients retry. The amounts are in headers.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -19,29 +19,61 @@ if TYPE_CHECKING:
     from preflight_proxy.core.shapes.reading import Shape
 
 
+PAYMENT_REQUIRED = 402
+
+
+class Source(StrEnum):
+    """Who is the reason that a call was not served."""
+
+    BUDGET = "budget"
+    """This run's budget does not cover it."""
+    UPSTREAM = "upstream"
+    """OpenRouter refused it, failed, or could not be reached."""
+    PROXY = "proxy"
+    """A rule or a failure of the proxy."""
+    REQUEST = "request"
+    """The request itself: it cannot be read, or asks for something whose price has no bound."""
+    CLIENT = "client"
+    """The client closed the connection before it was answered."""
+    END = "end"
+    """The account was frozen, by an operator or because the trial had ended."""
+
+
+_SMALLER = "Ask for fewer output tokens or send less. Do not repeat it unchanged."
+
+
 class Code(Enum):
-    """Why a call is refused, in order of precedence. The value is the word in logs."""
+    """Why a call is refused, in order of precedence: the fixed sentence of the answer, who is the reason, and the status."""
 
-    STORE = "store"
-    FROZEN = "frozen"
-    MODEL_NOT_ALLOWED = "model_not_allowed"
-    UNPRICED = "unpriced"
-    UNREACHABLE = "unreachable"
-    PRICE_STALE = "price_stale"
-    QUARANTINED = "quarantined"
-    SPENT = "spent"
-    DOES_NOT_FIT = "does_not_fit"
-    KEY_LIMIT = "key_limit"
-    TRIAL_KEY_LIMIT = "trial_key_limit"
-    ACCOUNT_CREDIT = "account_credit"
-    ACCOUNT_AFFORDS = "account_affords"
-    DAILY_LIMIT = "daily_limit"
-    HELD = "held"
+    STORE = "The ledger of this run cannot be written, so no call is sent. Do not retry."
+    FROZEN = "This run was ended by its operator. Do not retry.", Source.END
+    MODEL_NOT_ALLOWED = "This model is not allowed in this run.", Source.PROXY, 403
+    UNPRICED = "This model has no known price, so its cost has no bound.", Source.PROXY, 403
+    UNREACHABLE = "OpenRouter cannot be reached.", Source.UPSTREAM, 503
+    PRICE_STALE = "OpenRouter's price list cannot be read.", Source.UPSTREAM, 503
+    QUARANTINED = (
+        "All endpoints of this model are disabled, because they billed more than their listed price. Do not retry.",
+        Source.PROXY,
+        403,
+    )
+    SPENT = "Budget spent. This run has used its whole allowance. Do not retry.", Source.BUDGET
+    DOES_NOT_FIT = f"This call could cost more than this run has left. {_SMALLER}", Source.BUDGET
+    KEY_LIMIT = "The key's limit at OpenRouter is reached. Do not repeat this call unchanged.", Source.UPSTREAM
+    TRIAL_KEY_LIMIT = "The limit of this run's key at OpenRouter is reached. Do not retry.", Source.UPSTREAM
+    ACCOUNT_CREDIT = "The OpenRouter account has no credit left. Do not retry.", Source.UPSTREAM
+    ACCOUNT_AFFORDS = (
+        f"The credit of the OpenRouter account does not cover a call of this size. {_SMALLER}",
+        Source.UPSTREAM,
+    )
+    DAILY_LIMIT = "The daily limit at OpenRouter for this model is reached. Do not retry.", Source.UPSTREAM, 429
+    HELD = (
+        "OpenRouter takes no such call for now, and for longer than a client waits. Nothing is charged. Do not retry.",
+        Source.UPSTREAM,
+        429,
+    )
 
-    @property
-    def sentence(self) -> str:
-        """The fixed sentence of the answer."""
-        return _SENTENCES[self]
+    def __init__(self, sentence: str, source: Source = Source.PROXY, status: int = PAYMENT_REQUIRED) -> None:
+        self.sentence, self.source, self.status = sentence, source, status
 
     @property
     def is_budget(self) -> bool:
@@ -55,42 +87,11 @@ class Code(Enum):
         return self.is_budget or self in of_openrouter
 
 
-_SENTENCES = {
-    Code.STORE: "The ledger of this run cannot be written, so no call is sent. Do not retry.",
-    Code.FROZEN: "This run was ended by its operator. Do not retry.",
-    Code.MODEL_NOT_ALLOWED: "This model is not allowed in this run.",
-    Code.UNPRICED: "This model has no known price, so its cost has no bound.",
-    Code.UNREACHABLE: "OpenRouter cannot be reached.",
-    Code.PRICE_STALE: "OpenRouter's price list cannot be read.",
-    Code.QUARANTINED: "All endpoints of this model are disabled, because they billed more than their listed price. "
-    "Do not retry.",
-    Code.SPENT: "Budget spent. This run has used its whole allowance. Do not retry.",
-    Code.DOES_NOT_FIT: "This call could cost more than this run has left. "
-    "Ask for fewer output tokens or send less. Do not repeat it unchanged.",
-    Code.KEY_LIMIT: "The key's limit at OpenRouter is reached. Do not repeat this call unchanged.",
-    Code.TRIAL_KEY_LIMIT: "The limit of this run's key at OpenRouter is reached. Do not retry.",
-    Code.ACCOUNT_CREDIT: "The OpenRouter account has no credit left. Do not retry.",
-    Code.ACCOUNT_AFFORDS: "The credit of the OpenRouter account does not cover a call of this size. "
-    "Ask for fewer output tokens or send less. Do not repeat it unchanged.",
-    Code.DAILY_LIMIT: "The daily limit at OpenRouter for this model is reached. Do not retry.",
-    Code.HELD: "OpenRouter takes no such call for now, and for longer than a client waits. "
-    "Nothing is charged. Do not retry.",
-}
-
 OVERDUE = "This call took longer than a call may take here, so it was ended. Its cost is charged once it is known. Do not retry."
 """Ends an answer that a time limit of the proxy cuts (M17 (longest call)). Upstream may bill all of it; a retry costs extra."""
 BROKEN = "Provider returned error"
 """Ends an answer that upstream broke off, in upstream's own words: clients retry, which is a new call."""
 
-_STATUS = {
-    Code.MODEL_NOT_ALLOWED: 403,
-    Code.UNPRICED: 403,
-    Code.UNREACHABLE: 503,
-    Code.PRICE_STALE: 503,
-    Code.QUARANTINED: 403,
-    Code.DAILY_LIMIT: 429,
-    Code.HELD: 429,
-}
 _ERROR_TYPE = {
     402: "payment_required",
     403: "permission_denied",
@@ -98,7 +99,6 @@ _ERROR_TYPE = {
     503: "provider_overloaded",
 }
 _ESCALATED_STATUS = {"responses": 400, "messages": 402}
-PAYMENT_REQUIRED = 402
 ESCALATED_STATUS = 401
 """The only status on which every chat client stops."""
 
@@ -154,8 +154,7 @@ def answer(shape: Shape, refusal: Refusal, escalated: bool, detail: str = "") ->
         detail: A further sentence without digits that look like a status, such as that of `allowed_detail`.
     """
     code = refusal.code
-    status = _STATUS.get(code, PAYMENT_REQUIRED)
-    error_type = _ERROR_TYPE[status]
+    status, error_type = code.status, _ERROR_TYPE[code.status]
     if escalated and code.escalates:
         status = _ESCALATED_STATUS.get(shape.name, ESCALATED_STATUS)
     message = f"{code.sentence} {detail}" if detail else code.sentence

@@ -12,13 +12,12 @@ from preflight_proxy.core.refusals.outcomes import (
     TEXT_CHARS_MAX,
     Cause,
     Outcomes,
-    Source,
     answered_upstream,
     bad_request,
     failed_upstream,
     refused,
 )
-from preflight_proxy.core.refusals.refusals import Code
+from preflight_proxy.core.refusals.refusals import Code, Source
 from preflight_proxy.core.secret import Secret
 from tests.support.cases import each
 
