@@ -17,7 +17,7 @@ from typing import TypeAlias
 import msgspec
 
 from preflight_proxy.core.money import number
-from preflight_proxy.core.shapes.steps import STEP_COST, Steps, run_steps
+from preflight_proxy.core.shapes.steps import Steps, run_steps
 
 Slice: TypeAlias = "bytes | msgspec.Raw"
 """The bytes of one value as they came; a `Raw` is a view of the body."""
@@ -32,7 +32,6 @@ _ERROR_PLACE = re.compile(r"\(byte (\d+)\)")
 _HALF = re.compile(rb"\\u[dD](?:(?P<first>[89abAB])|[c-fC-F])[0-9a-fA-F]{2}")
 _ESCAPE_BYTES = 6
 _WINDOW_BYTES = 128 * 1024
-_SHORT_BYTES = STEP_COST // 64
 _UTF8_WINDOW_BYTES = 2**20
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
 _WHITE_SPACE = " \t\n\r"
@@ -212,10 +211,9 @@ def value(raw: bytes) -> Json:
         BadRequest: It is no JSON, is nested too deeply, or holds a key twice.
     """
     try:
-        decoder = _decoder if len(raw) < _SHORT_BYTES else _patient_decoder
         text = raw.decode("utf-8").strip(_WHITE_SPACE)
         decoded: Json
-        decoded, end = decoder.raw_decode(text)
+        decoded, end = _decoder.raw_decode(text)
     except RecursionError as exc:
         raise BadRequest("The request body is nested too deeply.") from exc
     except (json.JSONDecodeError, UnicodeDecodeError) as exc:
@@ -319,9 +317,6 @@ def _constant(name: str) -> Json:
     raise BadRequest(f"{name} is not a JSON number.")
 
 
-_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_float=Number, parse_int=Number, parse_constant=_constant)
-_patient_decoder = json.JSONDecoder(
-    object_pairs_hook=_object, parse_float=_number, parse_int=_number, parse_constant=_constant
-)
-"""For long values, which may be decoded in a thread: a hook in Python lets other threads go on between two numbers."""
+_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_float=_number, parse_int=_number, parse_constant=_constant)
+"""Long values are decoded in a thread: a hook in Python lets other threads go on between two numbers."""
 _lenient = json.JSONDecoder(object_pairs_hook=_every, parse_float=Number, parse_int=Number, parse_constant=Number)

@@ -39,11 +39,11 @@ _SPOKEN = frozenset({"reasoning", "reasoning_effort", "thinking", "verbosity"})
 def build_prompt(
     parsed: ParsedRequest, text: PromptText, prompt_field: str, tools: Tools, formats: Sequence[str], *, shrinks: bool
 ) -> Prompt:
-    """Return the prompt of a request that has no messages yet. Unknown fields that are passed on count as text.
+    """Return the prompt of a request that has no text yet. Unknown fields that are passed on count as text.
 
     Args:
         parsed: The request's top level.
-        text: The counts of all text beside the messages.
+        text: The counts of all text beside the messages; takes those of the fields.
         prompt_field: The field of the messages.
         tools: The tools.
         formats: Fields beside the tools that a template may write into the prompt.
@@ -57,42 +57,34 @@ def build_prompt(
         text.plain(parsed.decoded(name))
     format_bytes = sum(indented_bytes(parsed.decoded(name)) for name in formats if name in parsed.raw)
     return Prompt(
-        ascii_bytes=text.ascii_bytes,
-        other_bytes=text.other_bytes,
         tool_bytes=tools.size_bytes + format_bytes,
-        message_count=text.wrap_count,
         tool_count=tools.count,
-        image_count=text.image_count,
-        opaque_media=text.media,
-        remote_media=text.remote,
-        cache_control=text.cache_control,
-        cache_1h=text.cache_1h,
         shrinks=shrinks or "transforms" in parsed.raw,
         fields_digest=_fields_digest(parsed.raw),
     )
 
 
 def with_messages(prompt: Prompt, text: PromptText, messages: Sequence[Message], sequence_count: int) -> Prompt:
-    """Return a prompt with its messages.
+    """Return a prompt with its text.
 
     Args:
         prompt: As `build_prompt` returned it.
-        text: The counts of the messages, or of the texts of an API without messages.
+        text: The counts of all of it.
         messages: The messages that a later call may repeat.
         sequence_count: Separate prompts in this call.
     """
     return Prompt(
-        ascii_bytes=prompt.ascii_bytes + text.ascii_bytes,
-        other_bytes=prompt.other_bytes + text.other_bytes,
+        ascii_bytes=text.ascii_bytes,
+        other_bytes=text.other_bytes,
         tool_bytes=prompt.tool_bytes,
-        message_count=prompt.message_count + text.wrap_count,
+        message_count=text.wrap_count,
         tool_count=prompt.tool_count,
-        image_count=prompt.image_count + text.image_count,
+        image_count=text.image_count,
         sequence_count=sequence_count,
-        opaque_media=prompt.opaque_media or text.media,
-        remote_media=prompt.remote_media or text.remote,
-        cache_control=prompt.cache_control or text.cache_control,
-        cache_1h=prompt.cache_1h or text.cache_1h,
+        opaque_media=text.media,
+        remote_media=text.remote,
+        cache_control=text.cache_control,
+        cache_1h=text.cache_1h,
         shrinks=prompt.shrinks,
         messages=tuple(messages),
         digests=b"".join([message.digest for message in messages]),

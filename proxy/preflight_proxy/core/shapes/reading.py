@@ -60,7 +60,7 @@ class Frame(msgspec.Struct, frozen=True):
         names: The fields that leave, in order, the prompt field among them; empty if all do.
         own: Of these, those that leave otherwise than they came.
         kept_tools: The positions of the tools that leave; None if all do.
-        value_count: See `PromptText`.
+        text: The counts of the text in its fields.
         comma_count: The commas in its fields and between them.
         digest: A running SHA-256 over its fields, for `Request.digest`.
     """
@@ -69,7 +69,7 @@ class Frame(msgspec.Struct, frozen=True):
     names: tuple[str, ...]
     own: dict[str, bytes]
     kept_tools: tuple[int, ...] | None
-    value_count: int
+    text: PromptText
     comma_count: int
     digest: hashlib._Hash
 
@@ -162,7 +162,7 @@ class Shape(Protocol):
         slices = bodies.cut(body)
         frame = yield from _frame(self, slices, unknown_fields, body)
         raw = slices.get(self.prompt_field)
-        digest, text, sequence_count = frame.digest.copy(), PromptText(value_count=frame.value_count), 1
+        digest, text, sequence_count = frame.digest.copy(), msgspec.structs.replace(frame.text), 1
         messages: list[Message] = []
         if not self.roles:
             digest.update(hashlib.sha256(raw or b"").digest())
@@ -219,6 +219,7 @@ def _new_frame(shape: Shape, fields: Mapping[str, bytes], unknown_fields: Unknow
         parsed.raw["tools"] = kept_tools(parsed.raw["tools"], tools.kept)
     prompt = build_prompt(parsed, text, shape.prompt_field, tools, shape.formats, shrinks=shape.shrinks(parsed))
     request = build_request(parsed, shape.name, shape.bound_fields, prompt)
+    text.opaque_bytes = 0  # of messages alone
     names = tuple(request.fields)
     return Frame(
         request=msgspec.structs.replace(
@@ -227,7 +228,7 @@ def _new_frame(shape: Shape, fields: Mapping[str, bytes], unknown_fields: Unknow
         names=() if names == tuple(fields) else names,
         own={name: raw for name, raw in request.fields.items() if name != "tools" and raw != fields[name]},
         kept_tools=tools.kept,
-        value_count=text.value_count,
+        text=text,
         comma_count=sum(1 + raw.count(b",") for raw in fields.values()),
         digest=fields_hash({name: fields[name] for name in parsed.digested}, shape.prompt_field),
     )

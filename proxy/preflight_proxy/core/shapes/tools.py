@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from functools import partial
+from typing import Literal, get_args
 
 import msgspec
 
@@ -107,11 +108,8 @@ def kept_tools(raw: bytes, kept: Sequence[int]) -> bytes:
     return b"[" + b",".join(bytes(slices[position]) for position in kept) + b"]"
 
 
-_readers: Mapping[Api, Memo[Tools]] = {
-    "chat": Memo(lambda raw: _read(raw, "chat"), ARRAYS_REMEMBERED),
-    "messages": Memo(lambda raw: _read(raw, "messages"), ARRAYS_REMEMBERED),
-    "responses": Memo(lambda raw: _read(raw, "responses"), ARRAYS_REMEMBERED),
-}
+_APIS: tuple[Api, ...] = get_args(Api)
+_readers: Mapping[Api, Memo[Tools]] = {api: Memo(partial(_read, api=api), ARRAYS_REMEMBERED) for api in _APIS}
 
 
 def _expendable(tool: Json) -> str | None:
