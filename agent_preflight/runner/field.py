@@ -40,7 +40,6 @@ from agent_preflight.runner.progress import RunProgress
 from agent_preflight.runner.resume import PreviousRun, read_previous_run, set_aside
 from agent_preflight.runner.running_trial import RunContext, RunningTrial
 from agent_preflight.runner.trial_start import NO_CREDIT, AccountCredit, TrialSlots
-from agent_preflight.runs.folder import RunFolder
 from agent_preflight.runs.plan import TrialPlan, policy_for_trial
 from agent_preflight.runs.plan_file import plan_document
 from agent_preflight.runs.request import Finished, RunRequest
@@ -84,7 +83,8 @@ async def run_field(request: RunRequest, stop: StopSignal, progress: RunProgress
             if request.settings.run_id is None and folder.path.name != run_id:  # that name was taken
                 run_id = folder.path.name
                 trials = trials_of(request, run_id)
-            run = _FieldRun(request, folder, run_id, stop, progress, engine, policies)
+            base_url = resolve_base_url(request.settings.openrouter_base_url)
+            run = _FieldRun(request, run_id, folder, stop, progress, base_url, engine=engine, policies=policies)
             return await run.run(trials)
 
 
@@ -98,23 +98,17 @@ def _aloud(request: RunRequest, progress: RunProgress, text: str) -> None:
     request.say(text)
 
 
-@dataclass
-class _FieldRun:
+@dataclass(kw_only=True)
+class _FieldRun(RunContext):
     """A run whose folder is locked."""
 
-    request: RunRequest
-    folder: RunFolder
-    run_id: str
-    stop: StopSignal
-    progress: RunProgress
     engine: Engine | None
     policies: Mapping[str, EjectPolicy]
 
     def __post_init__(self) -> None:
         self._running: dict[str, RunningTrial] = {}
         self._slots = TrialSlots(self.request.workers)
-        self._base_url = resolve_base_url(self.request.settings.openrouter_base_url)
-        self._sidecar = self._new_sidecar()
+        self.sidecar = self._new_sidecar()
         self._tasks = Tasks()
         self._credit = AccountCredit(self._balance_usd, self._no_credit, self._tasks)
         self._held_back: list[str] = []
@@ -125,8 +119,8 @@ class _FieldRun:
         try:
             document = plan_document(self.run_id, trials, request, datetime.now(UTC).isoformat())
             previous = PreviousRun()
-            if request.settings.resume:
-                previous = read_previous_run(folder.path, document, retry_failed=request.settings.retry_failed)
+            if self.settings.resume:
+                previous = read_previous_run(folder.path, document, retry_failed=self.settings.retry_failed)
             due = [previous.of(trial) for trial in trials if trial.alias not in previous.kept]
             results = dict(previous.kept)
             for trial in trials:
@@ -166,10 +160,10 @@ class _FieldRun:
         request, folder = self.request, self.folder
         config = Config(
             data=str(folder.path),
-            upstream=self._base_url,
+            upstream=self.base_url,
             run=self.run_id,
-            listen="127.0.0.1:0" if request.settings.sandbox == "process" else None,
-            byok=request.settings.byok,
+            listen="127.0.0.1:0" if self.settings.sandbox == "process" else None,
+            byok=self.settings.byok,
         )
         return Sidecar(config, folder.short_dir, self._on_ledger_event, self._on_dead_proxy, request.say)
 
@@ -177,43 +171,32 @@ class _FieldRun:
         """Run the due trials, several at once. Returns the results of those that began, by alias."""
         starting = self._begin(self._start_proxy(preparing), "proxy start")
         try:
-            setup, now = await preparing, datetime.now(UTC)
-            authority = None if self.engine is None else await asyncio.to_thread(make_authority, self.run_id, now)
-            if setup.gate.listen_host is not None or self.engine is None:
+            self.setup, now = await preparing, datetime.now(UTC)
+            self.authority = None if self.engine is None else await asyncio.to_thread(make_authority, self.run_id, now)
+            if self.setup.gate.listen_host is not None or self.engine is None:
                 await starting  # trials need its address
-            for sentence in setup.sentences:
+            for sentence in self.setup.sentences:
                 self.request.say(sentence)
-            context = RunContext(
-                request=self.request,
-                run_id=self.run_id,
-                folder=self.folder,
-                stop=self.stop,
-                progress=self.progress,
-                base_url=self._base_url,
-                sidecar=self._sidecar,
-                setup=setup,
-                authority=authority,
-            )
-            results = await asyncio.gather(*(self._one(plan, number, context) for number, plan in enumerate(due)))
+            results = await asyncio.gather(*(self._one(plan, number) for number, plan in enumerate(due)))
             await starting  # if the proxy did not start, every trial has ended, and that is the run's error
             return {result.alias: result for result in results if result is not None}
         finally:
             starting.cancel()
             await asyncio.wait([starting])
-            await self._sidecar.stop(within_s=HURRY_STOP_S if self.stop.hurry.is_set() else STOP_S_MAX)
+            await self.sidecar.stop(within_s=HURRY_STOP_S if self.stop.hurry.is_set() else STOP_S_MAX)
 
     async def _start_proxy(self, preparing: asyncio.Task[SandboxSetup]) -> None:
         """Start the proxy while the sandboxes are prepared. If those need portable gates, start it again with a TCP port."""
         await asyncio.wait([preparing], timeout=KEPT_S)
         host = preparing.result().gate.listen_host if preparing.done() else None
-        await self._sidecar.start(portal_host=host)
+        await self.sidecar.start(portal_host=host)
         needed_host = (await preparing).gate.listen_host
         if needed_host != host:
-            await self._sidecar.stop()
-            self._sidecar = self._new_sidecar()
-            await self._sidecar.start(portal_host=needed_host)
+            await self.sidecar.stop()
+            self.sidecar = self._new_sidecar()
+            await self.sidecar.start(portal_host=needed_host)
 
-    async def _one(self, plan: TrialPlan, number: int, context: RunContext) -> RunResult | None:
+    async def _one(self, plan: TrialPlan, number: int) -> RunResult | None:
         async with self._slots.slot(plan.alias):
             if self.stop.ending.is_set():
                 self.progress.update(plan.alias, state="not started")
@@ -222,9 +205,9 @@ class _FieldRun:
                 self.progress.update(plan.alias, state="not started", note="the OpenRouter account has no credit")
                 self._held_back.append(plan.alias)
                 return None
-            if self.request.settings.resume:
+            if self.settings.resume:
                 set_aside(self.folder.trial_dir(plan.alias))
-            trial = self._running[plan.alias] = RunningTrial(plan, number, self.policies[plan.alias], context)
+            trial = self._running[plan.alias] = RunningTrial(plan, number, self.policies[plan.alias], self)
             if (reason := self._slots.stopped(plan.alias)) is not None:
                 trial.end(EndReason(Ender.STOPPED, reason))
             result = await (run_trial(trial) if reason is None else clean_up(trial))
@@ -235,7 +218,7 @@ class _FieldRun:
 
     async def _complete(self, trial: RunningTrial, result: RunResult) -> None:
         """Call the user's function. An exception does not change the result."""
-        if (on_complete := self.request.settings.on_complete) is None:
+        if (on_complete := self.settings.on_complete) is None:
             return
         try:
             await in_thread(lambda: on_complete(self.folder.path, result), f"on_complete {trial.alias}")
@@ -258,7 +241,7 @@ class _FieldRun:
                     self._credit.refused()
 
     def _balance_usd(self) -> float | None:
-        return read(get_account_balance, self.request.admin_key.reveal(), self._base_url)[0]
+        return read(get_account_balance, self.request.admin_key.reveal(), self.base_url)[0]
 
     def _no_credit(self) -> None:
         _aloud(self.request, self.progress, no_credit(self.progress.rows(), self.request, self.run_id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,9 +39,9 @@ GATE_BACK_S_MAX = 15.0
 """A gate that runs connects to a restarted proxy within a fraction of a second."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class RunContext:
-    """What all trials of a run use.
+    """What all trials of a run use. The last three are set before the first trial begins.
 
     Attributes:
         request: What is to be done.
@@ -61,9 +61,9 @@ class RunContext:
     stop: StopSignal
     progress: RunProgress
     base_url: str
-    sidecar: Sidecar
-    setup: SandboxSetup
-    authority: Authority | None
+    sidecar: Sidecar = field(init=False)
+    setup: SandboxSetup = field(init=False)
+    authority: Authority | None = field(init=False)
 
     @property
     def settings(self) -> RunSettings:

@@ -146,11 +146,8 @@ async def test_lines_and_ledger_events_without_end_leave_nothing_in_memory(
         progress.put(TrialProgress(plan.alias, plan.model_id, plan.limit_pusd))
         config = Config(data=str(folder.path), upstream=upstream)
         sidecar = Sidecar(config, folder.short_dir, _ignore, _ignore, _ignore)
-        of_run = RunContext(
-            *(request, "r", folder, StopSignal(), progress, upstream, sidecar),
-            setup=SandboxSetup(ProcessSandbox),
-            authority=None,
-        )
+        of_run = RunContext(request, "r", folder, StopSignal(), progress, upstream)
+        of_run.sidecar, of_run.setup, of_run.authority = sidecar, SandboxSetup(ProcessSandbox), None
         trial = RunningTrial(plan, 0, policy_for_trial(policy, 1e9), of_run)
         trial.started()
         stream = asyncio.StreamReader()
