@@ -78,16 +78,10 @@ class Queue:
         line = self._lines.get(account)
         if line is None:
             return None
-        line.called = self._called(line, available_pusd, now_s)
+        may_pass = now_s - line.head_since_s >= HEAD_BLOCK_S and line.passed_count < PASS_COUNT_MAX
+        may_try = line.waiters if may_pass else line.waiters[:1]
+        line.called = next((waiter.id for waiter in may_try if waiter.needed_pusd <= available_pusd), None)
         return line.called
-
-    def _called(self, line: _AccountQueue, available_pusd: int, now_s: float) -> str | None:
-        head, *behind = line.waiters
-        if head.needed_pusd <= available_pusd:
-            return head.id
-        if now_s - line.head_since_s < HEAD_BLOCK_S or line.passed_count >= PASS_COUNT_MAX:
-            return None
-        return next((waiter.id for waiter in behind if waiter.needed_pusd <= available_pusd), None)
 
     def waiting(self, account: str) -> list[str]:
         """Return the waiting calls of an account, in their order."""

@@ -104,9 +104,6 @@ class _Bills:
         self._young: dict[_Fields, _Known] = {}
         self._old: dict[_Fields, _Known] = {}
 
-    def __len__(self) -> int:
-        return sum(len(known.tokens) for known in (*self._young.values(), *self._old.values()))
-
     def tokens(self, fields: _Fields, count: int, digest: bytes) -> int | None:
         """Return what so many messages were billed at, which counts as a use of the bill; None if that is not known."""
         for bills in (self._young, self._old):

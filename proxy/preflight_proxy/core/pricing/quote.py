@@ -109,7 +109,7 @@ class Quote(msgspec.Struct, frozen=True):
         for tag, line in zip(self.tags, self.worst, strict=True):
             if (cost_pusd := line.pusd(bound)) <= amount_pusd:
                 tags.append(tag)
-                most_pusd = max(most_pusd, cost_pusd)
+                most_pusd = cost_pusd if cost_pusd > most_pusd else most_pusd
         return (tuple(tags), most_pusd) if tags else None
 
     def bound_within(self, amount_pusd: int) -> int | None:

@@ -17,6 +17,7 @@ from preflight_proxy.core.pricing.calibration import (
     TRIED_BYTES_MAX,
     TRIES_MAX,
     Calibration,
+    _Bills,
     billed_reading,
     off_pusd,
 )
@@ -208,6 +209,10 @@ def test_of_many_messages_the_longest_known_prefix_is_found_below_the_same_field
     assert known.prompt_tokens("a", asked, ENDPOINT) == 2000 + added + TEMPLATE_TOKENS
 
 
+def kept(bills: _Bills) -> list[bytes]:
+    return [digest for same in (*bills._young.values(), *bills._old.values()) for digest in same.tokens]
+
+
 def test_a_prefix_that_was_forgotten_leaves_nothing_behind() -> None:
     known = Calibration(prefixes_max=2)
     for number in range(5):
@@ -217,7 +222,8 @@ def test_a_prefix_that_was_forgotten_leaves_nothing_behind() -> None:
     for number, is_known in enumerate((False, False, False, True, True)):
         asked = conversation(f"{number} {LONG}", "more", reasoning={"max_tokens": 2000 + number})
         assert (known.prompt_tokens("a", asked, ENDPOINT) < prompt_bound(asked.prompt, ENDPOINT)) is is_known
-    assert len(known._prefixes) == len(known._prefixes._young) + len(known._prefixes._old) == 2
+    bills = known._prefixes
+    assert len(kept(bills)) == len(bills._young) + len(bills._old) == 2
 
 
 def test_after_thousands_of_bills_no_more_are_kept() -> None:
@@ -226,10 +232,10 @@ def test_after_thousands_of_bills_no_more_are_kept() -> None:
         known.record(f"a{number % 5}", conversation(f"{number}"), ENDPOINT, bill(20))
         if number % 500 == 0:
             for bills in (known._prefixes, known._preambles):
-                assert len(bills) <= PREFIXES_MAX
-                counts = sum(len(kept.counts) for kept in (*bills._young.values(), *bills._old.values()))
-                assert counts <= 2 * len(bills)
-    assert len(known._prefixes) >= PREFIXES_MAX // 2
+                assert len(kept(bills)) <= PREFIXES_MAX
+                counts = sum(len(same.counts) for same in (*bills._young.values(), *bills._old.values()))
+                assert counts <= 2 * len(kept(bills))
+    assert len(kept(known._prefixes)) >= PREFIXES_MAX // 2
 
 
 def test_a_prefix_of_thousands_of_messages_is_looked_for_in_bounded_work() -> None:
