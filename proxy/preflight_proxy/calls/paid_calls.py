@@ -111,7 +111,7 @@ class PaidCalls:
             ledger.note_bad_request(account_id, exc.message)
             _refuse(response, caller.shape, exc.status, exc.message, exc.code)
         finally:
-            self._intake.leave(body, account_id)
+            self._intake.leave(len(body), account_id)
 
     async def _serve(self, request: ServerRequest, context: CallContext) -> None:
         """Quote, reserve, run; once more where the prices had moved.

@@ -177,7 +177,7 @@ class Control:
 
     async def _body(self, request: ServerRequest, kind: type[_M]) -> _M:
         body = await self._intake.read(request)
-        self._intake.leave(body)  # what is decoded next is this turn's alone
+        self._intake.leave(len(body))  # what is decoded next is this turn's alone
         return decode(body or b"{}", kind)
 
     async def _events(self, request: ServerRequest, run: str | None, cursor: int) -> None:

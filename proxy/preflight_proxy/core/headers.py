@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 TO_UPSTREAM = frozenset(
     {"accept", "content-type", "user-agent", "http-referer", "referer", "x-title", "x-session-id"}
@@ -14,6 +15,7 @@ TO_UPSTREAM = frozenset(
     | {"x-openrouter-cache", "x-openrouter-cache-ttl", "x-openrouter-cache-clear"}
 )
 TO_UPSTREAM_MESSAGES = TO_UPSTREAM | {"anthropic-version", "anthropic-beta", "x-anthropic-beta"}
+_READ = TO_UPSTREAM_MESSAGES | {"connection"}
 TO_DOWNSTREAM = frozenset(
     {"content-type", "content-encoding", "cache-control", "x-generation-id", "request-id"}
     | {"x-openrouter-cache-status", "x-openrouter-cache-age", "x-openrouter-cache-ttl"}
@@ -72,7 +74,7 @@ class Headers(dict[str, str]):
         return [value for each, value in self.pairs if each.lower() == name]
 
 
-def upstream_headers(incoming: Iterable[tuple[str, str]], key: str, shape_name: str) -> list[tuple[str, str]]:
+def upstream_headers(incoming: Iterable[tuple[str, str]], key: str, shape_name: str) -> tuple[tuple[str, str], ...]:
     """Return the headers of the call to upstream.
 
     Args:
@@ -83,6 +85,12 @@ def upstream_headers(incoming: Iterable[tuple[str, str]], key: str, shape_name: 
     Returns:
         Allowed headers in their order, then ours. `Accept-Encoding` is `identity`, so that the usage can be read (M16).
     """
+    read = tuple([header for header in incoming if LOWER_NAMES[header[0]] in _READ])
+    return _upstream_headers(read, key, shape_name)
+
+
+@lru_cache(maxsize=64)  # the calls of one client differ in headers that are not read
+def _upstream_headers(incoming: tuple[tuple[str, str], ...], key: str, shape_name: str) -> tuple[tuple[str, str], ...]:
     out, has_type = [], False
     for name, value in _allowed(incoming, TO_UPSTREAM_MESSAGES if shape_name == "messages" else TO_UPSTREAM):
         lower = LOWER_NAMES[name]
@@ -94,8 +102,7 @@ def upstream_headers(incoming: Iterable[tuple[str, str]], key: str, shape_name: 
             out.append((name, betas))
     if not has_type:
         out.append(("Content-Type", "application/json"))
-    out += [("Authorization", f"Bearer {key}"), ("Accept-Encoding", "identity")]
-    return out
+    return *out, ("Authorization", f"Bearer {key}"), ("Accept-Encoding", "identity")
 
 
 def downstream_headers(upstream: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

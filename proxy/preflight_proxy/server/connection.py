@@ -73,8 +73,9 @@ class ServerConnection(asyncio.Protocol):
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._now_s = asyncio.get_running_loop().time
         self._target = b""
-        self._headers = Headers()
+        self._fields: list[bytes] = []
         self._fields_count = 0
+        self._trailers: tuple[str, ...] = ()
         self._field_bytes = 0
         self._in_head = False
         self._body_came = False
@@ -294,8 +295,9 @@ class ServerConnection(asyncio.Protocol):
         self._in_head = True
         self._field_bytes = 0
         self._target = b""
-        self._headers = Headers()
+        self._fields = []
         self._fields_count = 0
+        self._trailers = ()
 
     def on_url(self, url: bytes) -> None:
         """Take a part of the target."""
@@ -311,43 +313,58 @@ class ServerConnection(asyncio.Protocol):
         self._fields_count += 1
         if self._fields_count > FIELDS_MAX:
             raise MalformedHeadError("too many fields")
-        if self._receiving is not None and self._headers is self._receiving.headers:
-            self._headers = Headers()  # for the trailers
-            self._headers.update(self._receiving.headers)
-        headers, sent_name, text = self._headers, name.decode("ascii"), value.decode("utf-8", "surrogateescape")
-        lower = LOWER_NAMES[sent_name]
-        if text[-1:] in (" ", "\t"):
-            text = text.rstrip(" \t")
-        if lower not in headers:
-            headers[lower] = text
-        elif lower in SINGLE_FIELDS:
+        if self._receiving is None:
+            self._fields += (name, value)
+            return
+        trailer = LOWER_NAMES[name.decode("ascii")]
+        if trailer in SINGLE_FIELDS and (trailer in self._receiving.headers or trailer in self._trailers):
             raise MalformedHeadError("a field comes twice")
-        headers.pairs.append((sent_name, text))
+        self._trailers += (trailer,)
 
     def on_headers_complete(self) -> None:
         """Make a request of the head."""
         assert self._parser is not None
         self._in_head = False
+        headers = self._read_fields()
         version, method = self._parser.get_http_version(), self._parser.get_method().decode()
-        headers, target = self._headers, self._target.decode("utf-8", "surrogateescape")
+        target = self._target.decode("utf-8", "surrogateescape")
         if version not in ("1.1", "1.0") or (version == "1.1" and "host" not in headers):
             raise MalformedHeadError("the version is unknown, or the host is not named")
         if (target[:1] != "/" and not _is_target(method, target)) or "sec-websocket-key1" in headers:
             raise MalformedHeadError("no target, or a protocol that is no longer spoken")
-        length = None if "transfer-encoding" in headers else int(headers.get("content-length") or 0)
+        length: int | None = 0
+        if "transfer-encoding" in headers:
+            length = None
+        elif "content-length" in headers:
+            length = int(headers["content-length"] or 0)
         may_follow = method != "CONNECT" and "upgrade" not in headers  # what follows could be in either protocol
         keep_alive = may_follow and self._parser.should_keep_alive()
         self._receiving = ServerRequest(self, method, target, headers, length, version, keep_alive)
         self._body_left_bytes = length or 0
         self._completed.append(self._receiving)
 
+    def _read_fields(self) -> Headers:
+        """Return the fields of the head, all decoded at once."""
+        text = b"\n".join(self._fields).decode("utf-8", "surrogateescape")  # no field has a line end
+        parts = text.split("\n")
+        if " \n" in text or "\t\n" in text or text[-1:] in (" ", "\t"):
+            parts = [part.rstrip(" \t") for part in parts]
+        headers = Headers()
+        headers.pairs = pairs = [*zip(parts[::2], parts[1::2], strict=False)]  # without a field there is one empty part
+        for name, value in pairs:
+            lower = LOWER_NAMES[name]
+            if lower not in headers:
+                headers[lower] = value
+            elif lower in SINGLE_FIELDS:
+                raise MalformedHeadError("a field comes twice")
+        return headers
+
     def on_body(self, body: bytes) -> None:
         """Pass on a part of the body."""
         assert self._receiving is not None
         self._body_came = True
         self._field_bytes = 0
-        self._body_left_bytes -= len(body)
-        self._receiving.feed(body)
+        self._body_left_bytes -= self._receiving.feed(body)
 
     def on_message_complete(self) -> None:
         """End the body, unless it is one that only `_read_offers_body` reads."""

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.core.refusals.refusals import error_body
 from preflight_proxy.server.connection import ServerConnection
 from preflight_proxy.server.heads import UnservedHeads
@@ -48,7 +47,8 @@ class HttpServer:
         self._handler = handler
         self._connections_max = connections_max
         self._connections: set[ServerConnection] = set()
-        self._tasks = Tasks()
+        self._running: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
         self._sweeping: asyncio.TimerHandle | None = None
         self.head_s_max = head_s_max
         self.heads = heads
@@ -79,7 +79,9 @@ class HttpServer:
 
     def begin(self, request: ServerRequest) -> None:
         """Answer a request, in a task of its own."""
-        request.task = self._tasks.spawn(self._answer(request), "request", awaited=True)
+        request.task = task = self._loop.create_task(self._answer(request))
+        self._running.add(task)  # held until it ends, so that it cannot be collected half-way
+        task.add_done_callback(self._running.discard)
 
     async def _answer(self, request: ServerRequest) -> None:
         response = request.response
@@ -100,13 +102,12 @@ class HttpServer:
     def _sweep(self) -> None:
         """Set the date, and close the connections that are overdue; again while there are any."""
         self.date_line = time.strftime("Date: %a, %d %b %Y %H:%M:%S GMT\r\n", time.gmtime())
-        loop = asyncio.get_running_loop()
-        now_s = loop.time()
+        now_s = self._loop.time()
         for connection in [each for each in self._connections if each.deadline_s <= now_s]:
             connection.end()
         self._sweeping = None
         if self._connections:
-            self._sweeping = loop.call_later(min(SWEEP_S, self.head_s_max / 4), self._sweep)
+            self._sweeping = self._loop.call_later(min(SWEEP_S, self.head_s_max / 4), self._sweep)
 
     async def close(self) -> None:
         """Accept no more, let running requests end for a moment, and close every connection."""

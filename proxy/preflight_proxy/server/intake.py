@@ -93,19 +93,16 @@ class Intake:
             if spare_bytes < 0:
                 raise self._too_large()
         except BaseException as exc:
-            self._give_back(owner, size_bytes)
+            self.leave(size_bytes, owner)
             if isinstance(exc, TimeoutError | ConnectionError):
                 raise IntakeError(400, "The request body did not arrive whole. Nothing was sent.") from exc
             raise
         if spare_bytes:
-            self._give_back(owner, spare_bytes)
+            self.leave(spare_bytes, owner)
         return data
 
-    def leave(self, body: bytes, owner: str = "") -> None:
+    def leave(self, size_bytes: int, owner: str = "") -> None:
         """Give the memory of a body back: nobody uses it any more."""
-        self._give_back(owner, len(body))
-
-    def _give_back(self, owner: str, size_bytes: int) -> None:
         self.bodies_bytes -= size_bytes
         owner_bytes = self._bytes_of.pop(owner, 0) - size_bytes
         if owner_bytes:

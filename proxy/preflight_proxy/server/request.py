@@ -116,13 +116,15 @@ class ServerRequest:
         self._unread_bytes = 0
         self._connection.go_on_reading()
 
-    def feed(self, data: bytes) -> None:
-        """Take a piece of the body in; for the connection."""
+    def feed(self, data: bytes) -> int:
+        """Take a piece of the body in; for the connection. Returns its size."""
+        size_bytes = len(data)
         if not self._is_discarded:
             self._pieces.append(data)
-            self._unread_bytes += len(data)
+            self._unread_bytes += size_bytes
             if self._reader is not None:
                 self._wake(self._reader)
+        return size_bytes
 
     def end_body(self, *, is_broken: bool = False) -> None:
         """Note that nothing more of the body comes; for the connection."""

@@ -38,7 +38,7 @@ class Taker:
                 await self.may_go.wait()
                 request.response.answer(200, [], str(len(body)).encode())
             finally:
-                self.intake.leave(body, request.target)
+                self.intake.leave(len(body), request.target)
         except IntakeError as exc:
             request.response.answer(exc.status, [], exc.message.encode())
         except Exception:
