@@ -70,8 +70,8 @@ class Relay:
         self._detached_at_s: float | None = None
         self._cache_hit = False
         self._streamed = False
-        self._decoder = sse.Decoder()
-        self._outline = sse.Outline()
+        self._decoder: sse.Decoder
+        self._outline: sse.Outline
         self._head: tuple[int, Headers] = (0, ())
         self._parts: list[bytes] | None = []
         self._parts_bytes = 0
@@ -96,7 +96,8 @@ class Relay:
         self._streamed = media_type is not None and _is_event_stream(media_type)
         self._is_running = True
         self._limit.end_in(self._began_at_s + CALL_S_MAX - self._clock.monotonic_s())
-        self.tighten()
+        if self._downstream.closed:
+            self.tighten()
         try:
             if encoding and encoding.strip().lower() != "identity":
                 self._leave_unread()
@@ -115,6 +116,7 @@ class Relay:
             self._is_running = False
 
     async def _stream(self, response: UpstreamAnswer) -> None:
+        self._decoder, self._outline = sse.Decoder(), sse.Outline()
         self._downstream.start(*self._head)
         await response.pour(self._take_chunk)
         self._relay(self._decoder.flush())
@@ -176,7 +178,7 @@ class Relay:
         """Relay leading white space at once, because it keeps clients waiting; hold the document back until its cost is posted."""
         if self._parts is None:
             self._downstream.write(part)
-        elif not self._parts and not part.strip(b" \t\r\n"):
+        elif not self._parts and part[0] in b" \t\r\n" and not part.strip(b" \t\r\n"):
             self._downstream.start(*self._head)
             self._downstream.write(part)
         else:

@@ -173,8 +173,8 @@ class ServerConnection(asyncio.Protocol):
                 self._unparsed = data[start:]
                 break
             is_last = size_bytes - start <= PIECE_BYTES
-            end = size_bytes if is_last else start + max(PIECE_BYTES, self._body_left_bytes)
-            self._take(data[start:end])
+            end = size_bytes if is_last else min(size_bytes, start + max(PIECE_BYTES, self._body_left_bytes))
+            self._take(data[start:end], end - start)
             start = end
         if self.transport is None or not (self._receiving or self._waiting or self._is_paused):
             return
@@ -188,10 +188,9 @@ class ServerConnection(asyncio.Protocol):
     def _is_full(self) -> bool:
         return len(self._waiting) >= PIPELINED_MAX or (self._receiving is not None and self._receiving.fills_up)
 
-    def _take(self, piece: bytes) -> None:
+    def _take(self, piece: bytes, size_bytes: int) -> None:
         """Parse a piece; count what is kept of it, and refuse a head, or trailers, that grow too large."""
         assert self._parser is not None
-        size_bytes = len(piece)
         self._body_came = False
         self._field_bytes += size_bytes
         try:

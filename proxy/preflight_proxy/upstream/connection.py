@@ -120,8 +120,8 @@ class UpstreamAnswer:
             self._transport.resume_reading()
         while not self.ended:
             await self.more()
-        self._give()  # what came with malformed bytes
         if self._error is not None:
+            self._give()  # what came with malformed bytes
             raise self._error
 
     def _give(self) -> None:
@@ -169,7 +169,7 @@ class UpstreamAnswer:
                 return
         if self._take is None:
             self.status = self._final_status
-            if len(pieces) > PIECES_MAX and not has_ended and not self._is_paused:
+            if not has_ended and len(pieces) > PIECES_MAX and not self._is_paused:
                 self._is_paused = True
                 self._transport.pause_reading()
             self._wake()
@@ -228,11 +228,12 @@ class UpstreamAnswer:
         parts = text.split("\n")
         values = parts[1::2]  # without a header there is one empty part
         self.headers = list(zip(parts[::2], values, strict=False))
-        self.header = header = dict(zip(text.lower().split("\n")[::2], values, strict=False)).get
-        encoding = header("transfer-encoding")
-        if encoding is not None and encoding.lower() != "chunked":
+        named = dict(zip(text.lower().split("\n")[::2], values, strict=False))
+        self.header = named.get
+        if "transfer-encoding" not in named:
+            self._ends_with_connection = "content-length" not in named
+        elif named["transfer-encoding"].lower() != "chunked":
             raise ValueError("an encoding that nobody asked for")
-        self._ends_with_connection = encoding is None and header("content-length") is None
         self._final_status = status
 
     def on_message_complete(self) -> None:

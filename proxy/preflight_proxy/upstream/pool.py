@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import aiohappyeyeballs
@@ -57,13 +58,16 @@ class Pool:
         self.target = base_url if is_read_by_proxy else url.path
         self.header_lines = [f"Host: {url.netloc.rpartition('@')[2]}", *(self._login if is_read_by_proxy else [])]
         self._sweep_s = sweep_s
+        self._now_s: Callable[[], float]
         self._sweeping: asyncio.TimerHandle | None = None
         self._idle: list[UpstreamConnection] = []
         self._connections: set[UpstreamConnection] = set()
 
     def start(self) -> None:
         """Begin to close idle and overdue connections, or go on to."""
-        self._sweeping = asyncio.get_running_loop().call_later(self._sweep_s, self._sweep)
+        loop = asyncio.get_running_loop()
+        self._now_s = loop.time
+        self._sweeping = loop.call_later(self._sweep_s, self._sweep)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -78,7 +82,7 @@ class Pool:
 
         In this turn of the loop it is still quiet, and a request may be written.
         """
-        oldest_s = asyncio.get_running_loop().time() - IDLE_CONNECTION_S
+        oldest_s = self._now_s() - IDLE_CONNECTION_S
         while self._idle:
             connection = self._idle.pop()
             if connection.idle_since_s < oldest_s:
@@ -137,7 +141,7 @@ class Pool:
 
     def _sweep(self) -> None:
         self.start()
-        now_s = asyncio.get_running_loop().time()
+        now_s = self._now_s()
         for connection in [*self._connections]:
             if connection.is_overdue(now_s):
                 connection.abort()
