@@ -12,7 +12,6 @@ import socket
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
-from urllib.parse import urlsplit
 
 import httptools
 import structlog
@@ -20,7 +19,7 @@ import structlog
 from preflight_proxy.core.headers import LOWER_NAMES, Headers
 from preflight_proxy.core.refusals.refusals import error_body
 from preflight_proxy.server.heads import ConnectionHeads
-from preflight_proxy.server.request import ServerRequest
+from preflight_proxy.server.request import ServerRequest, is_target
 from preflight_proxy.server.response import JSON_HEADER, whole_answer
 
 if TYPE_CHECKING:
@@ -329,7 +328,7 @@ class ServerConnection(asyncio.Protocol):
         target = self._target.decode("utf-8", "surrogateescape")
         if version not in ("1.1", "1.0") or (version == "1.1" and "host" not in headers):
             raise MalformedHeadError("the version is unknown, or the host is not named")
-        if (target[:1] != "/" and not _is_target(method, target)) or "sec-websocket-key1" in headers:
+        if (target[:1] != "/" and not is_target(method, target)) or "sec-websocket-key1" in headers:
             raise MalformedHeadError("no target, or a protocol that is no longer spoken")
         length: int | None = 0
         if "transfer-encoding" in headers:
@@ -391,20 +390,6 @@ class _BodyOfOffer:
     def __init__(self, connection: ServerConnection) -> None:
         self.on_body = connection.on_body
         self.on_message_complete = connection.body_ended
-
-
-def _is_target(method: str, target: str) -> bool:
-    """Whether a request can be for this: a path, a whole URL with a host, or what `OPTIONS` and `CONNECT` may name.
-
-    Source: RFC 9112, section 3.2.
-    """
-    if target.startswith("/") or method == "CONNECT" or (target == "*" and method == "OPTIONS"):
-        return True
-    try:
-        url = urlsplit(target)
-        return bool(url.scheme and url.hostname) and (url.port or 0) >= 0  # reading a bad port raises
-    except ValueError:
-        return False
 
 
 def _error(status: int, text: str) -> bytes:

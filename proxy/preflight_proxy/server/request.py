@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from preflight_proxy.core.headers import Headers
 from preflight_proxy.server.response import ClientResponse
@@ -137,3 +138,17 @@ class ServerRequest:
     def _wake(self, reader: asyncio.Future[None]) -> None:
         if not reader.done():
             reader.set_result(None)
+
+
+def is_target(method: str, target: str) -> bool:
+    """Whether a request can be for this: a path, a whole URL with a host, or what `OPTIONS` and `CONNECT` may name.
+
+    Source: RFC 9112, section 3.2.
+    """
+    if target.startswith("/") or method == "CONNECT" or (target == "*" and method == "OPTIONS"):
+        return True
+    try:
+        url = urlsplit(target)
+        return bool(url.scheme and url.hostname) and (url.port or 0) >= 0  # reading a bad port raises
+    except ValueError:
+        return False
