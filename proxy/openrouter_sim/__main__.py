@@ -1,7 +1,5 @@
 """`python -m openrouter_sim`."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A scenario from a TOML file."""
 
-from __future__ import annotations
-
 import tomllib
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """OpenRouter's errors. Each API writes them in its own form."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import msgspec
