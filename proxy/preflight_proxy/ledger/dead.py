@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from preflight_proxy.base.clock import Clock, SystemClock
@@ -31,9 +30,7 @@ class DeadLedger:
         """Return itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         """Complete costs.jsonl and release the ledger."""
         try:
             self._store.complete_costs()
