@@ -112,6 +112,11 @@ def test_chunking_does_not_change_the_lines(chunks: list[bytes]) -> None:
     assert [line for chunk in chunks for line in parts.feed(chunk)] + parts.rest() == expected
 
 
+def test_a_line_that_is_too_long_is_cut_though_its_end_comes_with_it() -> None:
+    (line, after) = Lines().feed(b"a" * (LINE_BYTES_MAX + 9) + b"\nb\n")
+    assert (len(line), after) == (LINE_BYTES_MAX + 1, b"b")
+
+
 def test_a_line_without_end_holds_no_more_than_the_cap() -> None:
     lines = Lines()
     for _ in range(10):
@@ -160,6 +165,15 @@ def test_a_start_time_without_a_zone_is_local_time(tmp_path: Path) -> None:
     with EventLogger(tmp_path / "e", start_time=datetime(2000, 1, 1)) as log:
         log.log("x")
     assert records(log.path)[0]["elapsed_s"] > 1e8
+
+
+def test_one_time_of_the_agents_own_is_kept_without_the_other(tmp_path: Path) -> None:
+    with EventLogger(tmp_path / "e.jsonl") as log:
+        log.record({"type": "x", "elapsed_s": -5})
+        log.record({"type": "x", "timestamp": "then"})
+    first, second = EventLogger.read(tmp_path / "e.jsonl")
+    assert (first["agent_elapsed_s"], second["agent_timestamp"]) == (-5, "then")
+    assert first["elapsed_s"] >= 0
 
 
 def test_the_agent_s_own_times_are_kept_beside_ours(tmp_path: Path) -> None:
