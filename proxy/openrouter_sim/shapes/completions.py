@@ -10,7 +10,7 @@ from openrouter_sim.base.errors import StreamError, bad_request
 from openrouter_sim.base.jsonio import JsonObject, dumps
 from openrouter_sim.calls.call import DONE, SimCall, SimRequest, SimShape, event
 from openrouter_sim.calls.scenario import Scenario
-from openrouter_sim.shapes.prompt import SimPrompt, bound_of, mark_of
+from openrouter_sim.shapes.prompt import SimPrompt, bound_of, request_of
 
 NATIVE_FINISH = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 
@@ -33,9 +33,7 @@ class SimChat(SimShape):
             text, role = _add(prompt, message)
             if role in {"user", "tool"}:
                 last_text, last_role = text, role
-        prompt.mark_last(mark_of(body))
-        bound = bound_of(body, scenario, "max_tokens", "max_completion_tokens")
-        return SimRequest(body, body.get("stream") is True, bound, prompt.segments, last_text, last_role)
+        return request_of(body, prompt, (last_text, last_role), scenario, "max_tokens", "max_completion_tokens")
 
     def whole(self, call: SimCall) -> JsonObject:
         """Return the completion."""

@@ -10,7 +10,7 @@ from openrouter_sim.base.errors import ApiError, StreamError, bad_request
 from openrouter_sim.base.jsonio import JsonObject
 from openrouter_sim.calls.call import SimCall, SimRequest, SimShape, event
 from openrouter_sim.calls.scenario import Scenario, ToolCall
-from openrouter_sim.shapes.prompt import SimPrompt, bound_of, mark_of
+from openrouter_sim.shapes.prompt import SimPrompt, request_of
 
 STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 ERROR_TYPES = {
@@ -50,9 +50,7 @@ class SimMessages(SimShape):
             text = prompt.add_message(message["role"], message.get("content"))
             if message["role"] == "user":
                 last_text, last_role = text, "tool" if _has_result(message.get("content")) else "user"
-        prompt.mark_last(mark_of(body))
-        bound = bound_of(body, scenario, "max_tokens")
-        return SimRequest(body, body.get("stream") is True, bound, prompt.segments, last_text, last_role)
+        return request_of(body, prompt, (last_text, last_role), scenario, "max_tokens")
 
     def whole(self, call: SimCall) -> JsonObject:
         """Return the message."""

@@ -3,6 +3,7 @@
 from openrouter_sim.base import tokens
 from openrouter_sim.base.errors import bad_request
 from openrouter_sim.base.jsonio import JsonObject, dumps
+from openrouter_sim.calls.call import SimRequest
 from openrouter_sim.calls.prompt_cache import Segment
 from openrouter_sim.calls.scenario import Scenario
 
@@ -76,6 +77,18 @@ class SimPrompt:
             return ""
         self.add(dumps({name: value for name, value in part.items() if name != "cache_control"}), mark=mark)
         return _inner_text(part)
+
+
+def request_of(
+    body: JsonObject, prompt: SimPrompt, last: tuple[str, str], scenario: Scenario, *bounds: str
+) -> SimRequest:
+    """Return the request of a body whose prompt is read, with its last text and role, and the names of its output bounds.
+
+    Raises:
+        ApiError: 400 for a bound that is not a positive integer.
+    """
+    prompt.mark_last(mark_of(body))
+    return SimRequest(body, body.get("stream") is True, bound_of(body, scenario, *bounds), prompt.segments, *last)
 
 
 def mark_of(part: JsonObject) -> str | None:

@@ -9,7 +9,7 @@ from openrouter_sim.base.errors import StreamError, bad_request
 from openrouter_sim.base.jsonio import JsonObject
 from openrouter_sim.calls.call import DONE, SimCall, SimRequest, SimShape, event
 from openrouter_sim.calls.scenario import Scenario, ToolCall
-from openrouter_sim.shapes.prompt import SimPrompt, bound_of, mark_of
+from openrouter_sim.shapes.prompt import SimPrompt, request_of
 
 _ECHOED = (
     *("instructions", "max_output_tokens", "metadata", "tool_choice", "tools", "temperature", "top_p", "reasoning"),
@@ -35,10 +35,7 @@ class SimResponses(SimShape):
         if isinstance(body.get("instructions"), str):
             prompt.add_message("system", body["instructions"])
         prompt.add_object(body.get("text"))
-        last_text, last_role = _add_input(prompt, body.get("input"))
-        prompt.mark_last(mark_of(body))
-        bound = bound_of(body, scenario, "max_output_tokens")
-        return SimRequest(body, body.get("stream") is True, bound, prompt.segments, last_text, last_role)
+        return request_of(body, prompt, _add_input(prompt, body.get("input")), scenario, "max_output_tokens")
 
     def whole(self, call: SimCall) -> JsonObject:
         """Return the response object."""
