@@ -39,10 +39,6 @@ def boot_id() -> str:
         return "-"
 
 
-def _expiry() -> str:
-    return (datetime.now(UTC) + LIFETIME).isoformat(timespec="seconds")
-
-
 @dataclass(frozen=True, slots=True)
 class TrialLabels:
     """What marks everything of one trial.
@@ -60,7 +56,7 @@ class TrialLabels:
     run_dir: Path
     alias: str
     owner: str = field(default_factory=this_process)
-    expires: str = field(default_factory=_expiry)
+    expires: str = field(default_factory=lambda: (datetime.now(UTC) + LIFETIME).isoformat(timespec="seconds"))
     suffix: str = field(default_factory=partial(secrets.token_hex, 6))
 
     def name(self, role: Role) -> str:

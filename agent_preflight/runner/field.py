@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -76,7 +76,7 @@ async def run_field(request: RunRequest, stop: StopSignal, progress: RunProgress
     policy, idle_timeout_s = request.settings.eject_policy, request.settings.idle_timeout_s
     policies = {trial.alias: policy_for_trial(policy, idle_timeout_s) for trial in trials}
     aliases = list(policies)
-    async with _engine(request) as engine:
+    async with Engine.open() if request.settings.sandbox == "docker" else nullcontext() as engine:
         if request.may_have_begun:
             await sweep_for(request, aliases, engine)
         with open_folder(request, run_id, aliases) as folder:
@@ -86,10 +86,6 @@ async def run_field(request: RunRequest, stop: StopSignal, progress: RunProgress
             base_url = resolve_base_url(request.settings.openrouter_base_url)
             run = _FieldRun(request, run_id, folder, stop, progress, base_url, engine=engine, policies=policies)
             return await run.run(trials)
-
-
-def _engine(request: RunRequest) -> AbstractAsyncContextManager[Engine | None]:
-    return Engine.open() if request.settings.sandbox == "docker" else nullcontext()
 
 
 def _aloud(request: RunRequest, progress: RunProgress, text: str) -> None:

@@ -169,7 +169,8 @@ class Sidecar:
 
     async def _launch(self) -> None:
         self._ready_file.unlink(missing_ok=True)
-        with _open_log(self._config.data_dir / "proxy.log") as log:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        with os.fdopen(os.open(self._config.data_dir / "proxy.log", flags, 0o600), "ab") as log:
             self._process = await own_process("preflight_proxy", config=msgspec.json.encode(self._config), stderr=log)
         try:
             ready = await until_ready(self._process, self._ready_file)
@@ -234,10 +235,6 @@ class Sidecar:
                 if loop.time() > until_s:
                     raise
             await asyncio.sleep(AGAIN_S)
-
-
-def _open_log(path: Path) -> BinaryIO:
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab")
 
 
 async def own_process(module: str, *arguments: str, config: bytes = b"", stderr: BinaryIO | None = None) -> Process:
