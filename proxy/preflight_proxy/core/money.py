@@ -7,6 +7,7 @@ can stand for a billion digits, and a long integer can raise.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from decimal import ROUND_CEILING, Context, Decimal
 from functools import lru_cache
 
@@ -89,16 +90,18 @@ def charge_pusd(tokens: int, price: int) -> int:
     return -(-tokens * price // TOKENS_PER_MTOK)
 
 
-@lru_cache(64)
-def usd_text(pusd: int) -> str:
-    """Exact decimal dollars, without exponent and without trailing zeros: "0", "0.00159", "-0.1".
-
-    A few are remembered: headers and cost lines repeat limits, reservations and costs.
-    """
+def _usd_text(pusd: int) -> str:
     if pusd < 0:
-        return f"-{usd_text(-pusd)}"
+        return f"-{_usd_text(-pusd)}"
     whole, rest = pusd // PUSD_PER_USD, pusd % PUSD_PER_USD
     return f"{whole}.{rest:012d}".rstrip("0") if rest else f"{whole}"
+
+
+usd_text: Callable[[int], str] = lru_cache(64)(_usd_text)
+"""Returns exact decimal dollars, without exponent and without trailing zeros: "0", "0.00159", "-0.1".
+
+Limits, reservations and costs come again in headers and cost lines, so a few texts are remembered.
+"""
 
 
 def limit_pusd(text: str) -> int:
