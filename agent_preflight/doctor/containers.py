@@ -1,5 +1,7 @@
 """The container engine, and which networks and gates are possible on it: found by starting a gate."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Mapping
 from typing import Any

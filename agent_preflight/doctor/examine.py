@@ -1,5 +1,7 @@
 """The examination and its report. Nothing is changed, except that the gate's image is built if it is missing."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Which Python and package run here, and what the operating system allows."""
 
+from __future__ import annotations
+
 import json
 import os
 import platform

@@ -4,6 +4,8 @@ A service has a name for agents, its own port at the gate, and a target that the
 an HTTP proxy for its targets only. Agents that run as processes of this machine reach all of that by themselves.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -5,6 +5,8 @@ Variables come from the user's `env`, from the image's `ENV`, and from us. The u
 line reads it, and containers are made by the engine's API.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping, Sequence
 

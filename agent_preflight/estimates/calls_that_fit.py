@@ -3,6 +3,8 @@
 The calls are equal, come one after another, and each costs its worst case. Real calls cost less, so a run gets at least as many.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Sequence
 from decimal import ROUND_CEILING, Decimal

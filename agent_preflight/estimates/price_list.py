@@ -5,6 +5,8 @@
 Source: openrouter.ai/docs/guides/overview/models and `GET /models/{author}/{slug}/endpoints`, 2026-10. The list is public.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping
 from urllib.parse import quote as url_quote

@@ -1,5 +1,7 @@
 """What `agent-preflight estimate` shows: a table of what each budget affords, and what to do if that is little. Pure."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 
 from agent_preflight.base.tables import TableColumn, TextTable

@@ -1,5 +1,7 @@
 """Why OpenRouter cannot be reached, or refuses: sentences that name the cause and say what to do."""
 
+from __future__ import annotations
+
 import socket
 import ssl
 from collections.abc import Iterator

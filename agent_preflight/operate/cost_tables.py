@@ -1,5 +1,7 @@
 """The tables of `costs`: every call, the sums, and the comparison with OpenRouter's figures. Amounts are exact."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 

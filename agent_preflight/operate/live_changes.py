@@ -3,6 +3,8 @@
 Both go through the run's own proxy and runner. So the ledger has the new limit, and trials end in their usual order.
 """
 
+from __future__ import annotations
+
 import asyncio
 import fcntl
 import time

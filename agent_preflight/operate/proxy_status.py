@@ -1,5 +1,7 @@
 """The state of a stand-alone proxy and its accounts: from the proxy while it runs, else from its ledger."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path

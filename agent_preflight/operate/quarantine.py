@@ -1,5 +1,7 @@
 """Lists and clears quarantined endpoints, M14 (overrun): those that billed above a call's reservation. No proxy uses them."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from pathlib import Path
 

@@ -5,6 +5,8 @@ what could not be verified as gone, what belongs to live runs, and what belongs 
 deleted only if its name is in the plan of a dead run on this machine, because other machines may use the same account.
 """
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import shutil

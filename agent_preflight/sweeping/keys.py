@@ -4,6 +4,8 @@ The proxy that had the sub-keys' secrets is dead, but the management key still r
 its usage includes every call. Keys are found by the names in a dead run's plan: C15 (what a sweep removes).
 """
 
+from __future__ import annotations
+
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence

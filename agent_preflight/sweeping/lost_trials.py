@@ -4,6 +4,8 @@ A lost trial's summary is made from the plan, the ledger and the event log. A su
 were known, or before the output was copied, gets these.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal

@@ -4,6 +4,8 @@ A proxy outlives its runner, because only it has the keys to find out what the l
 orphans are ended: else an agent would run twice, or two proxies would use one ledger.
 """
 
+from __future__ import annotations
+
 import asyncio
 import os
 import signal

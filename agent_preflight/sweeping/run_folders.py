@@ -3,6 +3,8 @@
 An agent may have written in them, so names and paths count only if they have the form of ours, and no link is followed.
 """
 
+from __future__ import annotations
+
 import os
 import shutil
 import stat

@@ -1,5 +1,7 @@
 """`python -m openrouter_sim`."""
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
 

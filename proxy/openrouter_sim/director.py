@@ -1,5 +1,7 @@
 """Decides which reply and which faults a call gets, by the scenario and the seed."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Iterator
 from random import Random

@@ -1,5 +1,7 @@
 """A scenario from a TOML file."""
 
+from __future__ import annotations
+
 import tomllib
 from pathlib import Path
 from typing import Any

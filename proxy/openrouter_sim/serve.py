@@ -1,5 +1,7 @@
 """The simulator as a process of its own."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 import os

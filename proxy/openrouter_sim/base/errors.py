@@ -1,5 +1,7 @@
 """OpenRouter's errors. Each API writes them in its own form."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 
 import msgspec

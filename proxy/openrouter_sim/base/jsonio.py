@@ -1,5 +1,7 @@
 """JSON with exact numbers: fractions are read as Decimal, and written with the Decimal's digits."""
 
+from __future__ import annotations
+
 import json
 import re
 import secrets

@@ -1,5 +1,7 @@
 """How the simulated providers count tokens. A client cannot know it before the call."""
 
+from __future__ import annotations
+
 import unicodedata
 from enum import Enum
 

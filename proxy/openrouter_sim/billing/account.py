@@ -4,6 +4,8 @@ A charge is in the bill when it is due. A lag later it is in the counters that t
 Both wait in a queue that each look at the clock works off, so no timer is needed.
 """
 
+from __future__ import annotations
+
 import hashlib
 import heapq
 import itertools

@@ -5,6 +5,8 @@ Parallel calls can each pass, so spend can exceed a limit. A call in flight is n
 Source: openrouter.ai/docs/api_reference/{limits,errors-and-debugging}, 2026.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from decimal import Decimal
 

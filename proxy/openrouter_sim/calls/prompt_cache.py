@@ -6,6 +6,8 @@ cache (OpenAI and others) stores every prefix and reads in steps of 128 tokens.
 Source: openrouter.ai/docs/guides/best-practices/prompt-caching, 2026.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Sequence
 from itertools import accumulate

@@ -1,5 +1,7 @@
 """The text that the model answers: by a directive, by a rule, or filler."""
 
+from __future__ import annotations
+
 import re
 from itertools import cycle, islice
 from random import Random

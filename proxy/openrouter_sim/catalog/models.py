@@ -1,5 +1,7 @@
 """The models and endpoints, and how the API lists them."""
 
+from __future__ import annotations
+
 import tomllib
 from decimal import Decimal
 from enum import Enum

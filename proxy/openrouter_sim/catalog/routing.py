@@ -1,5 +1,7 @@
 """Finds the endpoints that a request allows, and chooses the one that serves it."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 from random import Random

@@ -1,5 +1,7 @@
 """What can go wrong: calls that are refused, answers that fail, charges that differ. Each fault has a name for scenarios."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import msgspec

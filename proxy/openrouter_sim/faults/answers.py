@@ -1,5 +1,7 @@
 """Answers that fail, stop, never end, lose their connection, or whose bytes are cut, packed or padded."""
 
+from __future__ import annotations
+
 import zlib
 from collections.abc import Iterator
 from itertools import islice

@@ -1,5 +1,7 @@
 """Costs that differ from the list price, the bound or what the answer states; usage without a cost; late charges."""
 
+from __future__ import annotations
+
 from decimal import Decimal
 
 from msgspec.structs import replace

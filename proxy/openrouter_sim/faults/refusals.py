@@ -3,6 +3,8 @@
 Source: openrouter.ai/docs/api_reference/{limits,errors-and-debugging} and public reports of 402 and 403, 2026-10.
 """
 
+from __future__ import annotations
+
 from typing import ClassVar
 
 from aiohttp import web

@@ -3,6 +3,8 @@
 Source: openrouter.ai/docs/api_reference/{overview,streaming}, cookbook/administration/usage-accounting, 2026.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from typing import Any
 

@@ -3,6 +3,8 @@
 Source: openrouter.ai/docs/api_reference/embeddings, 2026.
 """
 
+from __future__ import annotations
+
 import base64
 import struct
 

@@ -3,6 +3,8 @@
 Source: openrouter.ai/docs/api_reference (messages), docs.anthropic.com/en/api/messages-streaming, 2026.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator
 

@@ -1,5 +1,7 @@
 """The prompt as the model reads it: text, tokens and cache marks."""
 
+from __future__ import annotations
+
 from openrouter_sim.base import tokens
 from openrouter_sim.base.errors import bad_request
 from openrouter_sim.base.jsonio import JsonObject, dumps

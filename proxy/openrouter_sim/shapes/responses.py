@@ -3,6 +3,8 @@
 Source: openrouter.ai/docs/api_reference/responses, 2026.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
 from openrouter_sim.base.errors import StreamError, bad_request
