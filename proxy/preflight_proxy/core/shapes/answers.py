@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import cache
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Annotated, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec import defstruct
@@ -50,10 +50,6 @@ Part = TypeVar("Part", bound=msgspec.Struct)
 
 class JsonObject(dict[str, msgspec.Raw]):
     """The raw values of a JSON object by key. They are decoded when they are asked for, since most never are."""
-
-    def raw(self, name: str) -> msgspec.Raw:
-        """The text of a value; `ABSENT` if there is none."""
-        return self.get(name, ABSENT)
 
     def text(self, name: str) -> str | None:
         """See `read_text`."""
@@ -112,6 +108,7 @@ class TokenDetails(msgspec.Struct, gc=False):
     cached_tokens: Count | None = None
     cache_write_tokens: Count | None = None
     reasoning_tokens: Count | None = None
+    thinking_tokens: Count | None = None
 
 
 class CostDetails(msgspec.Struct, gc=False):
@@ -152,28 +149,11 @@ class ChoicesAnswer(msgspec.Struct, gc=False):
     usage: ChoicesUsage | None = None
 
 
-_decoders: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {
-    kind: msgspec.json.Decoder(kind)
-    for kind in (
-        ChoicesAnswer,
-        Choice,
-        AnswerMessage,
-        AnswerToolCall,
-        Function,
-        ChoicesUsage,
-        InputUsage,
-        TokenDetails,
-        CostDetails,
-    )
-}
-
-
 def decode_part(raw: bytes | msgspec.Raw, kind: type[Part]) -> Part:
     """Decode an answer, or an object in it. A value that is malformed reads as absent, and hides no other."""
     if len(memoryview(raw)) <= ANSWER_VALUES_MAX:
         try:
-            part: Part = _decoders[kind].decode(raw)
-            return part
+            return msgspec.json.decode(raw, type=kind)
         except _MALFORMED:
             pass  # each value in it is decoded by itself
     try:

@@ -11,9 +11,9 @@ from msgspec.structs import replace
 
 from preflight_proxy.core.shapes.answers import (
     DONE,
+    Count,
     InputUsage,
     JsonObject,
-    read_count,
     read_identity,
     read_object,
     read_usage,
@@ -43,6 +43,13 @@ _FINISH = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
+
+
+class MessageUsage(InputUsage, gc=False):
+    """Counts what was cached or written beside the prompt."""
+
+    cache_read_input_tokens: Count | None = None
+    cache_creation_input_tokens: Count | None = None
 
 
 class Messages(Shape):
@@ -122,19 +129,19 @@ def _usage(message: JsonObject) -> CallUsage | None:
 
     In captured streams of 2026-09 it includes them; `billed_reading` tells by the cost which of the two it is.
     """
-    usage = read_usage(message.part("usage", InputUsage))
-    if usage is None:
+    counts = message.part("usage", MessageUsage)
+    usage = read_usage(counts)
+    if counts is None or usage is None:
         return None
-    counts, input_tokens = message.child("usage"), usage.prompt_tokens
-    cached = read_count(counts.raw("cache_read_input_tokens"))
-    written = read_count(counts.raw("cache_creation_input_tokens"))
+    cached, written = counts.cache_read_input_tokens or 0, counts.cache_creation_input_tokens or 0
+    input_tokens, details = usage.prompt_tokens, counts.completion_tokens_details
     return replace(
         usage,
         prompt_tokens=input_tokens + cached + written,
         prompt_tokens_less=input_tokens if 0 < cached + written <= input_tokens else None,
         cached_tokens=cached,
         cache_write_tokens=written,
-        reasoning_tokens=read_count(counts.child("output_tokens_details").raw("thinking_tokens")),
+        reasoning_tokens=(details and details.thinking_tokens) or 0,
     )
 
 
