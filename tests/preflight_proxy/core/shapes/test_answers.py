@@ -79,6 +79,13 @@ def test_a_count_that_is_none_is_zero(raw: bytes | None, count: int) -> None:
     assert read_count(msgspec.Raw(raw or b"")) == count
 
 
+@each("count", ["-1", "1.5", '"3"', "1e13", "1000000000001", "true", "[]"])
+def test_a_count_that_is_none_is_zero_in_a_usage_and_hides_no_other(count: str) -> None:
+    details = f'"prompt_tokens_details":{{"cached_tokens":{count},"cache_write_tokens":2}}'
+    usage = usage_of(f'{{"prompt_tokens":{count},"completion_tokens":5,{details}}}'.encode())
+    assert usage == CallUsage(completion_tokens=5, cache_write_tokens=2)
+
+
 def test_usage_is_read_with_its_details() -> None:
     usage = usage_of(
         b'{"prompt_tokens":1000,"completion_tokens":50,"cost":0.00159,"is_byok":false,'
@@ -145,6 +152,11 @@ def test_of_an_answer_with_millions_of_values_the_usage_is_read_and_no_choice() 
         values = ",".join(["0.5"] * count)
         told = read(f'{{"data":[{{"embedding":[{values}]}}],"choices":[{{"finish_reason":"stop"}},{values}]{rest}')
         assert told == Reading(usage=CallUsage(10**6, 3), finish=finish)
+
+
+def test_choices_that_would_fill_the_memory_are_not_read() -> None:
+    for count, finish in ((3, "stop"), (ANSWER_VALUES_MAX, None)):
+        assert read('{"choices":[{"finish_reason":"stop"}' + ",{}" * (count + 1) + "]}").finish == finish
 
 
 @each("value", ["7", "1e900000", "[[]]", "{}", "9" * 5000, "true"])

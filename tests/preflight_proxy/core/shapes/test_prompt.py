@@ -42,3 +42,9 @@ def test_only_fields_that_can_change_the_prompt_are_in_the_digest() -> None:
 
 def test_embeddings_count_their_sequences() -> None:
     assert read(EMBEDDINGS, {"model": "a/b", "input": ["a", "b", [1, 2]]}).prompt.sequence_count == 3
+
+
+def test_opaque_bytes_are_those_of_the_messages_alone() -> None:
+    part = {"type": "thinking", "thinking": "x", "signature": "s" * 9}
+    body = {"model": "a/b", "max_tokens": 9, "system": [part], "messages": [{"role": "assistant", "content": [part]}]}
+    assert read(MESSAGES, body).prompt.opaque_bytes == 9

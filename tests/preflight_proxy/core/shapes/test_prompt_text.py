@@ -304,7 +304,10 @@ def test_usual_messages_are_plain(role: str) -> None:
     message = {"role": role, "content": 'é, "x"\n\t', "name": "n", "tool_call_id": "t"}
     for separators in ((",", ":"), (", ", ": ")):
         raw = json.dumps(message, ensure_ascii=False, separators=separators).encode()
-        assert count_plain(raw, hashlib.sha256(raw).digest()) is not None
+        plain = count_plain(raw, hashlib.sha256(raw).digest())
+        assert plain is not None
+        assert plain == msgspec.structs.replace(counted_slice(raw), comma_count=plain.comma_count)
+        assert plain.comma_count >= len(message) - 1
 
 
 @each(
