@@ -8,8 +8,9 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TextIO, TypeAlias, TypeVar
+
+import msgspec
 
 from agent_preflight.base.config import variable
 from agent_preflight.base.console import say
@@ -39,8 +40,7 @@ T = TypeVar("T")
 Cell: TypeAlias = "str | Text"
 
 
-@dataclass(frozen=True, slots=True)
-class TableColumn:
+class TableColumn(msgspec.Struct, frozen=True):
     """One column.
 
     Attributes:
@@ -57,8 +57,7 @@ class TableColumn:
     fold: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComputedColumn(TableColumn, Generic[T]):
+class ComputedColumn(TableColumn, Generic[T], frozen=True, kw_only=True):
     """A column that makes its cells.
 
     Attributes:
@@ -70,8 +69,7 @@ class ComputedColumn(TableColumn, Generic[T]):
     total: Callable[[Sequence[T]], str] = lambda items: ""
 
 
-@dataclass(frozen=True, slots=True)
-class TextTable:
+class TextTable(msgspec.Struct, frozen=True):
     """A table.
 
     Attributes:
@@ -120,8 +118,7 @@ class TextTable:
         return Group(table, *(Text(f"{name}: {note.plain}") for name, note in zip(names, texts, strict=False) if note))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _FilledColumn:
+class _FilledColumn(msgspec.Struct, eq=False, frozen=True):
     """A column with its cells, the width that shows them whole, and the width that it needs at least."""
 
     column: TableColumn

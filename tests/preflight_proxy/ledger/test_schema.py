@@ -188,6 +188,7 @@ def test_a_ledger_of_a_newer_program_is_left_alone(connection: sqlite3.Connectio
         "DELETE FROM unknowns",
         "UPDATE accounts SET limit_pusd = -1",
         "INSERT INTO reservations SELECT * FROM reservations",
+        "INSERT INTO reservations SELECT 9, 'q', '', -1, '', '', '', 1, 0, 0, '', NULL FROM reservations",
         "INSERT INTO generations VALUES (2, 'gen-1', NULL)",
         "INSERT INTO generations VALUES (1, 'gen-2', NULL)",
         "UPDATE accounts SET token_hash = NULL",
