@@ -27,7 +27,7 @@ class Job(msgspec.Struct, frozen=True):
 
 class _Slot(msgspec.Struct):
     job: Job
-    lines: list[CheckLine] = msgspec.field(default_factory=list)
+    lines: list[CheckLine] = []
     started: threading.Event = msgspec.field(default_factory=threading.Event)
     started_at: float = 0.0
     done: threading.Event = msgspec.field(default_factory=threading.Event)

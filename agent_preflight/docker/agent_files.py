@@ -12,9 +12,10 @@ import tarfile
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
+
+import msgspec
 
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
@@ -57,8 +58,7 @@ def _link_archive(below: PurePosixPath) -> bytes:
     return out.getvalue()
 
 
-@dataclass(slots=True)
-class LinkPlace:
+class LinkPlace(msgspec.Struct):
     """Where the link was placed in containers that are alike: of one image, with one workspace and no mounts.
 
     Attributes:

@@ -12,9 +12,11 @@ from __future__ import annotations
 import os.path
 import posixpath
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from agent_preflight.sandboxes.kept_output import OutputPolicy
 from preflight_proxy.core.errors import ConfigError
@@ -69,8 +71,7 @@ def check_mounts(
     return [text for source in sources if (text := _warning(source, run_dir, own_dir))]
 
 
-@dataclass(frozen=True, slots=True)
-class Bind:
+class Bind(msgspec.Struct, frozen=True):
     """A path of the host, or a volume, in a container.
 
     Attributes:

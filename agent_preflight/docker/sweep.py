@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
+
+import msgspec
 
 from agent_preflight.docker.container import Container
 from agent_preflight.docker.labels import LABEL, OUTPUT_LABEL, Role
@@ -23,8 +24,7 @@ from agent_preflight.runs.folder import RunState, lock_if_dead_soon
 _ORDER: tuple[Role, ...] = ("agent", "gate", "forwarder", "volume")
 
 
-@dataclass(frozen=True, slots=True)
-class EngineLeftover:
+class EngineLeftover(msgspec.Struct, frozen=True):
     """One thing on the engine that a run made.
 
     Attributes:
@@ -54,8 +54,7 @@ class Keeper(Protocol):
         """Take note that its container is gone."""
 
 
-@dataclass(frozen=True, slots=True)
-class EngineSweep:
+class EngineSweep(msgspec.Struct, frozen=True):
     """What a sweep did, or with `dry_run` would do.
 
     Attributes:

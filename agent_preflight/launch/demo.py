@@ -12,13 +12,13 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
 import httpx
+import msgspec
 
 from agent_preflight.base.config import variable
 from agent_preflight.base.console import say
@@ -60,8 +60,7 @@ first_token_s = 0.2
 """A scenario for the simulator: slow enough that there is something to see."""
 
 
-@dataclass(frozen=True, slots=True)
-class DemoPlace:
+class DemoPlace(msgspec.Struct, frozen=True):
     """Where agents run.
 
     Attributes:
@@ -118,8 +117,7 @@ async def _containers(base: str | None) -> DemoPlace:
     return DemoPlace("docker", image, present[0], (), sentence)
 
 
-@dataclass(frozen=True, slots=True)
-class Simulated:
+class Simulated(msgspec.Struct, frozen=True):
     """The offline OpenRouter, running."""
 
     base_url: str

@@ -10,7 +10,8 @@ Source: docker/cli 28.2, cli/command/container/opts.go and opts/; docker/go-unit
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from agent_preflight.options import container_values as v
 from agent_preflight.options.container_values import SHOWN_MAX, Fields, ValueForm, merge, put, read, shown
@@ -24,12 +25,11 @@ AGENT, GATE, OURS = "agent", "gate", "ours"
 __all__ = ["DockerArgs", "Fields", "merge", "read_docker_args"]
 
 
-@dataclass(frozen=True, slots=True)
-class DockerArgs:
+class DockerArgs(msgspec.Struct, frozen=True):
     """Fields for the agent's container and for its gate's, and the value of `--platform`, which is not part of the body."""
 
-    agent: Fields = field(default_factory=dict)
-    gate: Fields = field(default_factory=dict)
+    agent: Fields = {}
+    gate: Fields = {}
     platform: str | None = None
 
 

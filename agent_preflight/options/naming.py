@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from decimal import Decimal
+
+import msgspec
+from msgspec.structs import replace
 
 DEFAULT_ALIAS_CHARS = 16
 ALIAS_CHARS_MAX = 64
@@ -20,8 +22,7 @@ _RUN_FILES = frozenset(
 _MODEL_ID = re.compile(rf"[!-~]{{1,{MODEL_ID_CHARS_MAX}}}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class NamedModel:
+class NamedModel(msgspec.Struct, frozen=True):
     """One agent of a run.
 
     Attributes:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from agent_preflight.base.config import Environment, variable
 from agent_preflight.checks.machine import image_name
 from agent_preflight.checks.report import CheckLine, failed, warned
@@ -126,7 +128,7 @@ def _mounts(report: MachineReport, engine: Engine, request: RunRequest, trials: 
         report.warn(MOUNTS, f"not looked at: the paths are those of the machine behind {engine.url}")
         return
     sources = [  # one with a placeholder is a folder for each trial, and is made if the agent may write to it
-        replace(bind, is_made=bind.is_made and (request.makes_sources or bind.path != as_given.path))
+        structs.replace(bind, is_made=bind.is_made and (request.makes_sources or bind.path != as_given.path))
         for trial in trials
         for as_given, bind in zip(plain, binds(_host_config(settings, trial)), strict=True)
     ]

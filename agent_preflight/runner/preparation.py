@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+
+import msgspec
 
 from agent_preflight.base.config import Environment
 from agent_preflight.docker.agent_files import LinkPlace
@@ -105,8 +106,7 @@ async def check_all(request: RunRequest, stop: StopSignal, report: MachineReport
         make_folders(report.missing, request.say)
 
 
-@dataclass(frozen=True, slots=True)
-class SandboxSetup:
+class SandboxSetup(msgspec.Struct, frozen=True):
     """What a run's trials run in.
 
     Attributes:
@@ -117,9 +117,9 @@ class SandboxSetup:
     """
 
     make_sandbox: Callable[[AgentSpec], Sandbox]
-    gate: GateMode = field(default_factory=GateMode)
+    gate: GateMode = msgspec.field(default_factory=GateMode)
     sentences: tuple[str, ...] = ()
-    image_env: Mapping[str, str] = field(default_factory=dict)
+    image_env: Mapping[str, str] = {}
 
 
 async def prepare_sandboxes(engine: Engine | None, request: RunRequest, run_dir: Path, short_dir: Path) -> SandboxSetup:

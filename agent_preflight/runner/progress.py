@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 
+import msgspec
 from msgspec import structs
+from msgspec.structs import replace
 
 from preflight_proxy.base.control_messages import Balance
 from preflight_proxy.core.refusals.outcomes import Outcomes
@@ -17,8 +18,7 @@ KEPT = "kept"
 """The state of a trial that ended before the run was resumed."""
 
 
-@dataclass(frozen=True, slots=True)
-class TrialProgress:
+class TrialProgress(msgspec.Struct, frozen=True):
     """One trial at one moment.
 
     Attributes:
@@ -35,7 +35,7 @@ class TrialProgress:
     model_id: str
     limit_pusd: int
     state: str = "planned"
-    balance: Balance = field(default_factory=Balance)
+    balance: Balance = msgspec.field(default_factory=Balance)
     tool_calls: int = 0
     repeats: int = 0
     started_s: float | None = None
@@ -103,7 +103,7 @@ class RunProgress:
 
     def update(self, alias: str, **changes: object) -> None:
         """Change some fields of a trial's progress."""
-        self.put(replace(self._rows[alias], **changes))  # type: ignore[arg-type]  # names are TrialProgress's
+        self.put(replace(self._rows[alias], **changes))
 
     def row(self, alias: str) -> TrialProgress:
         """Return the progress of one trial."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from agent_preflight.artifacts import trial_dirs
 from agent_preflight.base.usd import pusd, usd
@@ -20,8 +21,7 @@ LEDGER = "ledger.sqlite3"
 TOKENS = ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens")
 
 
-@dataclass(frozen=True, slots=True)
-class CostSums:
+class CostSums(msgspec.Struct, frozen=True):
     """The sums of some cost lines; `cost_usd` is exact."""
 
     calls: int
@@ -33,8 +33,7 @@ class CostSums:
         return {"calls": self.calls, "cost_usd": format(self.cost_usd, "f"), **self.tokens}
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerContents:
+class LedgerContents(msgspec.Struct, frozen=True):
     """One ledger: its folder and its content."""
 
     folder: Path

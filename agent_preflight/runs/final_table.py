@@ -6,9 +6,10 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from agent_preflight.base.tables import table_of, text_of, width_of
 from agent_preflight.models import RunResult

@@ -25,6 +25,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from agent_preflight.artifacts import open_beneath, read_json_object
 from preflight_proxy.base.atomic_file import replace_file
 from preflight_proxy.base.config import state_dir
@@ -284,8 +286,7 @@ def tries_dir() -> Path:
     return state_dir().absolute() / TRIES_DIR
 
 
-@dataclass(frozen=True, slots=True)
-class RunControl:
+class RunControl(msgspec.Struct, frozen=True):
     """Where a run's sockets are.
 
     Attributes:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from agent_preflight.artifacts import read_json_object
 from agent_preflight.base.usd import usd
@@ -173,8 +174,7 @@ def by_alias(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {str(each["alias"]): each for each in items if isinstance(each, dict) and "alias" in each}
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedTrial:
+class PlannedTrial(msgspec.Struct, frozen=True):
     """A trial in a plan.json."""
 
     alias: str

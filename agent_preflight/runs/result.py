@@ -8,11 +8,11 @@ status.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 from msgspec import structs
 
 from agent_preflight.base.usd import cents_up, dollars, exact, pusd, usd
@@ -45,8 +45,7 @@ NOTICES_MAX = 50
 """Lines for one trial: an agent can make any number of different wrong requests."""
 
 
-@dataclass(frozen=True, slots=True)
-class TrialFacts:
+class TrialFacts(msgspec.Struct, frozen=True):
     """The facts of a trial at its end.
 
     Attributes:
@@ -66,12 +65,12 @@ class TrialFacts:
     key_usage_usd: Decimal | None = None
     tool_calls: int = 0
     events_count: int = 0
-    claims: CacheStats = field(default_factory=CacheStats)
+    claims: CacheStats = msgspec.field(default_factory=CacheStats)
     policy_errors: int = 0
-    caps_hit: Mapping[str, int] = field(default_factory=dict)
+    caps_hit: Mapping[str, int] = {}
     warnings: tuple[str, ...] = ()
-    cleanup: Mapping[str, Step] = field(default_factory=dict)
-    output: KeptOutput = field(default_factory=KeptOutput)
+    cleanup: Mapping[str, Step] = {}
+    output: KeptOutput = msgspec.field(default_factory=KeptOutput)
     last_words: str = ""
 
 
@@ -190,8 +189,7 @@ def _grave(extra: Mapping[str, Any]) -> int:
     return 3 if any(str(text).startswith("drift: ") for text in extra.get("warnings", ())) else 0
 
 
-@dataclass(frozen=True, slots=True)
-class TrialVerdict:
+class TrialVerdict(msgspec.Struct, frozen=True):
     """How a trial ended.
 
     Attributes:

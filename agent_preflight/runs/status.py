@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import msgspec
+from msgspec.structs import asdict, replace
 
 from agent_preflight.artifacts import (
     RUNS_DIR,
@@ -43,8 +45,7 @@ OF_ACCOUNT = ("limit_pusd", "posted_pusd", "pending_pusd", "calls", "refused")
 """Figures of a trial that come from its account, if the ledger has it."""
 
 
-@dataclass(frozen=True, slots=True)
-class TrialStatus:
+class TrialStatus(msgspec.Struct, frozen=True):
     """One trial at one moment. Unknown values are None.
 
     Attributes:
@@ -79,7 +80,7 @@ class TrialStatus:
     error: str | None = None
     notes: tuple[str, ...] = ()
     budget: str | None = None
-    cleanup: Mapping[str, Any] = field(default_factory=dict)
+    cleanup: Mapping[str, Any] = {}
 
     @property
     def ended(self) -> bool:
@@ -101,8 +102,7 @@ class TrialStatus:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class RunStatus:
+class RunStatus(msgspec.Struct, frozen=True):
     """One run at one moment.
 
     Attributes:
@@ -354,8 +354,7 @@ def exact_or_none(amount_pusd: int | None) -> str | None:
     return None if amount_pusd is None else exact(amount_pusd)
 
 
-@dataclass(frozen=True, slots=True)
-class EventFacts:
+class EventFacts(msgspec.Struct, frozen=True):
     """Figures from a trial's event log, which its agent may have written.
 
     Attributes:

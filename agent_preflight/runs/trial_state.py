@@ -13,9 +13,10 @@ After FROZEN no call is admitted, so the later steps cannot exceed the budget.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Self
+
+import msgspec
 
 from agent_preflight.sandboxes.interface import Exit, Step
 from preflight_proxy.core.errors import OperatingError
@@ -59,8 +60,7 @@ class Ender(Enum):
     ERROR = "error"
 
 
-@dataclass(frozen=True, slots=True)
-class EndReason:
+class EndReason(msgspec.Struct, frozen=True):
     """Why a trial ends.
 
     Attributes:

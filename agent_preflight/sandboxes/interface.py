@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from asyncio import StreamReader
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
+
+import msgspec
 
 from agent_preflight.options.container_options import DockerArgs
 from agent_preflight.sandboxes.kept_output import KEEP_OFF, KeptOutput, OutputPolicy
@@ -20,8 +21,7 @@ Step = Literal["ok", "unverified", "failed"]
 """How one clean-up step ended: done and seen to be done; perhaps done; known not to be done."""
 
 
-@dataclass(frozen=True, slots=True)
-class ForwarderTarget:
+class ForwarderTarget(msgspec.Struct, frozen=True):
     """How a portable gate's forwarder reaches the proxy.
 
     Attributes:
@@ -35,8 +35,7 @@ class ForwarderTarget:
     trial_pass: Secret
 
 
-@dataclass(frozen=True, slots=True)
-class AgentSpec:
+class AgentSpec(msgspec.Struct, frozen=True):
     """What is needed to run one agent, whatever it runs in.
 
     Attributes:
@@ -66,14 +65,13 @@ class AgentSpec:
     workspace_path: str
     budget_dir: Path
     gate_socket: Path | None
-    docker_args: DockerArgs = field(default_factory=DockerArgs)
-    services: Mapping[str, str] = field(default_factory=dict)
+    docker_args: DockerArgs = msgspec.field(default_factory=DockerArgs)
+    services: Mapping[str, str] = {}
     portal: ForwarderTarget | None = None
-    output: OutputPolicy = field(default_factory=lambda: OutputPolicy(unkept=KEEP_OFF))
+    output: OutputPolicy = msgspec.field(default_factory=lambda: OutputPolicy(unkept=KEEP_OFF))
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(msgspec.Struct, frozen=True):
     """How an agent ended by itself.
 
     Attributes:
@@ -97,8 +95,7 @@ class AgentInput(Protocol):
         """End the input after what was written."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pipes:
+class Pipes(msgspec.Struct, frozen=True):
     """The agent's standard streams. Both readers must be read without pause, or the agent stalls."""
 
     stdin: AgentInput

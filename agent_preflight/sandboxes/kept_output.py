@@ -6,11 +6,11 @@ import contextlib
 import errno
 import json
 import os
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import asdict
 
 from preflight_proxy.base.atomic_file import replace_file
 
@@ -21,8 +21,7 @@ RECORD = "output.json"
 ASIDE_MAX = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class OutputPolicy:
+class OutputPolicy(msgspec.Struct, frozen=True):
     """Which folder of a container is kept, and how much of it at most.
 
     Attributes:
@@ -61,8 +60,7 @@ OUTPUT_DEPTH_MAX = 256
 KEEP_OFF = "keep_output is off"
 
 
-@dataclass(frozen=True, slots=True)
-class KeptOutput:
+class KeptOutput(msgspec.Struct, frozen=True):
     """What was kept.
 
     Attributes:

@@ -13,8 +13,9 @@ import shutil
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from agent_preflight.sandboxes.kept_output import WORKSPACE, KeptOutput, OutputPolicy, set_workspace_aside
 from agent_preflight.sandboxes.tar_stream import TarStream
@@ -47,8 +48,7 @@ _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-@dataclass(slots=True)
-class _PartialFile:
+class _PartialFile(msgspec.Struct):
     """A file that is being written."""
 
     fd: int

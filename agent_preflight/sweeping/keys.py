@@ -101,8 +101,8 @@ class KeyDeletions(msgspec.Struct, frozen=True):
         left: Names of the other keys, with why they are there.
     """
 
-    gone: dict[str, Decimal | None] = msgspec.field(default_factory=dict)
-    left: dict[str, str] = msgspec.field(default_factory=dict)
+    gone: dict[str, Decimal | None] = {}
+    left: dict[str, str] = {}
 
     @property
     def deleted(self) -> list[str]:

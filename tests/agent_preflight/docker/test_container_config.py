@@ -6,11 +6,11 @@ import asyncio
 import json
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from agent_preflight.docker import container_config
 from agent_preflight.docker.container_config import (

@@ -4,9 +4,9 @@ import io
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from agent_preflight.base.tables import text_of
 from agent_preflight.launch import run_view as table

@@ -76,20 +76,20 @@ def test_the_keys_of_the_old_format_come_first_in_a_summary() -> None:
 
 def test_cache_figures_are_the_ledgers_and_the_agents_own_are_claims() -> None:
     claims = CacheStats(total_prompt_tokens=7, request_count=1)
-    result = result_of(PLAN, "sealed", replace(FACTS, claims=claims))
+    result = result_of(PLAN, "sealed", structs.replace(FACTS, claims=claims))
     assert (result.cache.total_prompt_tokens, result.cache.hit_rate) == (100, 0.4)
     assert result.preflight["claims"]["total_prompt_tokens"] == 7
 
 
 def test_without_calls_the_cache_figures_are_the_agent_s_claims() -> None:
     claims = CacheStats(total_prompt_tokens=7, request_count=1)
-    assert result_of(PLAN, "sealed", replace(FACTS, balance=Balance(), claims=claims)).cache == claims
+    assert result_of(PLAN, "sealed", structs.replace(FACTS, balance=Balance(), claims=claims)).cache == claims
 
 
 def test_the_summary_has_the_outcomes_of_the_calls() -> None:
     outcomes = NONE_YET.with_unserved(bad_request("no such field"))
     result = result_of(
-        PLAN, "sealed", replace(FACTS, balance=structs.replace(BALANCE, outcomes=outcomes), warnings=("other",))
+        PLAN, "sealed", structs.replace(FACTS, balance=structs.replace(BALANCE, outcomes=outcomes), warnings=("other",))
     )
     extra = json.loads(json.dumps(summary_document(result)))["preflight"]
     assert (extra["status"], extra["served"], extra["never_served"]) == ("failed", 0, "bad_request")
@@ -102,13 +102,13 @@ def test_the_summary_has_the_outcomes_of_the_calls() -> None:
 
 def test_a_spent_budget_is_no_error_and_has_a_note() -> None:
     spent = structs.replace(BALANCE, outcomes=NONE_YET.with_served().with_unserved(refused(Code.SPENT, "m/m")))
-    result = result_of(PLAN, "sealed", replace(FACTS, exit=Exit(1), balance=spent))
+    result = result_of(PLAN, "sealed", structs.replace(FACTS, exit=Exit(1), balance=spent))
     assert (result.error, result.preflight["status"], len(result.preflight["notes"])) == (None, "spent", 1)
 
 
 def test_a_trial_without_an_account_has_no_cost() -> None:
     result = result_of(
-        PLAN, "sealed", replace(FACTS, ending=EndReason(Ender.PROVISIONING, "no"), balance=None, exit=None)
+        PLAN, "sealed", structs.replace(FACTS, ending=EndReason(Ender.PROVISIONING, "no"), balance=None, exit=None)
     )
     assert result.cost_usd is None
     assert result.error == "provisioning_failed: no"
