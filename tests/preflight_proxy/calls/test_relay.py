@@ -374,3 +374,58 @@ async def test_a_cost_told_before_the_call_turned_out_to_run_on_the_users_own_ke
         await response.read()
         assert world.cost_lines() == []
     await world.settled()
+
+
+class Slowly(Fault, frozen=True):
+    """Each event of words is written alone, after `before`; `instead` takes the place of the words' beginning.
+
+    Attributes:
+        written: Gets all that was written.
+    """
+
+    written: list[bytes]
+    before: bytes = b""
+    instead: bytes = b'"content":"'
+
+    def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Write what is to come before an event at a time of its own."""
+        instead = self.instead.replace(b"KEY", call.authorization.encode())
+        for frame in frames:
+            if b'"content":"' not in frame.data or frame.settles:
+                yield self._noted(frame)
+                continue
+            if self.before:
+                yield self._noted(Frame(self.before, wait_s=0.02))
+            yield self._noted(replace(frame, data=frame.data.replace(b'"content":"', instead), wait_s=0.02))
+
+    def _noted(self, frame: Frame) -> Frame:
+        self.written.append(frame.data)
+        return frame
+
+
+async def test_bytes_that_are_no_event_yet_go_down_before_the_whole_event_that_follows(world: World) -> None:
+    written: list[bytes] = []
+    world.sim.scenario = Scenario(tokens_per_chunk=1, faults=(FaultRule(Slowly(written, before=b": half")),))
+    async with world.post(stream=True, text="[[sim tokens=4]]") as response:
+        raw = await response.read()
+    assert raw == b"".join(written)
+    assert raw.count(b": halfdata: ") > 1
+    await world.settled()
+
+
+async def test_words_that_repeat_the_real_key_come_without_it_in_every_event(world: World) -> None:
+    fault = Slowly([], instead=b'"content":"KEY ')
+    world.sim.scenario = Scenario(tokens_per_chunk=1, faults=(FaultRule(fault),))
+    async with world.post(stream=True, text="[[sim tokens=4]]") as response:
+        raw = await response.read()
+    assert raw.count(b'"content":"Bearer [key] ') > 1
+    assert b"sk-" not in raw
+
+
+async def test_events_that_call_a_tool_again_are_each_counted(world: World) -> None:
+    call = b'"tool_calls":[{"index":0,"function":{"name":"look","arguments":""}}],"content":"'
+    world.sim.scenario = Scenario(tokens_per_chunk=1, faults=(FaultRule(Slowly([], instead=call)),))
+    async with world.post(stream=True, text="[[sim tokens=3]]") as response:
+        raw = await response.read()
+    (action,) = world.proxy.ledger.account("a").actions
+    assert action.label.count("look") == raw.count(b'"look"') > 1
