@@ -61,8 +61,7 @@ async def test_a_compressed_answer_is_passed_on_as_it_is_and_its_cost_found_by_i
 
 async def test_a_stream_of_comments_ends_once_nobody_listens(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit is a constant; the test shortens it and looks at the cause, not at a clock."""
-    monkeypatch.setattr(relay, "CALL_SILENCE_S_MAX", 0.05)
-    monkeypatch.setattr(relay, "CALL_DRAIN_S_MAX", 0.2)
+    monkeypatch.setattr(relay, "CALL_SILENCE_S_MAX", 0.5)
     world.sim.scenario = Scenario(faults=(FaultRule(make_fault("comment_drip", {"every_s": 0.02})),))
     world.may_differ = True
     async with world.post(stream=True) as response:
@@ -377,7 +376,7 @@ async def test_a_cost_told_before_the_call_turned_out_to_run_on_the_users_own_ke
 
 
 class Slowly(Fault, frozen=True):
-    """Each event of words is written alone, after `before`; `instead` takes the place of the words' beginning.
+    """Each event of words is written alone, every third after `before`; `instead` takes the place of the words' beginning.
 
     Attributes:
         written: Gets all that was written.
@@ -390,11 +389,11 @@ class Slowly(Fault, frozen=True):
     def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Write what is to come before an event at a time of its own."""
         instead = self.instead.replace(b"KEY", call.authorization.encode())
-        for frame in frames:
+        for number, frame in enumerate(frames):
             if b'"content":"' not in frame.data or frame.settles:
                 yield self._noted(frame)
                 continue
-            if self.before:
+            if self.before and number % 3 == 0:
                 yield self._noted(Frame(self.before, wait_s=0.02))
             yield self._noted(replace(frame, data=frame.data.replace(b'"content":"', instead), wait_s=0.02))
 
@@ -406,7 +405,7 @@ class Slowly(Fault, frozen=True):
 async def test_bytes_that_are_no_event_yet_go_down_before_the_whole_event_that_follows(world: World) -> None:
     written: list[bytes] = []
     world.sim.scenario = Scenario(tokens_per_chunk=1, faults=(FaultRule(Slowly(written, before=b": half")),))
-    async with world.post(stream=True, text="[[sim tokens=4]]") as response:
+    async with world.post(stream=True, text="[[sim tokens=9]]") as response:
         raw = await response.read()
     assert raw == b"".join(written)
     assert raw.count(b": halfdata: ") > 1
@@ -429,3 +428,22 @@ async def test_events_that_call_a_tool_again_are_each_counted(world: World) -> N
         raw = await response.read()
     (action,) = world.proxy.ledger.account("a").actions
     assert action.label.count("look") == raw.count(b'"look"') > 1
+
+
+class Lingering(Fault, frozen=True):
+    """The answer does not end with its last event."""
+
+    def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Add a comment, later."""
+        yield from frames
+        yield Frame(b": over\n\n", wait_s=1.0)
+
+
+async def test_the_cost_is_posted_before_the_last_event_goes_down(world: World) -> None:
+    world.sim.scenario = Scenario(faults=(FaultRule(Lingering()),))
+    async with world.post(stream=True) as response:
+        raw = b""
+        while b"[DONE]" not in raw:
+            raw += await response.content.readany()
+        assert b": over" not in raw
+        assert [line["outcome"] for line in world.cost_lines()] == ["posted"]

@@ -375,6 +375,9 @@ def test_who_cannot_take_a_part_ends_the_answer_and_gets_the_reason(run: Run, en
             answer = await upstream.post("/x", b"{}", [], lambda: True)
             with pytest.raises(ChokedError):
                 await answer.pour(choke)
+            if not ends:
+                async with asyncio.timeout(30):
+                    await server.ended.wait()
             assert await posted(upstream) == b"{}"
             assert server.connections_count == (1 if ends else 2)
 
