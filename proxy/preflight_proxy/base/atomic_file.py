@@ -1,5 +1,7 @@
 """Files that are replaced as a whole: a reader, and a start after a crash, finds the old content or the new one."""
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Mapping

@@ -1,5 +1,7 @@
 """The machine's clocks. All other code takes a clock as an argument, so that tests can control time."""
 
+from __future__ import annotations
+
 import time
 from functools import partial
 from typing import Protocol

@@ -1,5 +1,7 @@
 """The proxy's settings: one frozen object, built at the edge from JSON or from the command line."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
 from typing import Annotated, Literal

@@ -20,6 +20,8 @@ On the wire each message is one JSON object. A field `x_pusd` travels as `x_usd`
     any of them, with a status of 400 or more   -> Problem
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 

@@ -1,5 +1,7 @@
 """Where a stand-alone proxy is found from its data folder: its control socket, and the process behind it."""
 
+from __future__ import annotations
+
 import os
 import socket
 import struct

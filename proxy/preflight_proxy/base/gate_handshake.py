@@ -1,5 +1,7 @@
 """What host and proxy both need of gates: a namespace's cookie, a listener for forwarders, and the proof of a pass."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import secrets

@@ -4,6 +4,8 @@ Secrets are redacted first of all by type (`core.secret.Secret`); the pattern he
 Event names are dotted, `ledger.reserved`, `stream.cut`; fields never hold a prompt or an answer.
 """
 
+from __future__ import annotations
+
 import contextlib
 import logging
 import re

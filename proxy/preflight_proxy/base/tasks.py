@@ -1,5 +1,7 @@
 """Starts tasks, keeps them until they end, and logs what they raise."""
 
+from __future__ import annotations
+
 import asyncio
 import traceback
 from collections.abc import Coroutine

@@ -1,5 +1,7 @@
 """Opens, freezes, limits and closes accounts: the ledger's side, the key in memory, the gate, the running calls."""
 
+from __future__ import annotations
+
 import asyncio
 import hashlib
 from collections.abc import Callable

@@ -4,6 +4,8 @@ A client of this socket can change limits: the socket is 0600, and its peer must
 `GET /events` is the run's control connection, which `runner_watch` watches.
 """
 
+from __future__ import annotations
+
 import asyncio
 import os
 import socket

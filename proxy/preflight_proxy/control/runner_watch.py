@@ -1,5 +1,7 @@
 """Watches the runner's control connection. If it is gone for too long, the accounts freeze, and later the proxy ends."""
 
+from __future__ import annotations
+
 import asyncio
 
 import structlog

@@ -8,6 +8,8 @@ writes leaves one of these states, and the next start settles it:
     lost file   the ledger has the account, no token is kept                           it gets a new token
 """
 
+from __future__ import annotations
+
 import asyncio
 import hashlib
 import json

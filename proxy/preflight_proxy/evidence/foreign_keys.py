@@ -9,6 +9,8 @@ While calls run, its usage is also read and kept each minute. A machine that los
 account is charged at most what the usage shows above the ledger since the last figure (M21, the ledger file).
 """
 
+from __future__ import annotations
+
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence

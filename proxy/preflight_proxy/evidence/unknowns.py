@@ -7,6 +7,8 @@ unknown, no id, or the id still not found after 120 s
                evidence, and nothing better will come---------> assumed, at most at its reservation
 """
 
+from __future__ import annotations
+
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence

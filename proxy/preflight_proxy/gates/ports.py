@@ -4,6 +4,8 @@ A shared gate hands its listeners over. A portable gate's connections come one b
 egress, has its own port, its own count and its own limits.
 """
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import socket

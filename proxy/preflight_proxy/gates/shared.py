@@ -12,6 +12,8 @@ REFUSED and LOST are final: nothing more is accepted on that socket. A connectio
 over is no hand-over, and may be followed by another.
 """
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import os

@@ -12,6 +12,8 @@ INSERT.
     quarantine, key_bases, key_figures, meta                 written with the command that changes them
 """
 
+from __future__ import annotations
+
 import sqlite3
 from collections.abc import Iterator, Mapping
 from itertools import chain

@@ -3,6 +3,8 @@
 Source: openrouter.ai/docs/api_reference (`GET /generation`, `GET /key`), 2026-10.
 """
 
+from __future__ import annotations
+
 import msgspec
 
 from preflight_proxy.core.errors import UpstreamError

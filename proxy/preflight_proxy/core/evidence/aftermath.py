@@ -4,6 +4,8 @@ The key's secret is lost, so no generation can be looked up and no call can begi
 the usage includes all of them, the difference between usage and ledger is exactly what the pending calls cost together.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 
 import msgspec

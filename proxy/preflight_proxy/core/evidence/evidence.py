@@ -8,6 +8,8 @@ what all unknown calls of that age cost together is at most
 and if that is nothing, it is proved that they cost nothing.
 """
 
+from __future__ import annotations
+
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 

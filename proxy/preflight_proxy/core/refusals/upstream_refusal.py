@@ -6,6 +6,8 @@ for all agents at once; `Retry-After` never reaches a client.
 Source: openrouter.ai/docs/api_reference/errors-and-debugging and openrouter.ai/docs/use-cases/limits, 2026-10.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 from enum import Enum
