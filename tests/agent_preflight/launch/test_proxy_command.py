@@ -72,7 +72,8 @@ def test_options_become_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    "wrong", ["--budget=0", "--account=../a=1", "--upstream=ftp://x", "--listen=x", "--durability=x"]
+    "wrong",
+    ["--budget=0", "--account=../a=1", "--upstream=ftp://x", "--upstream=http://x y", "--listen=x", "--durability=x"],
 )
 def test_a_wrong_value_is_left_to_typer_which_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str

@@ -344,3 +344,8 @@ async def test_where_the_ledger_cannot_be_written_a_call_is_refused_and_nothing_
     async with world.post() as response:
         assert (response.status, (await response.json())["error"]["message"]) == (402, Code.STORE.sentence)
     assert world.sim.requests == []
+
+
+def test_what_is_known_of_a_call_shows_neither_its_body_nor_its_headers() -> None:
+    context = replace(call_context("a", "m/x"), headers=(("Authorization", "Bearer secret"),))
+    assert ("secret" in repr(context), "request" in repr(context)) == (False, False)
