@@ -25,7 +25,7 @@ THOROUGH := --hypothesis-profile=thorough
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 RUNTIME := $(VENV)/.runtime
 DEVELOP := $(VENV)/.develop
 

@@ -112,16 +112,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort the tests by tier, and give each to a worker with all others of its file; container tests all go to one worker.
-
-    Container tests are skipped where they cannot run.
-    """
+    """Sort the tests by tier; mark container tests as skipped where they cannot run."""
     items.sort(key=tier)
     in_containers = [item for item in items if tier(item) == 2]
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        together = "containers" if tier(item) == 2 else "clients" if file.startswith("tests/clients/") else file
-        item.add_marker(pytest.mark.xdist_group(together))
     if not in_containers or docker_daemon():
         return
     if REQUIRE_DOCKER:

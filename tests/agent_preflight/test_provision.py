@@ -107,7 +107,7 @@ def test_readers_return_none_for_a_key_that_cannot_be_sent(serve: Serve, tmp_pat
         assert provision.get_account_balance(odd) == (None, None, None)  # type: ignore[arg-type]
         assert provision.delete_key(odd, "hash") is False  # type: ignore[arg-type]
     code = "from agent_preflight.provision import *; print(get_available_models('k'), get_usage('k'), delete_key('k', 'h'))"
-    env = {**os.environ, "SSL_CERT_FILE": str(tmp_path / "absent.pem")}
+    env = {**os.environ, "SSL_CERT_FILE": str(tmp_path / "absent.pem"), "OPENROUTER_BASE_URL": "https://127.0.0.1:1"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert (done.stdout, done.returncode) == ("None None False\n", 0)
 
