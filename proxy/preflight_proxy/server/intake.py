@@ -110,10 +110,12 @@ class Intake:
         self._freed.set()
 
     async def _read_pieces(self, request: ServerRequest) -> bytes:
-        data = bytearray()
-        while (piece := await request.read_piece()) and len(data) <= self._body_bytes_max:
-            data += piece
-        return bytes(data)
+        pieces: list[bytes] = []
+        size_bytes = 0
+        while size_bytes <= self._body_bytes_max and (piece := await request.read_piece()):
+            pieces.append(piece)
+            size_bytes += len(piece)
+        return b"".join(pieces)
 
     def _too_large(self) -> IntakeError:
         return IntakeError(
