@@ -42,15 +42,18 @@ class RequestReader:
         steps = shape.read_steps(body, self._unknown_fields)
         try:
             work = next(steps)
-            await self._turn(account_id, len(body))
-            try:
-                while True:
-                    work = steps.send(await self._done(work))
-            finally:
-                self._next()
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]  # the type of a generator's result is lost
+        await self._turn(account_id, len(body))
+        try:
+            while True:
+                work = steps.send(await self._done(work))
         except StopIteration as end:
             request: Request = end.value
-            return request
+        finally:
+            self._next()
+        await asyncio.sleep(0)  # to quote and to send a long request is a step too
+        return request
 
     async def _done(self, work: Callable[[], object] | None) -> object:
         """Return what this work returns, from the thread; without any, let others go on."""

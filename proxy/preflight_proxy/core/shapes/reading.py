@@ -288,6 +288,7 @@ def _read_messages(
             yield from bodies.check_values(body, commas, values_max)
             values_max = size_bytes
     if count > STEP_MESSAGES:
+        elements = ()  # to free so many takes time too
         yield None
     return messages
 
