@@ -224,6 +224,7 @@ def test_ctrl_c_before_the_run_begins_says_that_nothing_was_spent(tmp_path: Path
 
 
 @pytest.mark.wire
+@pytest.mark.usefixtures("usual_signals")
 def test_a_live_run_is_left_alone_by_a_resume(simulator: Simulator) -> None:
     command = [sys.executable, "-m", "agent_preflight", "run", "--sandbox", "process", "--skip-preflight"]
     command += ["--run-id", "r", "--model", f"{MODEL}=a", "--", *agent("call(); say('ready'); sys.stdin.read()")]
