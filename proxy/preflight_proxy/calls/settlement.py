@@ -74,9 +74,8 @@ class Settlement:
             self.doubts(generation_id)
             return
         try:
-            self._ledger.store.commit(
-                SetGeneration(self.reservation.id, generation_id)
-            )  # nobody waits for it or shows it
+            # Straight to the store: no call waits for an id, and no file shows one.
+            self._ledger.store.commit(SetGeneration(self.reservation.id, generation_id))
         except GenerationTakenError:
             self._doubt()
         else:
