@@ -19,6 +19,7 @@ from preflight_proxy.base.config import (
     check_upstream,
     host_port,
     upstream_proxy,
+    user_counts_file,
     user_quarantine_file,
 )
 from preflight_proxy.base.data_folder import link_control_socket, make_folders, new_control_socket, serving_pid
@@ -71,7 +72,12 @@ def serve(settings: StandaloneConfig, upstream_key: Secret) -> int:
             control=str(control),
             byok=settings.byok,
             durability=settings.durability,
+            bound=settings.bound,
+            cache_bound=settings.cache_bound,
+            weigh=settings.weigh,
+            share_preambles=settings.share_preambles,
             quarantine_file=str(user_quarantine_file()),
+            shared_counts_file=str(user_counts_file()),
         )
 
         async def on_ready(proxy: RunningProxy) -> None:

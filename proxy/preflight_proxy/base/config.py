@@ -22,6 +22,8 @@ GRACE_S = 10.0
 
 
 Durability = Literal["process", "power"]
+Bound = Literal["measured", "proven"]
+CacheBound = Literal["write", "billed"]
 _Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
@@ -43,6 +45,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         byok: Calls may run on provider keys of the caller's own; else an endpoint that does so goes out of use (M16).
         key_usage_lag_s, generation_s_max, call_s_max: The clocks of M13.
         quarantine_file: The user's own list of quarantined endpoints, read at start and added to (M14); None for none.
+        bound: How the tokens of new text are bounded: `measured` by classes of bytes, `proven` by the number of bytes (M3).
+        cache_bound: The price at which a prefix that was billed before is reserved: of a cache write, or `billed`, of a read.
+        weigh: A call that does not fit by its measured bound may be weighed by a small call of its own text.
+        share_preambles: Tools and leading system messages that one account was billed for are known in the others.
+        shared_counts_file: The user's file of counts that outlive a run; None: nothing is shared with other runs.
     """
 
     data: str
@@ -61,6 +68,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     generation_s_max: _Seconds = GENERATION_S_MAX
     call_s_max: _Seconds = CALL_S_MAX
     quarantine_file: str | None = None
+    bound: Bound = "measured"
+    cache_bound: CacheBound = "write"
+    weigh: bool = True
+    share_preambles: bool = False
+    shared_counts_file: str | None = None
 
     @property
     def data_dir(self) -> Path:
@@ -77,7 +89,7 @@ class StandaloneConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         listen: `HOST:PORT`.
         unix: Path of a unix-socket listener; None for none.
         limits_usd: Account name to dollars, as text: new accounts, and new limits of those in `data`.
-        byok, durability: See `Config`.
+        byok, durability, bound, cache_bound, weigh, share_preambles: See `Config`.
         ready_file: Written once everything is served; None for no such file.
     """
 
@@ -88,6 +100,10 @@ class StandaloneConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     limits_usd: dict[str, str] = {}
     byok: bool = False
     durability: Durability = "process"
+    bound: Bound = "measured"
+    cache_bound: CacheBound = "write"
+    weigh: bool = True
+    share_preambles: bool = False
     ready_file: str | None = None
 
 
@@ -151,6 +167,11 @@ def origin(upstream: str) -> str:
 def user_quarantine_file() -> Path:
     """Where a user's list of quarantined endpoints lies."""
     return state_dir() / "quarantine.jsonl"
+
+
+def user_counts_file() -> Path:
+    """Where a user's counts of tokens that outlive a run lie."""
+    return state_dir() / "token_counts.sqlite3"
 
 
 def state_dir() -> Path:

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from preflight_proxy.base.config import GRACE_S, Config, host_port, origin, read_config
+from preflight_proxy.base.config import (
+    GRACE_S,
+    Config,
+    host_port,
+    origin,
+    read_config,
+    user_counts_file,
+    user_quarantine_file,
+)
 from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each
 
@@ -19,6 +27,8 @@ def test_the_least_settings_have_defaults() -> None:
     assert config == Config(data="/d", upstream="https://openrouter.ai/api/v1")
     assert (config.listen, config.control, config.ready_file, config.run) == (None, None, None, None)
     assert (config.grace_s, config.durability, config.unknown_fields) == (GRACE_S, "process", "drop")
+    assert (config.bound, config.cache_bound, config.weigh) == ("measured", "write", True)
+    assert (config.share_preambles, config.shared_counts_file) == (False, None)
     assert config.data_dir == Path("/d")
 
 
@@ -31,9 +41,25 @@ def test_what_a_runner_sends_is_read() -> None:
         "run": "r",
         "grace_s": 0.5,
         "durability": "power",
+        "bound": "proven",
+        "cache_bound": "billed",
+        "weigh": False,
+        "share_preambles": True,
+        "shared_counts_file": "/s/counts",
     }
     config = read_config(json.dumps(sent).encode())
     assert (config.control, config.run, config.grace_s, config.durability) == ("/s/c.sock", "r", 0.5, "power")
+    assert (config.bound, config.cache_bound, config.weigh) == ("proven", "billed", False)
+    assert (config.share_preambles, config.shared_counts_file) == (True, "/s/counts")
+
+
+def test_the_users_files_lie_in_one_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/s")
+    folder = Path("/s/agent-preflight")
+    assert (user_quarantine_file(), user_counts_file()) == (
+        folder / "quarantine.jsonl",
+        folder / "token_counts.sqlite3",
+    )
 
 
 @each(
@@ -45,6 +71,8 @@ def test_what_a_runner_sends_is_read() -> None:
         (b'{"data":"/d"}', "upstream"),
         (json.dumps({**LEAST, "grace": 1}).encode(), "grace"),
         (json.dumps({**LEAST, "durability": "none"}).encode(), "durability"),
+        (json.dumps({**LEAST, "bound": "bytes"}).encode(), "bound"),
+        (json.dumps({**LEAST, "cache_bound": "read"}).encode(), "cache_bound"),
         (json.dumps({**LEAST, "grace_s": "1"}).encode(), "grace_s"),
         (json.dumps({**LEAST, "grace_s": -1}).encode(), "grace_s"),
         (json.dumps({**LEAST, "upstream": "openrouter.ai"}).encode(), "openrouter.ai"),
