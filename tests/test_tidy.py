@@ -75,6 +75,8 @@ TESTED_TOGETHER: Mapping[str, str] = {
     "agent_preflight.sandboxes.interface": "agent_preflight/sandboxes/test_process.py",
     # values, by the file they are read from
     "openrouter_sim.calls.scenario": "openrouter_sim/test_scenario_file.py",
+    # a generated table, by the function that reads it
+    "preflight_proxy.core.pricing.token_weights": "preflight_proxy/core/pricing/test_token_estimate.py",
     # each value by the options that take it
     "agent_preflight.options.container_values": "agent_preflight/options/test_container_options.py",
 }

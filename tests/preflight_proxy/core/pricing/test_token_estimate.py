@@ -1,0 +1,95 @@
+"""The estimate of a text's tokens: which family a model belongs to, and what holds for every text."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from preflight_proxy.core.pricing.token_estimate import UNKNOWN, family_of, millitokens, tokens_at_most
+from preflight_proxy.core.pricing.token_weights import WEIGHTS
+
+FAMILIES = tuple(WEIGHTS)
+A_CUT_MILLITOKENS = 16_000
+"""What one cut of a text can change: the wrapping of a message is counted with as many tokens (M3)."""
+texts = st.text(max_size=300).map(str.encode)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "models", "family"),
+    [
+        (
+            "GPT",
+            ("openai/gpt-4o-mini", "openai/gpt-4.1", "openai/gpt-5.2-codex", "openai/o3", "openai/gpt-oss-120b"),
+            "o200k",
+        ),
+        ("GPT", ("openai/gpt-4", "openai/gpt-4-turbo", "openai/gpt-3.5-turbo-0613"), "cl100k"),
+        (
+            "Claude",
+            ("anthropic/claude-3-haiku", "anthropic/claude-3.5-sonnet", "anthropic/claude-3.7-sonnet"),
+            "claude3",
+        ),
+        ("Claude", ("anthropic/claude-sonnet-4", "anthropic/claude-4-sonnet-20250522"), "claude3"),
+        (
+            "Claude",
+            ("anthropic/claude-sonnet-4.5", "anthropic/claude-opus-4.6", "anthropic/claude-4.5-haiku"),
+            "claude3",
+        ),
+        (
+            "Claude",
+            ("anthropic/claude-opus-4.7", "anthropic/claude-opus-4-7", "anthropic/claude-4.8-opus"),
+            "claude4.7",
+        ),
+        (
+            "Claude",
+            ("anthropic/claude-sonnet-5", "~anthropic/claude-opus-latest", "anthropic/claude-opus-4.12"),
+            "claude",
+        ),
+        ("Gemini", ("google/gemini-2.5-flash", "google/gemini-3-pro-preview", "google/gemma-3-27b-it"), "gemma3"),
+        ("Llama3", ("meta-llama/llama-3.3-70b-instruct", "nousresearch/hermes-3-llama-3.1-405b"), "llama3"),
+        ("Qwen", ("qwen/qwen-2.5-72b-instruct", "qwen/qwen3-32b"), "qwen3"),
+        ("Qwen3", ("qwen/qwen3-coder", "qwen/qwen3-235b-a22b"), "qwen3"),
+        ("DeepSeek", ("deepseek/deepseek-chat-v3.1", "deepseek/deepseek-r1", "deepseek/deepseek-v3.2"), "deepseek3"),
+        ("Mistral", ("mistralai/mistral-nemo", "mistralai/mistral-small-3.2-24b-instruct"), "tekken"),
+        ("GPT", ("openai/gpt-6", "openai/o5", "microsoft/phi-4", "openai/gpt-4.7"), UNKNOWN),
+        ("Claude", ("anthropic/claude-2.1", "anthropic/claude-instant-1"), UNKNOWN),
+        ("Gemini", ("google/gemini-4-pro", "google/gemma-2-9b-it"), UNKNOWN),
+        ("Qwen", ("qwen/qwen-max", "qwen/qwen3.5-plus", "someone/other-model"), UNKNOWN),
+        ("Mistral", ("mistralai/mistral-large-2411", "mistralai/mixtral-8x7b-instruct"), UNKNOWN),
+        ("DeepSeek", ("deepseek/deepseek-v4",), UNKNOWN),
+        ("Grok", ("x-ai/grok-4", "openai/gpt-4o"), UNKNOWN),
+    ],
+)
+def test_a_model_has_the_family_of_its_vocabulary_and_none_where_it_is_not_certain(
+    tokenizer: str, models: tuple[str, ...], family: str
+) -> None:
+    assert {model: family_of(model, tokenizer) for model in models} == dict.fromkeys(models, family)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_text_has_no_tokens_and_no_weight_is_negative(family: str) -> None:
+    assert millitokens(b"", family) == tokens_at_most(0, family) == 0
+    assert all(weight >= 0 for weight in WEIGHTS[family])
+
+
+@given(texts, texts, st.sampled_from(FAMILIES))
+def test_the_estimates_of_two_texts_add_up_to_that_of_both(one: bytes, other: bytes, family: str) -> None:
+    apart = millitokens(one, family) + millitokens(other, family)
+    assert abs(millitokens(one + other, family) - apart) <= A_CUT_MILLITOKENS
+
+
+@given(texts, texts, st.sampled_from(FAMILIES))
+def test_more_text_is_never_estimated_lower(one: bytes, other: bytes, family: str) -> None:
+    assert millitokens(one + other, family) >= millitokens(one, family)
+
+
+def test_the_margin_is_added_and_the_sum_rounded_up() -> None:
+    assert (tokens_at_most(1, "o200k"), tokens_at_most(100_000, "o200k"), tokens_at_most(100_001, "o200k")) == (
+        1,
+        115,
+        116,
+    )
+    assert tokens_at_most(100_000, UNKNOWN) == 140
+
+
+def test_the_larger_of_both_tables_counts_for_an_unknown_claude() -> None:
+    text = "Words, 123 Figures\n\tand Ωmega {}".encode() * 9
+    assert millitokens(text, "claude") >= max(millitokens(text, "claude3"), millitokens(text, "claude4.7"))
