@@ -56,7 +56,7 @@ def open_call(simulator: Simulator, shape: SimShape, authorization: str | None, 
     models = body.get("models")
     name = body.get("model") or (models[0] if isinstance(models, list) and models else None)
     model, variant = find_model(simulator.catalog, name)
-    request = shape.read(body, scenario, model.tokenizer)
+    request = shape.read(body, scenario, model.family)
     faults, reply = simulator.director.late(shape.api, request, model.id)
     endpoints = model.endpoints
     for fault in faults:

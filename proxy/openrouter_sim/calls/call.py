@@ -87,8 +87,8 @@ class SimShape(ABC):
     api: ClassVar[str]
 
     @abstractmethod
-    def read(self, body: JsonObject, scenario: Scenario, tokenizer: str) -> SimRequest:
-        """Return the request. Raises: ApiError 400."""
+    def read(self, body: JsonObject, scenario: Scenario, family: str) -> SimRequest:
+        """Return the request, its texts counted for a model of this family. Raises: ApiError 400."""
 
     @abstractmethod
     def whole(self, call: SimCall) -> JsonObject:

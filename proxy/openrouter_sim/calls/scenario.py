@@ -11,7 +11,7 @@ from aiohttp import web
 
 from openrouter_sim.base.errors import ApiError
 from openrouter_sim.base.jsonio import JsonObject
-from openrouter_sim.base.tokens import Tokenizer
+from openrouter_sim.base.tokens import Tokenizer, require
 
 if TYPE_CHECKING:
     from openrouter_sim.calls.call import Frame, SimCall
@@ -156,7 +156,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         messages_cost: `message_delta.usage` has the cost.
         messages_input_whole: `input_tokens` of `/messages` includes those read from a cache and written to one.
         responses_events: Streams of `/responses` have `event:` lines.
-        tokenizer: How many tokens a prompt has.
+        tokenizer: How many tokens a prompt has: see `Tokenizer`.
         tools_indent: Tools are counted re-serialised with indent 4.
         caching: Prompts are cached.
         directives: `[[sim …]]` in the last message steers the reply.
@@ -180,3 +180,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tools_indent: bool = False
     caching: bool = True
     directives: bool = True
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if the tokenizer needs a package that is not installed."""
+        require(self.tokenizer)

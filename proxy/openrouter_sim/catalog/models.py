@@ -60,7 +60,13 @@ class SimEndpoint(msgspec.Struct, frozen=True):
 
 
 class SimModel(msgspec.Struct, frozen=True):
-    """A model id with its endpoints; the first endpoint is the top provider."""
+    """A model id with its endpoints; the first endpoint is the top provider.
+
+    Attributes:
+        tokenizer: The family, as the API shows it.
+        vocabulary: Which of the family's tokenizers the model has; empty for the usual one. The API does not show it.
+        reasoning_mandatory: The model always reasons.
+    """
 
     id: str
     canonical_slug: str
@@ -72,6 +78,13 @@ class SimModel(msgspec.Struct, frozen=True):
     cache_mode: CacheMode = CacheMode.NONE
     cache_min_tokens: int = 1024
     output: str = "text"
+    vocabulary: str = ""
+    reasoning_mandatory: bool = False
+
+    @property
+    def family(self) -> str:
+        """By what its texts are counted (see `base.tokens`)."""
+        return self.vocabulary or self.tokenizer
 
 
 Catalog = dict[str, SimModel]
@@ -88,6 +101,7 @@ def load_catalog() -> Catalog:
 def show_model(model: SimModel) -> JsonObject:
     """Return the model as `GET /models` lists it. Source: openrouter.ai/docs/guides/overview/models, 2026."""
     top = model.endpoints[0]
+    parameters = sorted({name for endpoint in model.endpoints for name in endpoint.supported_parameters})
     return {
         "id": model.id,
         "canonical_slug": model.canonical_slug,
@@ -105,8 +119,9 @@ def show_model(model: SimModel) -> JsonObject:
             "is_moderated": False,
         },
         "per_request_limits": None,
-        "supported_parameters": sorted({name for e in model.endpoints for name in e.supported_parameters}),
+        "supported_parameters": parameters,
         "default_parameters": {},
+        "reasoning": {"mandatory": model.reasoning_mandatory} if "reasoning" in parameters else None,
         "links": {"details": f"/api/v1/models/{model.canonical_slug}/endpoints"},
     }
 

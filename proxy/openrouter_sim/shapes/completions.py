@@ -22,13 +22,13 @@ class SimChat(SimShape):
 
     api = "chat"
 
-    def read(self, body: JsonObject, scenario: Scenario, tokenizer: str) -> SimRequest:
+    def read(self, body: JsonObject, scenario: Scenario, family: str) -> SimRequest:
         """Return the request."""
         messages = body.get("messages")
         if not isinstance(messages, list) or not messages:
             raise bad_request("Input required: specify messages")
-        prompt = SimPrompt(scenario)
-        prompt.add_tools(body.get("tools"), tokenizer)
+        prompt = SimPrompt(scenario, family)
+        prompt.add_tools(body.get("tools"))
         prompt.add_object(body.get("response_format"))
         last_text, last_role = "", "user"
         for message in messages:
@@ -76,13 +76,13 @@ class SimCompletions(SimShape):
 
     api = "completions"
 
-    def read(self, body: JsonObject, scenario: Scenario, tokenizer: str) -> SimRequest:
+    def read(self, body: JsonObject, scenario: Scenario, family: str) -> SimRequest:
         """Return the request."""
         texts = body.get("prompt")
         texts = [texts] if isinstance(texts, str) else texts
         if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
             raise bad_request("prompt: expected a string")
-        prompt = SimPrompt(scenario)
+        prompt = SimPrompt(scenario, family)
         for text in texts:
             prompt.add(text)
         bound = bound_of(body, scenario, "max_tokens", "max_completion_tokens")

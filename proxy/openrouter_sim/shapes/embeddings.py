@@ -22,11 +22,11 @@ class SimEmbeddings(SimShape):
 
     api = "embeddings"
 
-    def read(self, body: JsonObject, scenario: Scenario, tokenizer: str) -> SimRequest:
+    def read(self, body: JsonObject, scenario: Scenario, family: str) -> SimRequest:
         """Return the request."""
         texts = _inputs(body)
         positive(body, "dimensions")
-        prompt = SimPrompt(scenario)
+        prompt = SimPrompt(scenario, family)
         for text in texts:
             prompt.add(text)
         return SimRequest(body, False, 0, prompt.segments, texts[-1], "user")

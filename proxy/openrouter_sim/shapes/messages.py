@@ -36,13 +36,13 @@ class SimMessages(SimShape):
 
     api = "messages"
 
-    def read(self, body: JsonObject, scenario: Scenario, tokenizer: str) -> SimRequest:
+    def read(self, body: JsonObject, scenario: Scenario, family: str) -> SimRequest:
         """Return the request."""
         messages = body.get("messages")
         if not isinstance(messages, list) or not messages:
             raise bad_request("messages: expected a list that is not empty")
-        prompt = SimPrompt(scenario)
-        prompt.add_tools(body.get("tools"), tokenizer)
+        prompt = SimPrompt(scenario, family)
+        prompt.add_tools(body.get("tools"))
         if body.get("system"):
             prompt.add_message("system", body["system"])
         last_text, last_role = "", "user"

@@ -14,15 +14,16 @@ _IMAGE_TYPES = {"image", "image_url", "input_image"}
 
 
 class SimPrompt:
-    """Collects the segments of one request."""
+    """Collects the segments of one request, counted for a model of one family."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, family: str = "") -> None:
         self.segments: list[Segment] = []
         self._scenario = scenario
+        self._family = family
 
     def add(self, text: str, *, extra: int = 0, mark: str | None = None) -> None:
         """Add a text, and the `extra` tokens that its template adds."""
-        count = tokens.count(text, self._scenario.tokenizer)
+        count = tokens.count(text, self._scenario.tokenizer, self._family)
         self.segments.append(Segment(text, count + extra, mark))
 
     def add_message(self, role: str, content: object) -> str:
@@ -37,13 +38,13 @@ class SimPrompt:
         self.add(role, extra=tokens.MESSAGE_TOKENS)
         return "\n".join(filter(None, (self._add_part(part) for part in content)))
 
-    def add_tools(self, tools: object, tokenizer: str) -> None:
+    def add_tools(self, tools: object) -> None:
         """Add tool definitions, as the template re-serialises them."""
         if not tools:
             return
         if not isinstance(tools, list):
             raise bad_request("tools: expected a list")
-        self.add("", extra=tokens.TOOL_PROMPT_TOKENS.get(tokenizer, tokens.OTHER_TOOL_PROMPT_TOKENS))
+        self.add("", extra=tokens.TOOL_PROMPT_TOKENS.get(self._family, tokens.OTHER_TOOL_PROMPT_TOKENS))
         for tool in tools:
             if not isinstance(tool, dict):
                 raise bad_request("tools: expected objects")

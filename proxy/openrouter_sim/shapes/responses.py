@@ -28,12 +28,12 @@ class SimResponses(SimShape):
 
     api = "responses"
 
-    def read(self, body: JsonObject, scenario: Scenario, tokenizer: str) -> SimRequest:
+    def read(self, body: JsonObject, scenario: Scenario, family: str) -> SimRequest:
         """Return the request. Fields that need state on the server are refused."""
         if body.get("store") is True or body.get("previous_response_id") is not None:
             raise bad_request("store and previous_response_id are not supported: the API is stateless")
-        prompt = SimPrompt(scenario)
-        prompt.add_tools(body.get("tools"), tokenizer)
+        prompt = SimPrompt(scenario, family)
+        prompt.add_tools(body.get("tools"))
         if isinstance(body.get("instructions"), str):
             prompt.add_message("system", body["instructions"])
         prompt.add_object(body.get("text"))

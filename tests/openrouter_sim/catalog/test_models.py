@@ -34,6 +34,19 @@ def test_an_endpoint_shows_what_bounds_a_call() -> None:
     assert model.endpoints[1].output_tokens_max == model.context_length
 
 
+def test_the_list_says_which_models_always_reason() -> None:
+    shown = {name: show_model(model)["reasoning"] for name, model in CATALOG.items()}
+    assert shown["openai/gpt-5-mini"] == {"mandatory": True}
+    assert shown["anthropic/claude-sonnet-4.5"] == {"mandatory": False}
+    assert shown["openai/gpt-4.1-nano"] is None
+
+
+def test_a_newer_model_of_a_family_is_listed_alike_and_counted_otherwise() -> None:
+    old, new = CATALOG["anthropic/claude-sonnet-4.5"], CATALOG["anthropic/claude-opus-4.7"]
+    assert show_model(old)["architecture"] == show_model(new)["architecture"]
+    assert (old.family, new.family) == ("Claude", "Claude 4.7")
+
+
 def test_providers_differ_in_what_a_lost_client_means() -> None:
     tags = {e.tag: e.stops_on_disconnect for e in CATALOG["anthropic/claude-sonnet-4.5"].endpoints}
     assert tags == {"anthropic": True, "google-vertex": False, "amazon-bedrock": False}

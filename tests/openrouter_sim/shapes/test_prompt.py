@@ -19,9 +19,9 @@ def test_a_message_of_parts_keeps_its_marks() -> None:
 
 
 def test_the_tool_prompt_depends_on_the_model() -> None:
-    claude, other = SimPrompt(Scenario()), SimPrompt(Scenario())
-    claude.add_tools([{"name": "x"}], "Claude")
-    other.add_tools([{"name": "x"}], "GPT")
+    claude, other = SimPrompt(Scenario(), "Claude"), SimPrompt(Scenario(), "GPT")
+    claude.add_tools([{"name": "x"}])
+    other.add_tools([{"name": "x"}])
     assert sum(s.tokens for s in claude.segments) - sum(s.tokens for s in other.segments) == 306
 
 
@@ -70,9 +70,9 @@ def test_a_bound_is_a_positive_integer(value: object) -> None:
 
 @each("role", ["user", "assistant", "developer"])
 def test_the_densest_honest_count_stays_within_bytes_and_small_constants(role: str) -> None:
-    prompt = SimPrompt(Scenario(tokenizer=Tokenizer.BYTES, tools_indent=True))
+    prompt = SimPrompt(Scenario(tokenizer=Tokenizer.BYTES, tools_indent=True), "Claude")
     tool = {"type": "function", "function": {"name": "run", "parameters": {"type": "object", "title": "Größe"}}}
-    prompt.add_tools([tool], "Claude")
+    prompt.add_tools([tool])
     prompt.add_message(role, "Grüße 🎉")
     prompt.add_message(role, [{"type": "text", "text": "Grüße 🎉"}])
     text_bytes = 2 * len("Grüße 🎉".encode())
