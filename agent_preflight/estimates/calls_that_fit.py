@@ -19,7 +19,7 @@ from preflight_proxy.core.admission.admission import Admission, admit
 from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.pricing.endpoint import Endpoint
-from preflight_proxy.core.pricing.quote import Quote, UnquotableError, quote
+from preflight_proxy.core.pricing.quote import Quote, Quotes, UnquotableError, quote
 from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.shapes.chat import Chat
 from preflight_proxy.core.shapes.shape import Request
@@ -151,7 +151,7 @@ def _admitted(price: Quote, budget_pusd: int) -> tuple[Admission | None, int]:
     """Return the first admission and how many there are. Calls after the first follow within a minute: M9 (lower output bound)."""
     account, first = Account("estimate", "estimate", budget_pusd), None
     for calls in range(CALLS_COUNTED_MAX):
-        decision = admit(account, price, busy=calls > 0, has_unknown=False, waited_s=0)
+        decision = admit(account, Quotes.of(price), busy=calls > 0, has_unknown=False, waited_s=0)
         if not isinstance(decision, Admission):
             return first, calls
         first = first or decision

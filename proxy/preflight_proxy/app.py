@@ -108,7 +108,9 @@ async def running(
         prices, tasks, intake = Prices(upstream, clock), Tasks(), Intake()
         _share_quarantine(config, ledger, prices)
         foreign_keys = ForeignKeys(ledger, upstream, lag_s=config.key_usage_lag_s)
-        paid_calls = PaidCalls(ledger, upstream, prices, tasks, intake, config.unknown_fields, foreign_keys)
+        paid_calls = PaidCalls(
+            ledger, upstream, prices, tasks, intake, config.unknown_fields, foreign_keys, config.bound
+        )
         routes = Routes(ledger, paid_calls, FreeReads(ledger, prices, upstream))
         listeners, forwarders = Listeners(), ForwarderListener()
         accounts = Accounts(ledger, upstream, listeners, routes.handler, egress_rules, forwarders)

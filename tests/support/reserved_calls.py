@@ -9,7 +9,7 @@ import msgspec
 from preflight_proxy.calls.reserving import CallContext, Caller, CallQuote, ReservedCall
 from preflight_proxy.core.ledger.rows import Reservation
 from preflight_proxy.core.pricing.endpoint import Endpoint, EndpointPrices
-from preflight_proxy.core.pricing.quote import Offer, Quote, WorstCase
+from preflight_proxy.core.pricing.quote import Offer, Quote, Quotes, WorstCase
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.core.shapes import SHAPES
 
@@ -46,4 +46,6 @@ def reserved_call(
     worst = (WorstCase(1000, 10**6, None, 0),) * len(tags)
     quote = Quote(model, tags, 4000, 4000, 1024, {}, 1000, worst)
     context = call_context(reservation.account, model, until_s=until_s)
-    return ReservedCall(context, CallQuote(quote, Offer(endpoints, None, (), True)), reservation, Secret(KEY))
+    return ReservedCall(
+        context, CallQuote(Quotes.of(quote), Offer(endpoints, None, (), True)), reservation, Secret(KEY)
+    )

@@ -159,7 +159,7 @@ class CallBackoff:
 
     def body(self) -> bytes:
         """The body to send now: for the endpoints that take calls, with the bound that upstream takes."""
-        quote = self._call.quote.quote
+        quote = self._call.quote.quotes.first
         self._tags_sent = self._backoff.ready_tags(self._model, self._call.reservation.tags)
         return write_request(
             self._call.context.request,
@@ -181,7 +181,7 @@ class CallBackoff:
     def lowers(self, refusal: UpstreamRefusal) -> bool:
         """Lower the output bound to what a refusal says is affordable; True, once, if that is not below the floor (M11)."""
         affords, bound = refusal.affords, self._call.reservation.bound
-        if affords is None or self._bound != bound or not self._call.quote.quote.floor <= affords < bound:
+        if affords is None or self._bound != bound or not self._call.quote.quotes.first.floor <= affords < bound:
             return False
         self._bound = affords
         _log.info("upstream.lowered", model=self._model, bound=affords)

@@ -10,6 +10,7 @@ import re
 
 import structlog
 
+from preflight_proxy.base.config import Bound
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.calls.backoff import Backoff
 from preflight_proxy.calls.call import Call, CallServices, refusal_answer
@@ -53,6 +54,7 @@ class PaidCalls:
         tasks: The tasks of the calls, which outlive their clients.
         intake: Reads the bodies.
         unknown_fields: What happens to top-level fields that are in no table (M8).
+        bound: How many tokens a prompt counts as (M3).
         foreign_keys: Reads a key that is not this ledger's alone, before the first call with it (M13).
     """
 
@@ -65,18 +67,19 @@ class PaidCalls:
         intake: Intake,
         unknown_fields: UnknownFields = "drop",
         foreign_keys: ForeignKeys | None = None,
+        bound: Bound = "measured",
     ) -> None:
         self._ledger = ledger
+        self._reader = RequestReader(unknown_fields)
         self._services = CallServices(
             ledger=ledger,
             upstream=upstream,
-            quoter=Quoter(ledger, prices),
+            quoter=Quoter(ledger, prices, self._reader, bound),
             backoff=Backoff(ledger.clock),
             cache_trace=CacheTrace(),
             foreign_keys=foreign_keys or ForeignKeys(ledger, upstream),
         )
         self._tasks = tasks
-        self._reader = RequestReader(unknown_fields)
         self._intake = intake
         self._dropped_logged: set[str] = set()
 

@@ -1,4 +1,4 @@
-"""Parses request bodies without blocking the event loop.
+"""Parses request bodies, and estimates their tokens, without blocking the event loop.
 
 A body is read in steps of a few milliseconds. One that needs more than one step waits for its turn, which is fair to accounts, and
 between two steps the loop goes on. A single value that takes long is decoded in a thread. Each time that the loop has work it
@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from preflight_proxy.core.fair_queue import FairQueue
 from preflight_proxy.core.shapes.reading import Shape
 from preflight_proxy.core.shapes.shape import Request, UnknownFields
+from preflight_proxy.core.shapes.steps import Result, Steps
 
 SWITCH_S = 0.001
 """How long the thread may go on while the loop has work. The interpreter's own is five times longer."""
@@ -39,21 +40,35 @@ class RequestReader:
         Raises:
             BadRequest: See `Shape.read_steps`.
         """
-        steps = shape.read_steps(body, self._unknown_fields)
+        return await self.run(account_id, shape.read_steps(body, self._unknown_fields), len(body))
+
+    async def run(self, account_id: str, steps: Steps[Result], cost: int) -> Result:
+        """Return the result of work in steps: at once if one step is enough, else in turns with others.
+
+        Args:
+            account_id: Whose turn it is.
+            steps: The work.
+            cost: How much it is, in bytes.
+
+        Raises:
+            BadRequest: By a step.
+        """
+        result: Result
         try:
             work = next(steps)
         except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]  # the type of a generator's result is lost
-        await self._turn(account_id, len(body))
+            result = end.value
+            return result
+        await self._turn(account_id, cost)
         try:
             while True:
                 work = steps.send(await self._done(work))
         except StopIteration as end:
-            request: Request = end.value
+            result = end.value
         finally:
             self._next()
         await asyncio.sleep(0)  # to quote and to send a long request is a step too
-        return request
+        return result
 
     async def _done(self, work: Callable[[], object] | None) -> object:
         """Return what this work returns, from the thread; without any, let others go on."""

@@ -1,24 +1,31 @@
-"""Quotes a call's worst case and reserves it: M3 to M7 (quote), M9 (clamp), M10 step 1 (reserve first), M18 (waiting)."""
+"""Quotes a call's worst case and reserves it.
+
+M3 to M7 (quote), M9 (clamp), M10 step 1 (reserve first), M18 (waiting), M24 (exposure).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections.abc import Sequence
-from functools import partial
 
 import msgspec
 from msgspec.structs import replace
 
-from preflight_proxy.core.admission.admission import Admission, Wait, admit
+from preflight_proxy.base.config import Bound
+from preflight_proxy.calls.parsing import RequestReader
+from preflight_proxy.core.admission.admission import Admission, Wait, Weigh, admit
 from preflight_proxy.core.admission.queue import CALL_WAIT_S_MAX
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Reserve, Void
 from preflight_proxy.core.ledger.rows import Reservation
 from preflight_proxy.core.ledger.transition import refusal
-from preflight_proxy.core.pricing.calibration import Calibration, billed_reading
+from preflight_proxy.core.pricing.calibration import Calibration, billed_reading, off_pusd
 from preflight_proxy.core.pricing.endpoint import Endpoint
-from preflight_proxy.core.pricing.quote import Offer, Offers, Quote, UnquotableError
+from preflight_proxy.core.pricing.quote import Offer, Offers, Quote, Quotes, UnquotableError
+from preflight_proxy.core.pricing.text_sizes import TextSizes, text_sizes
+from preflight_proxy.core.pricing.token_estimate import family_of
+from preflight_proxy.core.pricing.token_factors import BY_BYTES, TokenFactors
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.core.shapes.model_name import split_model
@@ -26,6 +33,9 @@ from preflight_proxy.core.shapes.reading import Shape
 from preflight_proxy.core.shapes.shape import Reading, Request
 from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.upstream.prices import Prices, StalePricesError, UnreachableError
+
+TIGHT_PART = 4
+"""The tokens of a prompt are estimated where its bytes count for more than the available amount divided by this."""
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -66,10 +76,11 @@ class CallContext(msgspec.Struct, frozen=True):
 
 
 class CallQuote(msgspec.Struct, frozen=True):
-    """A quote, and the offer that it is made from."""
+    """The ways to admit a call, the offer that they are made from, and the estimates of its texts, if they were needed."""
 
-    quote: Quote
+    quotes: Quotes
     offer: Offer
+    sizes: TextSizes | None = None
 
     def tags_of(self, provider: str | None) -> list[str]:
         """The tags of all endpoints of a provider, by its display name."""
@@ -98,16 +109,26 @@ class Quoter:
     Args:
         ledger: Which models an account may call, and which endpoints are quarantined.
         prices: The price list.
+        reader: Estimates texts in its turns.
+        bound: How many tokens a prompt counts as: what is measured, or what is proven (M3).
     """
 
-    def __init__(self, ledger: Ledger, prices: Prices) -> None:
+    def __init__(self, ledger: Ledger, prices: Prices, reader: RequestReader, bound: Bound = "measured") -> None:
         self._ledger = ledger
         self._prices = prices
+        self._reader = reader
+        self._is_measured = bound == "measured"
         self._calibration = Calibration()
+        self._factors = TokenFactors()
         self._offers = Offers()
 
-    async def quote(self, account_id: str, request: Request) -> CallQuote | Refusal:
-        """Return the worst case of a request, or why it has none."""
+    async def quote(self, caller: Caller, request: Request) -> CallQuote | Refusal:
+        """Return the worst case of a request, or why it has none.
+
+        Raises:
+            BadRequest: A text of it cannot be read.
+        """
+        account_id = caller.account_id
         account = self._ledger.account(account_id)
         model = split_model(request.model)[0]
         if account.models is not None:
@@ -127,15 +148,36 @@ class Quoter:
             offer = self._offers.of(request, usable)
         except UnquotableError:
             return refusal(Code.UNPRICED, account)
-        return CallQuote(self._quote(account_id, request, offer), offer)
+        quotes = self._quotes(account_id, request, offer, None)
+        if not self._is_measured or not request.prompt.messages or not self._is_tight(account_id, quotes.proven):
+            return CallQuote(quotes, offer)
+        sizes = await self.sizes(caller, request, offer)
+        return CallQuote(self._quotes(account_id, request, offer, sizes), offer, sizes)
 
-    def again(self, account_id: str, request: Request, first: CallQuote) -> Quote | Refusal:
+    async def sizes(self, caller: Caller, request: Request, offer: Offer) -> TextSizes:
+        """Estimate the tokens of a request of messages for the tokenizer of its model.
+
+        Raises:
+            BadRequest: A text of it cannot be read.
+        """
+        family = family_of(offer.quoted[0].model, offer.quoted[0].tokenizer)
+        prompt = request.prompt
+        cost = prompt.ascii_bytes + prompt.other_bytes + prompt.tool_bytes
+        return await self._reader.run(caller.account_id, text_sizes(caller.shape, request, family), cost)
+
+    def _is_tight(self, account_id: str, proven: Quote) -> bool:
+        """True if the proven bound takes over a quarter of what is available, or other calls are pending. Else it is enough."""
+        account = self._ledger.account(account_id)
+        is_alone = self._ledger.store.state.pending_exposure(account_id).count == 0
+        return not is_alone or proven.cheapest_pusd * TIGHT_PART > account.available_pusd
+
+    def again(self, account_id: str, request: Request, first: CallQuote) -> Quotes | Refusal:
         """Quote a waiting call once more: bills may have tightened its bound (M4), or put endpoints out of use (M14)."""
         usable = self._usable(first.offer.endpoints)
         if not usable:
             return refusal(Code.QUARANTINED, self._ledger.account(account_id))
         offer = self._offers.of(request, usable)
-        return self._quote(account_id, request, offer)
+        return self._quotes(account_id, request, offer, first.sizes)
 
     def _usable(self, listed: Sequence[Endpoint]) -> Sequence[Endpoint]:
         quarantined = self._ledger.store.state.quarantined
@@ -143,9 +185,28 @@ class Quoter:
             return listed
         return [endpoint for endpoint in listed if (endpoint.model, endpoint.tag) not in quarantined]
 
-    def _quote(self, account_id: str, request: Request, offer: Offer) -> Quote:
-        worst_case = offer.quote(request, partial(self._calibration.prompt_tokens, account_id, request))
-        return worst_case.with_byok_fee() if self._ledger.byok else worst_case
+    def _quotes(self, account_id: str, request: Request, offer: Offer, sizes: TextSizes | None) -> Quotes:
+        bounds = [self._bounds(account_id, request, endpoint, sizes) for endpoint in offer.quoted]
+        proven = self._priced(offer.quote(request, [least for least, _measured in bounds]))
+        if sizes is None:
+            return Quotes((proven,), proven)
+        measured = self._priced(offer.quote(request, [tokens for _proven, tokens in bounds]))
+        return Quotes((measured, proven), proven)
+
+    def _bounds(
+        self, account_id: str, request: Request, endpoint: Endpoint, sizes: TextSizes | None
+    ) -> tuple[int, int]:
+        """The most prompt tokens, proven and measured. Where the endpoint is known to count more, they are the same."""
+        if sizes is None:
+            return self._calibration.bounds(account_id, request, endpoint)
+        factor = self._factors.of(account_id, endpoint)
+        is_byte_counted = f"{endpoint.model} {endpoint.tag}" in self._ledger.account(account_id).byte_counted
+        if factor >= BY_BYTES or is_byte_counted:
+            sizes = None
+        return self._calibration.bounds(account_id, request, endpoint, sizes, factor)
+
+    def _priced(self, quote: Quote) -> Quote:
+        return quote.with_byok_fee() if self._ledger.byok else quote
 
     def expire(self, request: Request) -> None:
         """Read the prices of the request's model again before the next quote."""
@@ -157,11 +218,24 @@ class Quoter:
         if endpoint is None or reading.usage is None:
             return reading
         context = call.context
-        usage = billed_reading(endpoint, reading.usage, context.request.prompt.image_count)
+        account_id, request = context.caller.account_id, context.request
+        usage = billed_reading(endpoint, reading.usage, request.prompt.image_count)
         if usage is not reading.usage:
             reading = replace(reading, usage=usage)
-        self._calibration.record(context.caller.account_id, context.request, endpoint, reading)
+        if call.quote.sizes is not None and self._calibration.counts(request, endpoint, reading):
+            known, billed = self._calibration.new_tokens(account_id, request, endpoint, usage.prompt_tokens)
+            self._factors.see(account_id, endpoint, request.prompt, call.quote.sizes, known, billed)
+        self._calibration.record(account_id, request, endpoint, reading)
         return reading
+
+    def is_miscount(self, call: ReservedCall, reading: Reading) -> bool:
+        """True if prompt tokens alone, at listed prices, explain what a call costs above its measured reservation (M14)."""
+        endpoint = call.quote.offer.by_provider.get(reading.provider or "")
+        usage, reservation = reading.usage, call.reservation
+        if endpoint is None or usage is None or not reservation.exposure_pusd:
+            return False
+        is_listed = off_pusd(endpoint, usage, call.context.request.prompt.image_count) is not None
+        return is_listed and usage.completion_tokens <= reservation.bound
 
 
 class _Attempt:
@@ -173,10 +247,10 @@ class _Attempt:
         self._quoter = quoter
         self._context = context
         self._first = first
-        self._quote = first.quote
+        self._quotes = first.quotes
         self._has_tried = False
         self.id = os.urandom(16).hex()
-        self.outcome: Reservation | Refusal | None = None
+        self.outcome: Reservation | Refusal | Weigh | None = None
 
     def __call__(self, waited_s: float | None = None) -> bool:
         """Try once; True if that decided, as it does after `CALL_WAIT_S_MAX`.
@@ -196,11 +270,12 @@ class _Attempt:
             if isinstance(worst_case, Refusal):
                 self.outcome = worst_case
                 return True
-            self._quote = worst_case
+            self._quotes = worst_case
         self._has_tried = True
         verdict = admit(
             ledger.account(account_id),
-            self._quote,
+            self._quotes,
+            pending=ledger.store.state.pending_exposure(account_id),
             busy=context.is_busy,
             has_unknown=ledger.store.state.unknown_count(account_id) > 0,
             waited_s=waited_s,
@@ -219,18 +294,19 @@ class _Attempt:
                 account=account_id,
                 reserved_pusd=admission.reserve_pusd,
                 api=request.shape,
-                model=self._quote.model,
+                model=self._quotes.first.model,
                 tags=admission.tags,
                 bound=admission.bound,
                 streamed=request.stream,
                 digest=request.digest,
                 key_base=self._ledger.key_base(account_id),
+                exposure_pusd=admission.exposure_pusd,
             )
         )
         if isinstance(committed, Refusal):
             return committed
         assert committed.reservation is not None, "a committed Reserve has its reservation"
-        self.state.admitted(self._quote.cheapest_pusd)
+        self.state.admitted(self._quotes.cheapest_pusd)
         return committed.reservation
 
 
@@ -240,14 +316,14 @@ async def reserve(ledger: Ledger, quoter: Quoter, context: CallContext) -> Reser
     A caller that is cancelled leaves nothing pending.
     """
     account_id = context.caller.account_id
-    first = await quoter.quote(account_id, context.request)
+    first = await quoter.quote(context.caller, context.request)
     if isinstance(first, Refusal):
         return first
     attempt = _Attempt(ledger, quoter, context, first)
     try:
         waiting = ledger.waiting_calls
         if (waiting.attempts and waiting.has(account_id)) or not attempt():
-            needed_pusd = first.quote.least_pusd
+            needed_pusd = first.quotes.least_pusd
             if not await waiting.wait(account_id, attempt.id, needed_pusd, attempt, context.until_s):
                 attempt(CALL_WAIT_S_MAX)
     except asyncio.CancelledError:
@@ -257,7 +333,7 @@ async def reserve(ledger: Ledger, quoter: Quoter, context: CallContext) -> Reser
     except LedgerError:
         return refusal(Code.STORE, ledger.account(account_id))
     assert attempt.outcome is not None, "a try after the longest wait decides"
-    if isinstance(attempt.outcome, Refusal):
-        return attempt.outcome
+    if not isinstance(attempt.outcome, Reservation):
+        return attempt.outcome  # type: ignore[return-value]
     key = attempt.state.key
     return ReservedCall(context, first, attempt.outcome, key if key is not None else Secret(""))

@@ -115,7 +115,9 @@ class Settlement:
         self.ended = True
         facts = self._call_facts(reading, self._cache_note(reading))
         self._ledger.note_byok(self.reservation, facts)
-        self._ledger.commit(Post(self.reservation.id, cost_pusd, facts, ", ".join(reading.tool_names) or UNLABELLED))
+        label = ", ".join(reading.tool_names) or UNLABELLED
+        is_miscount = cost_pusd > self.reservation.reserved_pusd and self._quoter.is_miscount(self._call, reading)
+        self._ledger.commit(Post(self.reservation.id, cost_pusd, facts, label, is_miscount))
         if self._ledger.events.wanted:
             self._publish("posted", cost_pusd, reading)
 

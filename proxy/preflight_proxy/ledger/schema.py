@@ -47,8 +47,9 @@ _RESERVATIONS = """CREATE TABLE reservations (
     streamed INTEGER NOT NULL,
     created_at_s REAL NOT NULL,
     digest TEXT NOT NULL,
-    key_base INTEGER
+    key_base INTEGER{more}
 )"""
+_MEASURED = ("exposure_pusd INTEGER NOT NULL DEFAULT 0 CHECK (exposure_pusd >= 0)", "purpose TEXT NOT NULL DEFAULT ''")
 _QUARANTINE = """CREATE TABLE quarantine (
     model TEXT NOT NULL, tag TEXT NOT NULL, reason TEXT NOT NULL, at_s REAL NOT NULL, upstream TEXT NOT NULL,
     PRIMARY KEY (upstream, model, tag)
@@ -95,7 +96,7 @@ def _append_only(*tables: str) -> Iterator[str]:
 
 _NEWEST = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
-    *(_ACCOUNTS, _RESERVATIONS, *_OF_CALLS),
+    *(_ACCOUNTS, _RESERVATIONS.format(more="".join(f", {column}" for column in _MEASURED)), *_OF_CALLS),
     """CREATE TABLE entries (
         entry_id INTEGER PRIMARY KEY,
         reservation_id TEXT,
@@ -141,7 +142,7 @@ _APPEND_ONLY = (
     _ACCOUNTS.replace("accounts", "accounts_5"),
     """INSERT INTO accounts_5 SELECT id, run, limit_pusd, frozen_reason, usage_unread, models, token_hash, key_hash, key_is_own,
         key_usage_base_pusd, budget_file, budget_mode FROM accounts ORDER BY rowid""",
-    _RESERVATIONS.replace("reservations", "reservations_5"),
+    _RESERVATIONS.format(more="").replace("reservations", "reservations_5"),
     """INSERT INTO reservations_5 SELECT rowid, id, account, reserved_pusd, api, model, tags, bound, streamed, created_at_s, digest,
         key_base FROM reservations""",
     *_OF_CALLS,
@@ -169,10 +170,11 @@ _UPGRADES: Mapping[int, tuple[str, ...]] = {
     3: (*_KEY_BASES, "ALTER TABLE reservations ADD COLUMN key_base INTEGER"),
     4: _APPEND_ONLY,
     5: _KEY_FIGURES,
+    6: tuple(f"ALTER TABLE reservations ADD COLUMN {column}" for column in _MEASURED),
 }
 """The statements that lead from each version to the next."""
 
-VERSION = 6
+VERSION = 7
 """The newest version, which a new file gets at once."""
 
 PUT_META = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"

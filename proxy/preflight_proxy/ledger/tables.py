@@ -23,7 +23,8 @@ from preflight_proxy.core.ledger.state import Change, LedgerState
 
 ACCOUNT_COLUMNS = ", ".join(IN_ROW)
 RESERVATION_COLUMNS = (
-    "id, account, reserved_pusd, api, model, tags, bound, streamed, created_at_s, digest, key_base, seq"
+    "id, account, reserved_pusd, api, model, tags, bound, streamed, created_at_s, digest, key_base, seq, exposure_pusd,"
+    " purpose"
 )
 ENTRY_COLUMNS = "entry_id, reservation_id, account, kind, cost_pusd, at_s, line"
 QUARANTINE_COLUMNS = "model, tag, reason, at_s, upstream"
@@ -89,6 +90,8 @@ def reservation_row(row: Reservation) -> Row:
         row.digest,
         row.key_base,
         row.seq,
+        row.exposure_pusd,
+        row.purpose,
     )
 
 

@@ -20,7 +20,7 @@ from agent_preflight.estimates.calls_that_fit import (
 from preflight_proxy.core.admission.admission import Admission, admit
 from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.core.pricing.endpoint import Endpoint
-from preflight_proxy.core.pricing.quote import quote
+from preflight_proxy.core.pricing.quote import Quotes, quote
 from tests.support.cases import each
 from tests.support.quote_cases import chat, endpoint
 
@@ -91,11 +91,11 @@ def test_each_call_that_is_counted_is_one_that_the_proxy_admits(dollars: int, to
     made = quote(chat(messages=[{"role": r, "content": c} for r, c in (("system", text), ("user", ""))], **limits), two)
     account = Account("a", "r", pusd(dollars))
     for count in range(found.calls):
-        decision = admit(account, made, busy=count > 0, has_unknown=False, waited_s=0)
+        decision = admit(account, Quotes.of(made), busy=count > 0, has_unknown=False, waited_s=0)
         assert isinstance(decision, Admission)
         account = structs.replace(account, posted_pusd=account.posted_pusd + decision.reserve_pusd)
     if found.calls < CALLS_COUNTED_MAX:
-        last = admit(account, made, busy=found.calls > 0, has_unknown=False, waited_s=0)
+        last = admit(account, Quotes.of(made), busy=found.calls > 0, has_unknown=False, waited_s=0)
         assert not isinstance(last, Admission)
 
 

@@ -13,6 +13,7 @@ from aiohttp import ClientResponse
 from msgspec.structs import replace
 
 from openrouter_sim import FaultRule, Rule, Scenario, make_fault
+from preflight_proxy.calls.parsing import RequestReader
 from preflight_proxy.calls.reserving import Quoter, ReservedCall, reserve
 from preflight_proxy.core.admission import queue
 from preflight_proxy.core.ledger.commands import Quarantine, SetLimit, Void
@@ -247,7 +248,7 @@ async def reserving(world: World) -> AsyncIterator[Reserving]:
     await world.open("one", "0.03")
     ledger = world.proxy.ledger
     async with Upstream(world.sim.base_url) as upstream:
-        yield Reserving(ledger, Quoter(ledger, Prices(upstream, ledger.clock)))
+        yield Reserving(ledger, Quoter(ledger, Prices(upstream, ledger.clock), RequestReader("drop")))
     for pending in ledger.store.pending("one"):
         ledger.commit(Void(pending.id, "the test is over"))
 

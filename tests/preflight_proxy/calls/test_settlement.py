@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from preflight_proxy.calls.parsing import RequestReader
 from preflight_proxy.calls.reserving import Quoter
 from preflight_proxy.calls.settlement import Settlement
 from preflight_proxy.core.caching.trace import CacheNote, CacheTrace
@@ -50,7 +51,7 @@ def settlement(ledger: Ledger) -> Settlement:
 
 
 def settlement_of(ledger: Ledger, reservation: Reservation) -> Settlement:
-    quoter = Quoter(ledger, Prices(Upstream("http://127.0.0.1:1"), ledger.clock))
+    quoter = Quoter(ledger, Prices(Upstream("http://127.0.0.1:1"), ledger.clock), RequestReader("drop"))
     call = reserved_call({"tag-x": "Provider X"}, reservation=reservation)
     return Settlement(ledger, quoter, CacheTrace(), call)
 

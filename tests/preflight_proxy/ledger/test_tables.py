@@ -16,10 +16,26 @@ from preflight_proxy.ledger import schema, tables
 
 ACCOUNT = Account(
     *("a", "run", 100, 40, 30, 20, 5, 1, "why", True, ("m/x",), "t", "k", True, -7, "b.txt", "detailed", 3, 2),
-    *(NONE_YET.with_unserved(bad_request("no")), 9, 8, 7, 6, 5, (Action("grep", 4),), 2, 3.5),
+    *(NONE_YET.with_unserved(bad_request("no")), 9, 8, 7, 6, 5, (Action("grep", 4),), 2, 3.5, ("m/x t",)),
 )
 PENDING = Reservation(
-    "r", "a", 30, "chat", "m/x", ("t", "u"), 16, True, 1.5, "d", None, 1, "gen-1", "t", unknown_since_s=2.5
+    "r",
+    "a",
+    30,
+    "chat",
+    "m/x",
+    ("t", "u"),
+    16,
+    True,
+    1.5,
+    "d",
+    None,
+    1,
+    12,
+    "weighing",
+    "gen-1",
+    "t",
+    unknown_since_s=2.5,
 )
 ENTRY = Entry(1, "q", "a", EntryKind.POSTED, 40, 3.5, "{}")
 BASE = KeyBase(1, "https://openrouter.ai/api/v1", "k", 7, 3, 1.5)

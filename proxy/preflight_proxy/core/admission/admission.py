@@ -1,4 +1,4 @@
-"""Decides whether a call is sent now, with which bound and reservation (M9 (clamp), M18 (waiting)).
+"""Decides whether a call is sent now, with which bound and reservation (M9 (clamp), M18 (waiting), M24 (exposure)).
 
     worst case fits in what is available                    admit
     on some of its endpoints it does                        admit, on these alone
@@ -7,7 +7,8 @@
     the floor would fit if nothing were pending             wait
     else                                                    refuse
 
-A refusal has no effect on later calls.
+A call that may cost more than its reservation waits while other calls are pending whose exposure, with its own, is above a quarter
+of the limit. A refusal has no effect on later calls.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import msgspec
 
 from preflight_proxy.core.admission.queue import CALL_WAIT_S_MAX
 from preflight_proxy.core.ledger.rows import Account
+from preflight_proxy.core.ledger.state import NOTHING_PENDING, Pending
 from preflight_proxy.core.ledger.transition import refusal
-from preflight_proxy.core.pricing.quote import Quote
+from preflight_proxy.core.pricing.quote import Quote, Quotes
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 
 
@@ -29,12 +31,14 @@ class Admission(msgspec.Struct, frozen=True, gc=False):
         reserve_pusd: its worst case with that bound.
         clamped: the bound is lower than asked.
         tags: the endpoints for which the reservation is enough; no other may serve the call.
+        exposure_pusd: what it can cost above the reservation if upstream counts more prompt tokens than measured.
     """
 
     bound: int
     reserve_pusd: int
     clamped: bool
     tags: tuple[str, ...]
+    exposure_pusd: int = 0
 
 
 class Wait(msgspec.Struct, frozen=True, gc=False):
@@ -43,44 +47,56 @@ class Wait(msgspec.Struct, frozen=True, gc=False):
     needed_pusd: int
 
 
+class Weigh(msgspec.Struct, frozen=True, gc=False):
+    """The call fits, but its exposure is above the limit: its prompt is to be weighed first."""
+
+
 def admit(
     account: Account,
-    quote: Quote,
+    quotes: Quotes,
     *,
+    pending: Pending = NOTHING_PENDING,
     busy: bool,
     has_unknown: bool,
     waited_s: float,
     cheapest_pusd: int = 1,
-) -> Admission | Wait | Refusal:
+    may_weigh: bool = False,
+) -> Admission | Wait | Weigh | Refusal:
     """Decide one call. Nothing is changed or remembered.
 
     Args:
         account: as it stands now.
-        quote: of this call. The account's allowed models were checked before it was made.
+        quotes: of this call. The account's allowed models were checked before it was made.
+        pending: the account's other calls.
         busy: the account had another call in the last 60 s. A clamp then takes half of what is available, which leaves something
             for parallel calls; or its floor if half is less, so that the last dollars can be used.
         has_unknown: outcomes of the account are unknown, as after a restart, so the posted amount may change.
         waited_s: how long this call has waited in all.
         cheapest_pusd: the cheapest call that the account is known to make; with less left the account is spent.
+        may_weigh: the prompt can be weighed.
     """
     may_wait = waited_s < CALL_WAIT_S_MAX
     if account.frozen is not None:  # by a person, or while the key's usage is still being read (M21 (restart))
         if account.frozen_reason is None and may_wait:
-            return Wait(quote.least_pusd)
-        return refusal(Code.FROZEN, account, quote.cheapest_pusd)
-    if (fitting := quote.within(account.available_pusd, quote.bound)) is not None:
-        tags, reserve_pusd = fitting
-        return Admission(quote.bound, reserve_pusd, clamped=False, tags=tags)
-    # with nothing pending, settled equals available, and neither wait below is reached
-    least_pusd, settled_pusd = quote.least_pusd, account.limit_pusd - account.posted_pusd
-    if may_wait and least_pusd <= settled_pusd:
+            return Wait(quotes.least_pusd)
+        return refusal(Code.FROZEN, account, quotes.cheapest_pusd)
+    available_pusd, exposure_max_pusd = account.available_pusd, pending.exposure_max_pusd(account.limit_pusd)
+    for way in quotes.ways:
+        if (fitting := within(available_pusd, way, way.bound, quotes.proven, exposure_max_pusd)) is not None:
+            return fitting
+    # with nothing pending, settled equals available, and a wait below is reached only where an exposure is above the limit
+    least_pusd, settled_pusd = quotes.least_pusd, account.limit_pusd - account.posted_pusd
+    if may_wait and pending.count and least_pusd <= settled_pusd:
         return Wait(least_pusd)
-    if (clamped := _clamped(account.available_pusd, quote, busy=busy)) is not None:
-        return clamped
-    if may_wait and quote.cheapest_pusd <= settled_pusd:
-        return Wait(quote.cheapest_pusd)
+    for way in quotes.ways:
+        if (clamped := _clamped(available_pusd, way, quotes.proven, exposure_max_pusd, busy=busy)) is not None:
+            return clamped
+    if may_wait and pending.count and quotes.cheapest_pusd <= settled_pusd:
+        return Wait(quotes.cheapest_pusd)
+    if not pending.count and (exposed := _exposed(available_pusd, quotes, busy=busy)) is not None:
+        return Weigh() if may_weigh else exposed
     spent = settled_pusd < cheapest_pusd and not has_unknown
-    return refusal(Code.SPENT if spent else Code.DOES_NOT_FIT, account, quote.cheapest_pusd)
+    return refusal(Code.SPENT if spent else Code.DOES_NOT_FIT, account, quotes.cheapest_pusd)
 
 
 def unread_refusal(account: Account) -> Code | None:
@@ -93,10 +109,35 @@ def unread_refusal(account: Account) -> Code | None:
     return Code.SPENT if account.limit_pusd < account.posted_pusd else None
 
 
-def _clamped(available_pusd: int, quote: Quote, *, busy: bool) -> Admission | None:
-    share_pusd = min(available_pusd, max(available_pusd // 2, quote.cheapest_pusd)) if busy else available_pusd
-    bound = quote.bound_within(share_pusd)
-    if bound is None or (fitting := quote.within(share_pusd, bound)) is None:
+def _exposed(available_pusd: int, quotes: Quotes, *, busy: bool) -> Admission | None:
+    """The call by its measured bound, whatever its exposure: nothing else is pending."""
+    way = quotes.first
+    as_asked = within(available_pusd, way, way.bound, quotes.proven, None)
+    return as_asked or _clamped(available_pusd, way, quotes.proven, None, busy=busy)
+
+
+def _clamped(
+    available_pusd: int, way: Quote, proven: Quote, exposure_max_pusd: int | None, *, busy: bool
+) -> Admission | None:
+    share_pusd = min(available_pusd, max(available_pusd // 2, way.cheapest_pusd)) if busy else available_pusd
+    bound = way.bound_within(share_pusd)
+    return None if bound is None else within(share_pusd, way, bound, proven, exposure_max_pusd)
+
+
+def within(amount_pusd: int, way: Quote, bound: int, proven: Quote, exposure_max_pusd: int | None) -> Admission | None:
+    """Return the call at an output bound, on the endpoints where it costs and exposes at most so much; None if there is none.
+
+    A prompt that is calibrated on one endpoint costs more on the others, so the last dollars can be used only there (M7).
+    """
+    tags, reserve_pusd, worst_pusd = [], -1, -1
+    proven_lines = way.worst if way is proven else [proven.line(tag) for tag in way.tags]
+    for tag, line, proven_line in zip(way.tags, way.worst, proven_lines, strict=True):
+        cost_pusd = line.pusd(bound)
+        proven_pusd = cost_pusd if proven_line is line else proven_line.pusd(bound)
+        is_exposed = exposure_max_pusd is not None and proven_pusd - cost_pusd > exposure_max_pusd
+        if cost_pusd <= amount_pusd and not is_exposed:
+            tags.append(tag)
+            reserve_pusd, worst_pusd = max(reserve_pusd, cost_pusd), max(worst_pusd, proven_pusd)
+    if not tags:
         return None
-    tags, reserve_pusd = fitting
-    return Admission(bound, reserve_pusd, clamped=True, tags=tags)
+    return Admission(bound, reserve_pusd, bound < way.bound, tuple(tags), worst_pusd - reserve_pusd)

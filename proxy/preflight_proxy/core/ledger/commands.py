@@ -54,7 +54,11 @@ class Unfreeze(msgspec.Struct, frozen=True, gc=False):
 class Reserve(msgspec.Struct, frozen=True, gc=False):
     """Reserve a worst case under a new id.
 
-    The answer is a refusal if it does not fit, the account is frozen, or an endpoint is quarantined.
+    The answer is a refusal if it does not fit, the account is frozen, an endpoint is quarantined, or the exposure is too large
+    beside that of the other pending calls (M24).
+
+    Attributes:
+        exposure_pusd: see `Reservation`, as for `purpose`.
     """
 
     reservation_id: str
@@ -67,6 +71,8 @@ class Reserve(msgspec.Struct, frozen=True, gc=False):
     streamed: bool = False
     digest: str = ""
     key_base: int | None = None
+    exposure_pusd: int = 0
+    purpose: str = ""
 
 
 class SetGeneration(msgspec.Struct, frozen=True, gc=False):
@@ -96,12 +102,15 @@ class Post(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         label: what the call was for, for the detailed budget.txt.
+        is_miscount: an excess over the reservation comes from prompt tokens alone, at listed prices (M14). Then no endpoint is
+            quarantined.
     """
 
     reservation_id: str
     cost_pusd: int
     call: CallFacts = NO_FACTS
     label: str = UNLABELLED
+    is_miscount: bool = False
 
 
 class Void(msgspec.Struct, frozen=True, gc=False):

@@ -68,6 +68,7 @@ def entry_of(
             kind,
             reservation.id if reservation else None,
             clean(reason) if reason else "",
+            reservation.purpose if reservation else "",
         )
     ).decode()
     return Entry(entry_id, reservation.id if reservation else None, account, kind, cost_pusd, at_s, line)
@@ -106,18 +107,20 @@ class _CostLine(msgspec.Struct, gc=False):
     outcome: EntryKind
     reservation_id: str | None
     reason: str
+    purpose: str
 
 
 _ENCODER = msgspec.json.Encoder()
 
 
 class LineTokens(msgspec.Struct, frozen=True, gc=False):
-    """The token counts in a line."""
+    """The token counts in a line, and the endpoint that served."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
     cache_write_tokens: int = 0
     completion_tokens: int = 0
+    tag: str | None = None
 
 
 def tokens_of(line: str) -> LineTokens:

@@ -52,6 +52,7 @@ class Account(msgspec.Struct, frozen=True, gc=False):
         cache_hit_requests: calls with a prompt token that came from a cache.
         actions: what the last posted calls were for and cost, newest last.
         actions_count: posted calls.
+        byte_counted: "model tag" of the endpoints that billed above a reservation: there its prompts count by their bytes (M14).
         last_entry_s: when its last entry was written, in seconds since the epoch; 0 if it has none.
     """
 
@@ -83,6 +84,7 @@ class Account(msgspec.Struct, frozen=True, gc=False):
     actions: tuple[Action, ...] = ()
     actions_count: int = 0
     last_entry_s: float = 0.0
+    byte_counted: tuple[str, ...] = ()
 
     @property
     def available_pusd(self) -> int:
@@ -107,6 +109,8 @@ class Reservation(msgspec.Struct, frozen=True, gc=False):
         bound: the output bound that was sent, in tokens.
         created_at_s: seconds since the epoch, like all other moments here.
         digest: SHA-256 of the body as received, hex.
+        exposure_pusd: what it can cost above the reservation, if upstream counts more prompt tokens than measured (M24).
+        purpose: what it is for, if it is no call of the agent: "weighing"; else empty.
         key_base: the `KeyBase` of the key that it is sent with, read before this call; None for an account's own key, or if there
             is none.
         seq: its number in the ledger: 1, 2, 3, ...
@@ -128,6 +132,8 @@ class Reservation(msgspec.Struct, frozen=True, gc=False):
     digest: str = ""
     key_base: int | None = None
     seq: int = 0
+    exposure_pusd: int = 0
+    purpose: str = ""
     generation_id: str | None = None
     tag: str | None = None
     unknown_since_s: float | None = None

@@ -23,6 +23,8 @@ def end(
     at_s: float,
     reason: str = "",
     label: str = UNLABELLED,
+    *,
+    is_miscount: bool = False,
 ) -> Change:
     """End a pending reservation: posted, voided or assumed.
 
@@ -36,6 +38,7 @@ def end(
         at_s: now, in seconds since the epoch.
         reason: why it is voided.
         label: what a posted call was for.
+        is_miscount: an excess over the reservation comes from prompt tokens alone, at listed prices (M14).
 
     Raises:
         ValueError: It is not pending, or the amount is not allowed.
@@ -49,8 +52,8 @@ def end(
     ended = identified(pending, call.generation_id, call.tag)
     account = settled(state.accounts[pending.account], pending, kind, cost_pusd, call, at_s, label)
     entry = entry_of(state.next_entry_id, at_s, account.id, kind, cost_pusd, ended, call, reason)
-    if overrun_pusd <= 0:
-        return Change(account, ended, entry)
+    if overrun_pusd <= 0 or is_miscount:
+        return Change(account, ended, entry, overrun_pusd=max(0, overrun_pusd))
     # If it is not known which endpoint served the call, each quoted one may have billed it.
     tags = (ended.tag,) if ended.tag else ended.tags
     reason = f"billed {cost_pusd} pico-USD, reserved {ended.reserved_pusd} ({ended.generation_id or ended.id})"
@@ -71,24 +74,33 @@ def settled(
     counts = tokens if tokens.prompt_tokens else _NO_TOKENS  # a call without prompt tokens is in no total
     is_posted = kind is EntryKind.POSTED
     overrun_pusd = cost_pusd - reservation.reserved_pusd
+    is_overrun = overrun_pusd > 0
+    is_action = is_posted and not reservation.purpose
     after = replace(
         account,
         pending_pusd=account.pending_pusd - reservation.reserved_pusd,
         posted_pusd=account.posted_pusd + cost_pusd,
         assumed_pusd=account.assumed_pusd + (cost_pusd if kind is EntryKind.ASSUMED else 0),
-        overrun_pusd=account.overrun_pusd + (overrun_pusd if overrun_pusd > 0 else 0),
+        overrun_pusd=account.overrun_pusd + (overrun_pusd if is_overrun else 0),
         calls=account.calls + (kind is not EntryKind.VOIDED),
         prompt_tokens=account.prompt_tokens + counts.prompt_tokens,
         cached_tokens=account.cached_tokens + counts.cached_tokens,
         cache_write_tokens=account.cache_write_tokens + counts.cache_write_tokens,
         completion_tokens=account.completion_tokens + counts.completion_tokens,
         cache_hit_requests=account.cache_hit_requests + bool(counts.cached_tokens),
-        actions=(*account.actions[1 - RECENT_ACTIONS :], Action(label, cost_pusd)) if is_posted else account.actions,
-        actions_count=account.actions_count + is_posted,
+        actions=(*account.actions[1 - RECENT_ACTIONS :], Action(label, cost_pusd)) if is_action else account.actions,
+        actions_count=account.actions_count + is_action,
         last_entry_s=at_s if at_s > account.last_entry_s else account.last_entry_s,
     )
     assert after.pending_pusd >= 0, "pending is a sum of reservations"
-    return after
+    return _byte_counted(after, reservation, tokens) if is_overrun else after
+
+
+def _byte_counted(account: Account, reservation: Reservation, tokens: CallFacts | LineTokens) -> Account:
+    """Return an account whose prompts count by their bytes where a call was billed above its reservation (M14 (overrun))."""
+    tag = tokens.tag or reservation.tag
+    places = [f"{reservation.model} {each}" for each in ((tag,) if tag else reservation.tags)]
+    return replace(account, byte_counted=tuple(sorted({*account.byte_counted, *places})))
 
 
 _NO_TOKENS = LineTokens()

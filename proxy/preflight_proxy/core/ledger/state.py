@@ -42,6 +42,28 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     key_figures: tuple[KeyFigure, ...] = ()
 
 
+EXPOSED_PART = 4
+"""While several calls are pending, their exposure is at most the limit divided by this (M24)."""
+
+
+class Pending(msgspec.Struct, frozen=True, gc=False):
+    """The pending calls of an account: how many, and the sum of what they may cost above their reservations."""
+
+    count: int = 0
+    exposure_pusd: int = 0
+
+    def exposure_max_pusd(self, limit_pusd: int) -> int:
+        """The most that one more call may cost above its reservation beside these; a call that is alone, up to the limit (M24).
+
+        Args:
+            limit_pusd: of the account.
+        """
+        return max(0, limit_pusd // EXPOSED_PART - self.exposure_pusd) if self.count else limit_pusd
+
+
+NOTHING_PENDING = Pending()
+
+
 class KeyPosted(msgspec.Struct):
     """What the calls of one key base have cost together, over all accounts.
 
@@ -75,6 +97,7 @@ class LedgerState(msgspec.Struct, eq=False):
     key_figures: dict[str, KeyFigure] = {}
     _of_account: defaultdict[str, dict[str, Reservation]] = msgspec.field(default_factory=lambda: defaultdict(dict))
     _unknown: Counter[str] = msgspec.field(default_factory=Counter)
+    _exposure_pusd: Counter[str] = msgspec.field(default_factory=Counter)
 
     def apply(self, change: Change) -> None:
         """Apply a change that is committed."""
@@ -107,10 +130,11 @@ class LedgerState(msgspec.Struct, eq=False):
 
     def put(self, reservation: Reservation) -> None:
         """Store a pending reservation, new or changed; only `apply` and the fold of a start call this."""
-        if reservation.unknown_since_s is not None:
-            before = self.reservations.get(reservation.id)
-            if before is None or before.unknown_since_s is None:
-                self._unknown[reservation.account] += 1
+        before = self.reservations.get(reservation.id)
+        if reservation.unknown_since_s is not None and (before is None or before.unknown_since_s is None):
+            self._unknown[reservation.account] += 1
+        if reservation.exposure_pusd and before is None:
+            self._exposure_pusd[reservation.account] += reservation.exposure_pusd
         self.reservations[reservation.id] = reservation
         self._of_account[reservation.account][reservation.id] = reservation
         if reservation.seq >= self.next_seq:
@@ -121,6 +145,8 @@ class LedgerState(msgspec.Struct, eq=False):
         del self._of_account[reservation.account][reservation.id]
         if before.unknown_since_s is not None:
             self._unknown[reservation.account] -= 1
+        if before.exposure_pusd:
+            self._exposure_pusd[reservation.account] -= before.exposure_pusd
         if reservation.key_base is not None:
             posted = self.key_posted[reservation.key_base]
             posted.posted_pusd += entry.cost_pusd
@@ -129,6 +155,11 @@ class LedgerState(msgspec.Struct, eq=False):
     def pending(self, account: str | None = None) -> list[Reservation]:
         """Return the pending reservations of an account, or of all, oldest first."""
         return list((self.reservations if account is None else self._of_account.get(account, {})).values())
+
+    def pending_exposure(self, account: str) -> Pending:
+        """Return how many calls of an account are pending, and what they may cost above their reservations (M24)."""
+        of_account = self._of_account.get(account)
+        return Pending(len(of_account), self._exposure_pusd[account]) if of_account else NOTHING_PENDING
 
     def unknown_count(self, account: str) -> int:
         """Return how many pending calls of an account have an unknown outcome."""

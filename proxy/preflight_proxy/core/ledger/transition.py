@@ -77,8 +77,10 @@ def transition(state: LedgerState, command: Command, at_s: float) -> Change | Re
             )
         case MarkUnknown():
             return _mark_unknown(state, command, at_s)
-        case Post(reservation_id, cost_pusd, call, label):
-            return end(state, reservation_id, EntryKind.POSTED, cost_pusd, call, at_s, label=label)
+        case Post(reservation_id, cost_pusd, call, label, is_miscount):
+            return end(
+                state, reservation_id, EntryKind.POSTED, cost_pusd, call, at_s, label=label, is_miscount=is_miscount
+            )
         case Void(reservation_id, reason, call):
             return end(state, reservation_id, EntryKind.VOIDED, 0, call, at_s, reason)
         case Assume(reservation_id, cost_pusd, call):
@@ -142,13 +144,16 @@ def _reserve(state: LedgerState, command: Reserve, at_s: float) -> Change | Refu
     account, reserved_pusd = state.account(command.account), command.reserved_pusd
     if command.reservation_id in state.reservations:
         raise ValueError(f"reservation id {command.reservation_id} was used before")
-    if reserved_pusd < 0:
-        raise ValueError("a reservation is not negative")
+    if reserved_pusd < 0 or command.exposure_pusd < 0:
+        raise ValueError("neither a reservation nor an exposure is negative")
     if account.frozen is not None:
         return refusal(Code.FROZEN, account, reserved_pusd)
     if state.quarantined and any((command.model, tag) in state.quarantined for tag in command.tags):
         return refusal(Code.QUARANTINED, account, reserved_pusd)
     if reserved_pusd > account.available_pusd:
+        return refusal(Code.DOES_NOT_FIT, account, reserved_pusd)
+    exposure_pusd, pending = command.exposure_pusd, state.pending_exposure(account.id)
+    if pending.count and exposure_pusd > pending.exposure_max_pusd(account.limit_pusd):
         return refusal(Code.DOES_NOT_FIT, account, reserved_pusd)
     charged = replace(account, pending_pusd=account.pending_pusd + reserved_pusd)
     assert charged.posted_pusd + charged.pending_pusd <= charged.limit_pusd, "an admission passes no limit"
@@ -165,6 +170,8 @@ def _reserve(state: LedgerState, command: Reserve, at_s: float) -> Change | Refu
         digest=command.digest,
         key_base=command.key_base,
         seq=state.next_seq,
+        exposure_pusd=exposure_pusd,
+        purpose=command.purpose,
     )
     return Change(account=charged, reservation=reservation)
 

@@ -3,6 +3,8 @@
 An agent sends the same conversation again and again, each time a little longer. What a prefix was billed at is known, so only the
 added messages must be bounded by their bytes. `Calibration.record` says which bills count.
 
+What was added counts by its bytes, or by the estimate of its tokens (M3 (measured bound)).
+
 Agents also begin new conversations with the same preamble: tools, system text, instructions. What comes before the first answer is
 part of every longer prompt, so it has no more tokens than any prompt that begins with it was billed at.
 """
@@ -13,7 +15,16 @@ from msgspec.structs import replace
 
 from preflight_proxy.core.money import TOKENS_PER_MTOK
 from preflight_proxy.core.pricing.endpoint import Endpoint
-from preflight_proxy.core.pricing.prompt_bound import TEMPLATE_TOKENS, prompt_bound, text_tokens
+from preflight_proxy.core.pricing.prompt_bound import (
+    TEMPLATE_TOKENS,
+    WRAP_TOKENS,
+    ascii_factor,
+    constant_tokens,
+    prompt_bound,
+    text_tokens,
+)
+from preflight_proxy.core.pricing.text_sizes import TextSizes
+from preflight_proxy.core.pricing.token_estimate import tokens_at_most
 from preflight_proxy.core.shapes.memo import DIGEST_BYTES
 from preflight_proxy.core.shapes.shape import CallUsage, Prompt, Reading, Request
 
@@ -45,41 +56,87 @@ class Calibration:
     def __init__(self, prefixes_max: int = PREFIXES_MAX) -> None:
         self._prefixes = _Bills(prefixes_max)
         self._preambles = _Bills(prefixes_max)
+        self._estimates = _Bills(prefixes_max)
 
     def prompt_tokens(self, account: str, request: Request, endpoint: Endpoint) -> int:
         """Return the most prompt tokens that an endpoint can count: by bytes (M3), or less by a known prefix and the rest."""
+        return self.bounds(account, request, endpoint)[0]
+
+    def bounds(
+        self, account: str, request: Request, endpoint: Endpoint, sizes: TextSizes | None = None, factor: int = 1000
+    ) -> tuple[int, int]:
+        """Return the most prompt tokens that an endpoint can count: proven, and measured, which is never more.
+
+        Args:
+            account: Whose bills count.
+            request: As read.
+            endpoint: Where.
+            sizes: The estimates of its texts; None: there are none, and both bounds are the proven one.
+            factor: Thousandths by which the estimates are multiplied, because this endpoint counted more than they said (M24).
+        """
         prompt = request.prompt
-        least, count = prompt_bound(prompt, endpoint), len(prompt.messages)
+        proven, count = prompt_bound(prompt, endpoint), len(prompt.messages)
         if count == 0:  # bills of messages say nothing about text outside messages
-            return least
+            return proven, proven
+        measured = proven
+        if sizes is not None and not prompt.opaque_media:
+            rest = tokens_at_most(sizes.after(None) * factor // 1000, sizes.family)
+            opaque_tokens = ascii_factor(endpoint) * prompt.opaque_bytes
+            measured = rest + WRAP_TOKENS * prompt.message_count + opaque_tokens + constant_tokens(prompt)
         fields = (account, endpoint.model, endpoint.tag, prompt.fields_digest)
-        for bills, count_max in ((self._prefixes, count), (self._preambles, PREAMBLE_MESSAGES_MAX)):
-            known = bills.longest(fields, prompt, count_max if count_max < count else count)
+        preamble_max = PREAMBLE_MESSAGES_MAX if count > PREAMBLE_MESSAGES_MAX else count
+        for bills, count_max in ((self._prefixes, count), (self._preambles, preamble_max)):
+            known = bills.longest(fields, prompt, count_max)
             if known is not None and (tokens := _tokens_with_rest(prompt, endpoint, *known)) is not None:
-                least = min(least, tokens)
-        return least
+                proven = min(proven, tokens)
+                if sizes is not None:
+                    measured = min(measured, _measured_with_rest(prompt, endpoint, *known, sizes, factor))
+        if sizes is not None:
+            known = self._estimates.longest(fields, prompt, count)
+            if known is not None and _tokens_with_rest(prompt, endpoint, *known) is not None:
+                measured = min(measured, _measured_with_rest(prompt, endpoint, *known, sizes, factor))
+        return proven, min(proven, measured)
+
+    def note_estimate(self, account: str, request: Request, endpoint: Endpoint, count: int, tokens: int) -> None:
+        """Remember how many tokens the first `count` messages have at most, by a weighing or by what other runs were billed."""
+        prompt = request.prompt
+        fields = (account, endpoint.model, endpoint.tag, prompt.fields_digest)
+        self._estimates.remember(fields, count, prompt.prefix_digest(count), tokens)
+
+    def new_tokens(self, account: str, request: Request, endpoint: Endpoint, billed: int) -> tuple[int | None, int]:
+        """Return how many messages were billed before, None if none, and what was billed for the rest. Before `record`."""
+        prompt = request.prompt
+        fields = (account, endpoint.model, endpoint.tag, prompt.fields_digest)
+        known = self._prefixes.longest(fields, prompt, len(prompt.messages))
+        return (None, billed) if known is None else (known[0], billed - known[1])
 
     def record(self, account: str, request: Request, endpoint: Endpoint, reading: Reading) -> None:
-        """Remember what a complete answer was billed at, if its bill says how many tokens its prompt has.
+        """Remember what a complete answer was billed at, if `counts`."""
+        usage, prompt = reading.usage, request.prompt
+        if usage is None or not self.counts(request, endpoint, reading):
+            return
+        fields = (account, endpoint.model, endpoint.tag, prompt.fields_digest)
+        count, tokens = len(prompt.messages), usage.prompt_tokens
+        self._prefixes.remember(fields, count, prompt.prefix_digest(count), tokens)
+        for leading in range(preamble_count(prompt) + 1):
+            digest = prompt.prefix_digest(leading)
+            known = self._preambles.tokens(fields, leading, digest)
+            if known is None or tokens < known:
+                self._preambles.remember(fields, leading, digest, tokens)
+
+    @staticmethod
+    def counts(request: Request, endpoint: Endpoint, reading: Reading) -> bool:
+        """True if a bill says how many tokens its prompt has.
 
         It does if the answer ended by itself, tokens were counted, the prompt was neither shortened nor fetched from elsewhere,
         and the cost is within 1 % of tokens times a listed price. Usage of zeros (a cached answer) is ignored.
         """
         usage, prompt = reading.usage, request.prompt
         if usage is None or usage.prompt_tokens <= 0 or reading.error or reading.finish not in FINISHES:
-            return
+            return False
         if not prompt.messages or prompt.shrinks or prompt.remote_media:
-            return
-        if off_pusd(endpoint, usage, prompt.image_count) is None:
-            return
-        fields = (account, endpoint.model, endpoint.tag, prompt.fields_digest)
-        count, tokens = len(prompt.messages), usage.prompt_tokens
-        self._prefixes.remember(fields, count, prompt.prefix_digest(count), tokens)
-        for leading in range(_preamble_count(prompt) + 1):
-            digest = prompt.prefix_digest(leading)
-            known = self._preambles.tokens(fields, leading, digest)
-            if known is None or tokens < known:
-                self._preambles.remember(fields, leading, digest, tokens)
+            return False
+        return off_pusd(endpoint, usage, prompt.image_count) is not None
 
 
 class _Known:
@@ -201,10 +258,20 @@ def _tokens_with_rest(prompt: Prompt, endpoint: Endpoint, count: int, tokens: in
         ascii_bytes += message.ascii_bytes
         other_bytes += message.other_bytes
         wrap_count += message.wrap_count
-    return tokens + text_tokens(ascii_bytes, other_bytes, wrap_count, endpoint) + opaque_bytes + TEMPLATE_TOKENS
+    opaque_tokens = ascii_factor(endpoint) * opaque_bytes
+    return tokens + text_tokens(ascii_bytes, other_bytes, wrap_count, endpoint) + opaque_tokens + TEMPLATE_TOKENS
 
 
-def _preamble_count(prompt: Prompt) -> int:
+def _measured_with_rest(
+    prompt: Prompt, endpoint: Endpoint, count: int, tokens: int, sizes: TextSizes, factor: int
+) -> int:
+    """As `_tokens_with_rest`, where the others count by the estimates of their tokens, and all opaque parts by bytes."""
+    rest = tokens_at_most(sizes.after(count) * factor // 1000, sizes.family)
+    wraps = WRAP_TOKENS * sum([message.wrap_count for message in prompt.messages[count:]])
+    return tokens + rest + wraps + ascii_factor(endpoint) * prompt.opaque_bytes + TEMPLATE_TOKENS
+
+
+def preamble_count(prompt: Prompt) -> int:
     """How many messages come before the first answer."""
     count = 0
     for message in prompt.messages[:PREAMBLE_MESSAGES_MAX]:

@@ -1,7 +1,7 @@
 """No more prompt tokens than this, per endpoint (M3).
 
-A byte-level tokenizer makes at most one token of a byte. What a template adds is bounded by constants; what a normaliser adds,
-by the factor of its tokenizer.
+A byte-level tokenizer makes at most one token of a byte, Claude's at most two. What a template adds is bounded by constants; what a
+normaliser adds, by the factor of its tokenizer.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ TOOL_TOKENS = 32
 WRAP_TOKENS = 16
 """What wraps one message, part or tool call: role and channel marks. The longest known (harmony) take 12."""
 
+CLAUDE_ASCII_FACTOR = 2
+"""Claude's tokenizers make more than one token of a byte: crafted ASCII reaches 1.7. Measured 2026-11, see docs/tokens.md."""
 NFC_FACTOR = 3
 """Canonical composition makes at most 3 bytes of one: U+1D160 is 4 bytes and becomes 12. Assumed where nothing is known."""
 NFKC_FACTOR = 11
@@ -51,16 +53,25 @@ def prompt_bound(prompt: Prompt, endpoint: Endpoint) -> int:
     if prompt.opaque_media:
         return ceiling
     tokens = text_tokens(prompt.ascii_bytes, prompt.other_bytes, prompt.message_count, endpoint)
-    tokens += prompt.tool_bytes + TEMPLATE_TOKENS * prompt.sequence_count
-    if prompt.tool_count:
-        tokens += TOOL_USE_TOKENS + TOOL_TOKENS * prompt.tool_count
+    tokens += ascii_factor(endpoint) * prompt.tool_bytes + constant_tokens(prompt)
     return tokens if tokens < ceiling else ceiling
+
+
+def constant_tokens(prompt: Prompt) -> int:
+    """The most tokens that templates and tool use add to a prompt, beside what wraps each message."""
+    tokens = TEMPLATE_TOKENS * prompt.sequence_count
+    return tokens + TOOL_USE_TOKENS + TOOL_TOKENS * prompt.tool_count if prompt.tool_count else tokens
 
 
 def text_tokens(ascii_bytes: int, other_bytes: int, wrap_count: int, endpoint: Endpoint) -> int:
     """The most tokens of text of that many bytes, in that many wrappings."""
-    tokens = ascii_bytes + WRAP_TOKENS * wrap_count
+    tokens = ascii_factor(endpoint) * ascii_bytes + WRAP_TOKENS * wrap_count
     return tokens + _factor(endpoint.model, endpoint.tokenizer) * other_bytes if other_bytes else tokens
+
+
+def ascii_factor(endpoint: Endpoint) -> int:
+    """The most tokens that one byte of ASCII can become."""
+    return CLAUDE_ASCII_FACTOR if endpoint.tokenizer == "Claude" or endpoint.model.startswith("anthropic/") else 1
 
 
 @lru_cache(1024)

@@ -100,17 +100,9 @@ class Quote(msgspec.Struct, frozen=True):
         """The most that the call can cost at an output bound."""
         return max([line.pusd(bound) for line in self.worst])
 
-    def within(self, amount_pusd: int, bound: int) -> tuple[tuple[str, ...], int] | None:
-        """The endpoints that cost at most `amount_pusd` at an output bound, and the most that these cost; None if there is none.
-
-        A prompt that is calibrated on one endpoint costs more on the others, so the last dollars can be used only there (M7).
-        """
-        tags, most_pusd = [], -1
-        for tag, line in zip(self.tags, self.worst, strict=True):
-            if (cost_pusd := line.pusd(bound)) <= amount_pusd:
-                tags.append(tag)
-                most_pusd = cost_pusd if cost_pusd > most_pusd else most_pusd
-        return (tuple(tags), most_pusd) if tags else None
+    def line(self, tag: str) -> WorstCase:
+        """The worst case of the endpoint with this tag."""
+        return self.worst[self.tags.index(tag)]
 
     def bound_within(self, amount_pusd: int) -> int | None:
         """The greatest bound from `floor` to `bound` with which one endpoint at least costs at most `amount_pusd`.
@@ -146,6 +138,38 @@ class Quote(msgspec.Struct, frozen=True):
         return min([line.pusd(self.floor) for line in self.worst])
 
 
+class Quotes(msgspec.Struct, frozen=True):
+    """The ways to admit one call. All have the same model, bounds and price caps.
+
+    Attributes:
+        ways: What to reserve; the first that fits is taken.
+        proven: What the call can cost by what is proven of its prompt. What it is above the reservation is the exposure (M24).
+    """
+
+    ways: tuple[Quote, ...]
+    proven: Quote
+
+    @classmethod
+    def of(cls, quote: Quote) -> Quotes:
+        """Return the only way: as it is proven."""
+        return cls((quote,), quote)
+
+    @property
+    def first(self) -> Quote:
+        """The way that is tried first."""
+        return self.ways[0]
+
+    @property
+    def least_pusd(self) -> int:
+        """The least amount with which the call can be admitted as asked."""
+        return min([way.least_pusd for way in self.ways])
+
+    @property
+    def cheapest_pusd(self) -> int:
+        """The least amount with which the call can be admitted at all."""
+        return min([way.cheapest_pusd for way in self.ways])
+
+
 class Rate(msgspec.Struct, frozen=True, gc=False):
     """What one endpoint charges at most for a kind of request, for prompts of more than so many tokens.
 
@@ -176,7 +200,8 @@ class Offer:
     Attributes:
         listed: The argument `endpoints`.
         endpoints: Those of them that have the tag of a quoted one: upstream may choose any of these.
-        tags: The tags that are quoted.
+        quoted: Those that are quoted.
+        tags: Their tags.
         by_provider: The endpoints by their provider's display name, which is all that an answer tells of who served it. A provider
             with two of them is left out, because an answer does not say which of the two served it.
         max_price: The caps to send besides `provider.only`: no quoted endpoint's listed price is above them (M7).
@@ -190,36 +215,35 @@ class Offer:
     ) -> None:
         self.listed = tuple(endpoints)
         self._has_output = has_output
-        self._quoted = _eligible(endpoints, only, ignore, has_output)
-        if not self._quoted:
+        self.quoted = _eligible(endpoints, only, ignore, has_output)
+        if not self.quoted:
             raise UnquotableError("No endpoint of this model has a known price and is allowed by the request.")
-        self.tags = tuple(endpoint.tag for endpoint in self._quoted)
+        self.tags = tuple(endpoint.tag for endpoint in self.quoted)
         self.endpoints = tuple(endpoint for endpoint in endpoints if endpoint.tag in self.tags)
         counts = Counter(endpoint.provider for endpoint in self.endpoints)
         self.by_provider = {each.provider: each for each in self.endpoints if counts[each.provider] == 1}
-        self.max_price = {name: _max_price(self._quoted, name) for name in ("prompt", "completion")}
+        self.max_price = {name: _max_price(self.quoted, name) for name in ("prompt", "completion")}
         self._default_bounds = [
             endpoint.context_length if endpoint.max_completion_tokens is None else endpoint.max_completion_tokens
-            for endpoint in self._quoted
+            for endpoint in self.quoted
         ]
         self._rates: dict[tuple[bool, bool, bool], list[list[Rate]]] = {}
 
-    def quote(self, request: Request, prompt_tokens: Callable[[Endpoint], int]) -> Quote:
+    def quote(self, request: Request, prompt_tokens: Sequence[int]) -> Quote:
         """Quote a request that has the same wishes as this offer.
 
         Args:
             request: As read.
-            prompt_tokens: The most prompt tokens on an endpoint.
+            prompt_tokens: The most prompt tokens on each of the quoted endpoints.
         """
         prompt, asked = request.prompt, request.bound
         kind = (prompt.cache_control, prompt.cache_1h, prompt.opaque_media)
         if (all_rates := self._rates.get(kind)) is None:
-            all_rates = self._rates[kind] = [_rates(each, prompt, self._has_output) for each in self._quoted]
-        worst, most_tokens = [], 0
-        for endpoint, rates, default in zip(self._quoted, all_rates, self._default_bounds, strict=True):
-            tokens = prompt_tokens(endpoint)
-            if tokens > most_tokens:
-                most_tokens = tokens
+            all_rates = self._rates[kind] = [_rates(each, prompt, self._has_output) for each in self.quoted]
+        worst = []
+        for endpoint, tokens, rates, default in zip(
+            self.quoted, prompt_tokens, all_rates, self._default_bounds, strict=True
+        ):
             rate = rates[0] if len(rates) == 1 else next(rate for rate in rates if tokens > rate.above_tokens)
             fixed_pusd = rate.request_pusd - (-tokens * rate.prompt_price // TOKENS_PER_MTOK)  # rounded up
             worst.append(
@@ -232,13 +256,13 @@ class Offer:
             )
         bound = 0 if not self._has_output else max(self._default_bounds) if asked is None else asked
         return Quote(
-            model=self._quoted[0].model,
+            model=self.quoted[0].model,
             tags=self.tags,
             bound=bound,
             asked=asked,
             floor=bound if bound < FLOOR_TOKENS else FLOOR_TOKENS,
             max_price=self.max_price,
-            prompt_tokens=most_tokens,
+            prompt_tokens=max(prompt_tokens),
             worst=tuple(worst),
         )
 
@@ -273,13 +297,14 @@ def quote(
     Args:
         request: As read.
         endpoints: Those of its model that are in use: priced, not quarantined.
-        prompt_tokens: The most prompt tokens on an endpoint; M3 if None.
+        prompt_tokens: The most prompt tokens on an endpoint; by the bytes of the prompt (M3) if None.
 
     Raises:
         UnquotableError: No endpoint is left.
     """
     offer = Offer(endpoints, request.only, request.ignore, bool(request.bound_fields))
-    return offer.quote(request, prompt_tokens or (lambda endpoint: prompt_bound(request.prompt, endpoint)))
+    count = prompt_tokens or (lambda endpoint: prompt_bound(request.prompt, endpoint))
+    return offer.quote(request, [count(endpoint) for endpoint in offer.quoted])
 
 
 def _with_fee(amount: int) -> int:

@@ -32,7 +32,7 @@ NOT_PROMPT = frozenset(
     | {"max_output_tokens", "cache_control", "verbosity"}
 )
 """Fields that cannot change the prompt; all others are part of its digest (M4 (calibration))."""
-_SPOKEN = frozenset({"reasoning", "reasoning_effort", "thinking", "verbosity"})
+SPOKEN = frozenset({"reasoning", "reasoning_effort", "thinking", "verbosity"})
 """Fields whose text a template may write into the prompt, as harmony's does with the effort of reasoning."""
 
 
@@ -53,7 +53,7 @@ def build_prompt(
         BadRequest: A format is nested too deeply.
     """
     text.cache(parsed.decoded("cache_control"))
-    for name in {*parsed.unread, *(parsed.raw.keys() & _SPOKEN)} - {prompt_field}:
+    for name in {*parsed.unread, *(parsed.raw.keys() & SPOKEN)} - {prompt_field}:
         text.plain(parsed.decoded(name))
     format_bytes = sum(indented_bytes(parsed.decoded(name)) for name in formats if name in parsed.raw)
     return Prompt(

@@ -31,7 +31,7 @@ _OPAQUE_KEYS = frozenset({"encrypted_content", "signature", "data", "thinking_si
 _JSON_KEYS = frozenset({"input", "arguments", "parameters", "action", "operation", "tools"})
 _PREAMBLE_ROLES = frozenset({"system", "developer", "user"})
 _ANSWER_KEYS = frozenset({"reasoning", "reasoning_content", "reasoning_details", "tool_calls"})
-_PLAIN_KEYS = frozenset({"role", "content", "name", "tool_call_id"})
+PLAIN_KEYS = frozenset({"role", "content", "name", "tool_call_id"})
 _plain = msgspec.json.Decoder(dict[str, str])
 _write = msgspec.json.Encoder().encode
 _REMOTE = ("http://", "https://", "gs://", "s3://", "file")
@@ -177,7 +177,7 @@ class PromptText(msgspec.Struct, gc=False):
         if key == "cache_control":
             self.cache(item)
         elif key in _JSON_KEYS:
-            self._arguments(item)
+            self.arguments(item)
         elif key == "audio" and item not in (None, False, ""):
             raise BadRequest("An earlier answer in audio is refused: the request does not bound what it costs again.")
         else:
@@ -187,7 +187,7 @@ class PromptText(msgspec.Struct, gc=False):
                 self.wrap_count += len(item)
             self.plain(item, depth + 1)
 
-    def _arguments(self, item: Json) -> None:
+    def arguments(self, item: Json) -> None:
         """Count arguments: the larger of their text and what a template makes of it."""
         before = self.ascii_bytes
         decoded = item
@@ -240,7 +240,7 @@ def count_plain(raw: bytes, key: bytes) -> Message | None:
         fields = _plain.decode(raw)
     except msgspec.DecodeError:
         return None
-    if fields.get("role") not in ROLES or not fields.keys() <= _PLAIN_KEYS:
+    if fields.get("role") not in ROLES or not fields.keys() <= PLAIN_KEYS:
         return None
     canonical = _write(fields)
     if canonical != raw:

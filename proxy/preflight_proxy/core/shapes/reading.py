@@ -188,7 +188,7 @@ class Shape(Protocol):
             with contextlib.suppress(BadRequest):
                 slices = bodies.top_level(body)
                 digest = fields_hash(slices, self.prompt_field)
-                for element in _elements(self, slices.get(self.prompt_field, b"[]")):
+                for element in elements_of(self, slices.get(self.prompt_field, b"[]")):
                     digest.update(hashlib.sha256(element).digest())
                 return digest.hexdigest()
         return hashlib.sha256(body).hexdigest()
@@ -253,7 +253,7 @@ def _read_messages(
     size_bytes, values_max = len(body), shape.values_max
     if size_bytes > STEP_COST:
         yield None
-    elements = _elements(shape, raw)
+    elements = elements_of(shape, raw)
     count = len(elements)
     commas = frame.comma_count + count
     messages: list[Message] = []
@@ -297,7 +297,7 @@ def _hashes(elements: Sequence[Slice]) -> list[bytes]:
     return [hashlib.sha256(element).digest() for element in elements]
 
 
-def _elements(shape: Shape, raw: Slice) -> Sequence[Slice]:
+def elements_of(shape: Shape, raw: Slice) -> Sequence[Slice]:
     """The slices of the messages. A text in place of them is one, as are the texts of an API without messages."""
     if not shape.roles or (shape.takes_text and bytes(memoryview(raw)[:1]) != b"["):
         return [raw]

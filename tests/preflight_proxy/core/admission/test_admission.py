@@ -4,10 +4,11 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from preflight_proxy.core.admission.admission import Admission, Wait, admit, unread_refusal
+from preflight_proxy.core.admission.admission import Admission, Wait, Weigh, admit, unread_refusal
 from preflight_proxy.core.admission.queue import CALL_WAIT_S_MAX
 from preflight_proxy.core.ledger.rows import Account
-from preflight_proxy.core.pricing.quote import Quote, WorstCase
+from preflight_proxy.core.ledger.state import Pending
+from preflight_proxy.core.pricing.quote import Quote, Quotes, WorstCase
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 
 # The prompt costs 1000, each output token 1; asked for 4000 tokens, the floor is 1024.
@@ -31,10 +32,18 @@ def look(
     has_unknown: bool = False,
     waited_s: float = 0.0,
     cheapest_pusd: int = 1,
-) -> Admission | Wait | Refusal:
+) -> Admission | Wait | Weigh | Refusal:
     """Look at an account with so much available, pending and posted."""
     account = Account("a", "run", available + pending + posted, posted_pusd=posted, pending_pusd=pending)
-    return admit(account, quote, busy=busy, has_unknown=has_unknown, waited_s=waited_s, cheapest_pusd=cheapest_pusd)
+    return admit(
+        account,
+        Quotes.of(quote),
+        pending=Pending(1 if pending else 0),
+        busy=busy,
+        has_unknown=has_unknown,
+        waited_s=waited_s,
+        cheapest_pusd=cheapest_pusd,
+    )
 
 
 @pytest.mark.parametrize("busy", [False, True])
@@ -122,7 +131,7 @@ def test_a_freeze_by_a_person_refuses_whatever_is_asked(reason: str | None, code
 def test_a_frozen_account_refuses_whatever_fits() -> None:
     """And at once: nobody waits for an operator."""
     frozen = structs.replace(Account("a", "run", 10 * WORST), frozen_reason="by hand")
-    refused = admit(frozen, QUOTE, busy=False, has_unknown=True, waited_s=0.0)
+    refused = admit(frozen, Quotes.of(QUOTE), busy=False, has_unknown=True, waited_s=0.0)
     assert isinstance(refused, Refusal)
     assert refused.code is Code.FROZEN
 
@@ -130,8 +139,8 @@ def test_a_frozen_account_refuses_whatever_fits() -> None:
 def test_an_account_that_waits_for_its_keys_usage_lets_calls_wait() -> None:
     """M21: that freeze ends by itself."""
     unread = structs.replace(Account("a", "run", 10 * WORST), usage_unread=True)
-    assert admit(unread, QUOTE, busy=False, has_unknown=False, waited_s=0.0) == Wait(WORST)
-    refused = admit(unread, QUOTE, busy=False, has_unknown=False, waited_s=CALL_WAIT_S_MAX)
+    assert admit(unread, Quotes.of(QUOTE), busy=False, has_unknown=False, waited_s=0.0) == Wait(WORST)
+    refused = admit(unread, Quotes.of(QUOTE), busy=False, has_unknown=False, waited_s=CALL_WAIT_S_MAX)
     assert isinstance(refused, Refusal)
     assert refused.code is Code.FROZEN
 

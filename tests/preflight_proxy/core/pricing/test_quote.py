@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from preflight_proxy.core.admission.admission import Admission, within
 from preflight_proxy.core.pricing.endpoint import Endpoint, EndpointPrices
 from preflight_proxy.core.pricing.prompt_bound import prompt_bound
 from preflight_proxy.core.pricing.quote import (
@@ -193,15 +194,15 @@ def test_the_clamp_is_the_greatest_bound_that_fits(
     found = made.bound_within(amount)
     if found is None:
         assert made.cheapest_pusd > amount
-        assert made.within(amount, floor) is None
+        assert within(amount, made, floor, made, None) is None
     else:
         assert floor <= found <= bound
-        serving = made.within(amount, found)
+        serving = within(amount, made, found, made, None)
         assert serving is not None
-        tags, most_pusd = serving
+        tags, most_pusd = serving.tags, serving.reserve_pusd
         assert most_pusd == max(lines[int(tag)].pusd(found) for tag in tags) <= amount
         assert tags == tuple(str(place) for place, line in enumerate(lines) if line.pusd(found) <= amount)
-        assert found == bound or made.within(amount, found + 1) is None
+        assert found == bound or within(amount, made, found + 1, made, None) is None
     assert made.worst_pusd(floor) <= made.worst_pusd(bound)
 
 
@@ -212,11 +213,11 @@ def test_what_is_known_of_one_endpoint_leaves_it_alone_where_the_others_do_not_f
         [unknown, known],
         prompt_tokens=lambda each: 1000 if each is known else 9000,
     )
-    alone = made.within(made.least_pusd, 100)
-    assert alone == (("known",), made.least_pusd)
+    assert within(made.least_pusd, made, 100, made, None) == Admission(100, made.least_pusd, False, ("known",))
     assert made.least_pusd < made.worst_pusd(100)
-    assert made.within(made.worst_pusd(100), 100) == (made.tags, made.worst_pusd(100))
-    assert made.within(made.least_pusd - 1, 100) is None
+    worst_pusd = made.worst_pusd(100)
+    assert within(worst_pusd, made, 100, made, None) == Admission(100, worst_pusd, False, made.tags)
+    assert within(made.least_pusd - 1, made, 100, made, None) is None
 
 
 def test_prices_for_prompts_longer_than_this_one_can_be_do_not_count() -> None:
@@ -296,7 +297,8 @@ def test_a_quote_from_kept_offers_is_that_of_a_first_call(
             with pytest.raises(UnquotableError):
                 offers.of(request, endpoints)
             continue
-        assert offers.of(request, endpoints).quote(request, tokens_max) == first
+        offer = offers.of(request, endpoints)
+        assert offer.quote(request, [tokens_max(each) for each in offer.quoted]) == first
 
 
 def test_each_wish_each_api_and_each_price_list_has_an_offer_of_its_own() -> None:
@@ -314,7 +316,8 @@ def test_each_wish_each_api_and_each_price_list_has_an_offer_of_its_own() -> Non
                 chat(model="m/x", max_tokens=9, provider=wish),
                 read(EMBEDDINGS, {"model": "m/x", "input": "x", "provider": wish}),
             ):
-                made = offers.of(request, endpoints).quote(request, partial(prompt_bound, request.prompt))
+                offer = offers.of(request, endpoints)
+                made = offer.quote(request, [prompt_bound(request.prompt, each) for each in offer.quoted])
                 assert made == quote(request, endpoints)
 
 
@@ -339,7 +342,7 @@ def test_a_kept_offer_prices_each_kind_of_request_by_what_it_can_cause() -> None
     ]
     for content, fields in kinds * 2:
         request = chat(content, max_tokens=16, **fields)
-        made = offers.of(request, endpoints).quote(request, one_thousand)
+        made = offers.of(request, endpoints).quote(request, [1000])
         assert made == quote(request, endpoints, prompt_tokens=one_thousand)
 
 
