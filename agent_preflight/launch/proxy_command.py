@@ -15,7 +15,15 @@ from agent_preflight.base.config import base_url
 from agent_preflight.base.usd import dollars, read_amounts
 from agent_preflight.options import kinds
 from agent_preflight.options.kinds import SettingError, read_value
-from preflight_proxy.base.config import Durability, StandaloneConfig, check_upstream, environment_key, host_port
+from preflight_proxy.base.config import (
+    Bound,
+    CacheBound,
+    Durability,
+    StandaloneConfig,
+    check_upstream,
+    environment_key,
+    host_port,
+)
 from preflight_proxy.core.errors import ConfigError, OperatingError
 from preflight_proxy.core.ledger.account_name import NAME_RULE, is_account_name
 
@@ -51,6 +59,18 @@ OPTIONS = {
     "durability": ProxyOption(
         "What a cost survives: process, a kill of the proxy; power, a loss of power too, but calls are slower.",
         *("WHAT", "process"),
+    ),
+    "bound": ProxyOption(
+        "New text is reserved: measured, by token counts; proven, by its bytes, which no text passes.",
+        *("WHAT", "measured"),
+    ),
+    "cache_bound": ProxyOption(
+        "A prompt that was billed before is reserved: write, as a cache write; billed, as a cache read.",
+        *("WHAT", "write"),
+    ),
+    "no_weigh": ProxyOption("Do not weigh a call that does not fit by a small call of its text.", default=False),
+    "share_preambles": ProxyOption(
+        "Tools and system messages that one account was billed for are known for the others.", default=False
     ),
     "ready_file": ProxyOption("Written as JSON once everything is served.", "FILE"),
 }
@@ -103,7 +123,10 @@ def proxy_settings(values: Mapping[str, Any]) -> StandaloneConfig:
         raise SettingError(str(exc)) from exc
     read_value(kinds.URL, upstream, "--upstream")
     read_value(kinds.LISTEN, listen, "--listen")
-    durability = read_value(kinds.choice(Durability), values["durability"], "--durability")
+    chosen = {
+        name: read_value(kinds.choice(names), values[name], flag(name))
+        for name, names in (("durability", Durability), ("bound", Bound), ("cache_bound", CacheBound))
+    }
     environment_key()  # the proxy reads it
     return StandaloneConfig(
         data=str(folder),
@@ -112,7 +135,9 @@ def proxy_settings(values: Mapping[str, Any]) -> StandaloneConfig:
         unix=values["unix"],
         limits_usd=limits_usd,
         byok=values["byok"],
-        durability=durability,
+        weigh=not values["no_weigh"],
+        share_preambles=values["share_preambles"],
+        **chosen,
         ready_file=None if values["ready_file"] is None else str(Path(values["ready_file"])),
     )
 

@@ -21,6 +21,7 @@ from agent_preflight.options import kinds as k
 from agent_preflight.options.container_options import DockerArgs, read_docker_args
 from agent_preflight.options.kinds import Option, option, read_value
 from agent_preflight.options.naming import NamedModel
+from preflight_proxy.base.config import Bound, CacheBound
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
 
@@ -71,6 +72,10 @@ class TrialOptions(TypedDict, total=False):
     cpus: str | float | None
     gate: GateChoice
     byok: bool
+    bound: Bound
+    cache_bound: CacheBound
+    weigh: bool
+    share_preambles: bool
     stdin: StdinChoice
     keep_output: bool
     output_path: str | None
@@ -173,6 +178,27 @@ class RunSettings:
     )
     openrouter_base_url: str | None = option(None, k.URL, "OpenRouter's API base, unless OPENROUTER_BASE_URL is set.")
     byok: bool = option(False, k.SWITCH, "Let calls run on provider keys of your OpenRouter account.")
+    bound: Bound = option(
+        "measured",
+        *(k.choice(Bound), "New text is reserved by measured token counts, or by its bytes, which no text passes."),
+        "--bound",
+    )
+    cache_bound: CacheBound = option(
+        "write",
+        *(
+            k.choice(CacheBound),
+            "A prompt that was billed before is reserved as a cache write; billed: as a cache read.",
+        ),
+        "--cache-bound",
+    )
+    weigh: bool = option(
+        True, k.SWITCH, "Weigh a call that does not fit by a small call of parts of its text.", "--weigh/--no-weigh"
+    )
+    share_preambles: bool = option(
+        True,
+        *(k.SWITCH, "Tools and system messages that one agent was billed for are known for the others."),
+        "--share-preambles/--no-share-preambles",
+    )
     skip_preflight: bool = option(False, k.SWITCH, "Start without checks.", "--skip-preflight")
     preflight_kwargs: Mapping[str, Any] | None = option(None, k.OBJECT, "Arguments of the checks.", key="preflight")
     expect_tokens: int | None = option(

@@ -113,6 +113,11 @@ def run_multi(models: Models, **options: Unpack[RunOptions]) -> list[RunResult]:
             no sockets, such as Docker Desktop. `"auto"` takes the first that works.
         byok: True if calls may run on provider keys that your OpenRouter account holds. With False, an endpoint that does so is
             not used again.
+        bound: How the tokens of new text are bounded. `"measured"` reserves what measured text of any natural kind needs.
+            `"proven"` reserves each byte, which no text passes, and leaves more of a budget unused.
+        cache_bound: The price at which a prompt that was billed before is reserved: `"write"`, or `"billed"`, that of a cache read.
+        weigh: True if a call that does not fit may be weighed by a small call of parts of its text.
+        share_preambles: True if tools and leading system messages that one agent was billed for are known for the others.
         resume: True continues the run `run_id`. Trials that have ended keep their results; interrupted ones start again with
             what is left of their budget. The options of the trials must be as they were. Only `budget_usd` may be higher, and
             then trials that had spent their budget start again too.

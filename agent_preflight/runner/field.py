@@ -45,7 +45,7 @@ from agent_preflight.runs.plan_file import plan_document
 from agent_preflight.runs.request import Finished, RunRequest
 from agent_preflight.runs.trial_state import Ender, EndReason
 from agent_preflight.sidecar.keeper import STOP_S_MAX, Sidecar
-from preflight_proxy.base.config import Config
+from preflight_proxy.base.config import Config, user_counts_file
 from preflight_proxy.base.control_messages import LedgerEvent
 from preflight_proxy.base.tasks import Tasks
 
@@ -160,6 +160,11 @@ class _FieldRun(RunContext):
             run=self.run_id,
             listen="127.0.0.1:0" if self.settings.sandbox == "process" else None,
             byok=self.settings.byok,
+            bound=self.settings.bound,
+            cache_bound=self.settings.cache_bound,
+            weigh=self.settings.weigh,
+            share_preambles=self.settings.share_preambles,
+            shared_counts_file=str(user_counts_file()),
         )
         return Sidecar(config, folder.short_dir, self._on_ledger_event, self._on_dead_proxy, request.say)
 

@@ -40,6 +40,7 @@ COMPARED = {
 """Keys of plan.json with the options that they hold. A resume takes these options from the file."""
 MAY_CHANGE = (
     *("gate", "parallel", "max_workers", "idle_timeout_s", "openrouter_base_url", "byok", "skip_preflight"),
+    *("bound", "cache_bound", "weigh", "share_preambles"),
     *("keep_output", "output_path", "output_timeout_s", "output_max_bytes", "output_max_files", "output_max_depth"),
     "expect_tokens",
 )

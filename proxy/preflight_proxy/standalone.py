@@ -64,21 +64,6 @@ def serve(settings: StandaloneConfig, upstream_key: Secret) -> int:
         ready_file.unlink()  # it says that an earlier proxy serves
     make_folders(data)
     with new_control_socket(data) as control:
-        config = Config(
-            data=str(data),
-            upstream=upstream,
-            listen=listen,
-            unix=unix,
-            control=str(control),
-            byok=settings.byok,
-            durability=settings.durability,
-            bound=settings.bound,
-            cache_bound=settings.cache_bound,
-            weigh=settings.weigh,
-            share_preambles=settings.share_preambles,
-            quarantine_file=str(user_quarantine_file()),
-            shared_counts_file=str(user_counts_file()),
-        )
 
         async def on_ready(proxy: RunningProxy) -> None:
             link_control_socket(data, control)
@@ -92,10 +77,35 @@ def serve(settings: StandaloneConfig, upstream_key: Secret) -> int:
             await _compare_with_key(proxy, named.names(), upstream_key)
 
         try:
-            return serve_until_stopped(config, on_ready)
+            return serve_until_stopped(config_of(settings, data, control), on_ready)
         except LedgerInUseError:
             _refuse_served(data)
             raise
+
+
+def config_of(settings: StandaloneConfig, data: Path, control: Path) -> Config:
+    """Return the settings of the proxy process of a stand-alone proxy.
+
+    Args:
+        settings: What to serve.
+        data: The data folder, absolute.
+        control: The path of the control socket.
+    """
+    return Config(
+        data=str(data),
+        upstream=settings.upstream,
+        listen=settings.listen,
+        unix=settings.unix,
+        control=str(control),
+        byok=settings.byok,
+        durability=settings.durability,
+        bound=settings.bound,
+        cache_bound=settings.cache_bound,
+        weigh=settings.weigh,
+        share_preambles=settings.share_preambles,
+        quarantine_file=str(user_quarantine_file()),
+        shared_counts_file=str(user_counts_file()),
+    )
 
 
 def _limits_pusd(limits_usd: Mapping[str, str]) -> dict[str, int]:

@@ -18,13 +18,14 @@ from msgspec.structs import replace
 
 from openrouter_sim import FaultRule, Scenario, Simulator
 from preflight_proxy.base.clock import SystemClock
-from preflight_proxy.base.config import StandaloneConfig
+from preflight_proxy.base.config import Config, StandaloneConfig, user_counts_file, user_quarantine_file
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.commands import Freeze
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.ledger.store import Store
-from preflight_proxy.standalone import serve
+from preflight_proxy.standalone import config_of, serve
+from tests.support.cases import each
 from tests.support.paused_answer import PausedAnswer
 from tests.support.proxy_process import Child, standalone
 from tests.support.proxy_world import chat
@@ -314,6 +315,25 @@ def refuse(tmp_path: Path, **more: Any) -> str:
     with pytest.raises(ConfigError) as raised:
         serve(replace(settings, **more), Secret("sk-or-v1-x"))
     return str(raised.value)
+
+
+@each(
+    "options",
+    [
+        {},
+        {"bound": "proven", "cache_bound": "billed", "weigh": False, "share_preambles": True},
+        {"byok": True, "durability": "power", "unix": "/p.sock"},
+    ],
+)
+def test_the_process_gets_the_options_of_the_stand_alone_proxy(options: dict[str, Any]) -> None:
+    given = {"data": "/d", "upstream": "http://x/api/v1", "listen": "127.0.0.1:0", **options}
+    config = config_of(StandaloneConfig(**given), Path("/d"), Path("/c.sock"))
+    assert config == Config(
+        **given,
+        control="/c.sock",
+        quarantine_file=str(user_quarantine_file()),
+        shared_counts_file=str(user_counts_file()),
+    )
 
 
 def test_a_start_without_an_account_says_so_and_makes_nothing(tmp_path: Path) -> None:

@@ -203,9 +203,11 @@ WRONG_OF_PROXY: Mapping[str, tuple[str, ...]] = {
     "upstream": ("openrouter.ai", "ftp://x", "http://", f"http://{HOSTILE}", "https:/openrouter.ai"),
     "budget": WRONG[kinds.DOLLARS],
     "durability": ("", "Power", "disk", "none", HOSTILE),
+    "bound": ("", "Proven", "bytes", "none", HOSTILE),
+    "cache_bound": ("", "Billed", "read", "none", HOSTILE),
     "account": ("", "alice", *(f"{name}=1" for name in HOSTILE_NAMES), *(f"a={text}" for text in WRONG[kinds.DOLLARS])),
 }
-SWITCHES_OF_PROXY = {"byok"}
+SWITCHES_OF_PROXY = {"byok", "no_weigh", "share_preambles"}
 WHEN_IT_STARTS = {"unix", "ready_file", "data"}
 """Options whose wrong values show when it starts to serve: those tests are with the command's own."""
 

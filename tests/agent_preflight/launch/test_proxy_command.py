@@ -42,9 +42,12 @@ def test_what_is_read_is_what_typer_reads(words: list[str]) -> None:
         assert comparable(plain) == read_by_typer(words)
 
 
+SWITCHES = {flag(name) for name, option in OPTIONS.items() if option.metavar is None}
+
+
 @given(st.lists(st.sampled_from(FLAGS), max_size=4))
 def test_every_option_with_a_value_is_plain(names: list[str]) -> None:
-    assert read_plain([name if name == "--byok" else f"{name}=1" for name in names]) is not None
+    assert read_plain([name if name in SWITCHES else f"{name}=1" for name in names]) is not None
 
 
 @pytest.mark.parametrize(
@@ -58,6 +61,7 @@ def test_options_become_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("OPENROUTER_API_KEY", "sk-or-key")
     monkeypatch.setenv("OPENROUTER_BASE_URL", "http://127.0.0.1:9/api/v1")
     words = ["--data", str(tmp_path), "--account", "a=1", "--account=b=$0.5", "--byok", "--durability", "power"]
+    words += ["--bound=proven", "--cache-bound", "billed", "--no-weigh", "--share-preambles"]
     settings = plain_settings([*words, "--listen=127.0.0.1:0", "--ready-file", "r.json", "--unix", "p.sock"])
     assert settings == StandaloneConfig(
         data=str(tmp_path),
@@ -67,20 +71,35 @@ def test_options_become_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         limits_usd={"a": "1.00", "b": "0.50"},
         byok=True,
         durability="power",
+        bound="proven",
+        cache_bound="billed",
+        weigh=False,
+        share_preambles=True,
         ready_file="r.json",
     )
 
 
 @pytest.mark.parametrize(
     "wrong",
-    ["--budget=0", "--account=../a=1", "--upstream=ftp://x", "--upstream=http://x y", "--listen=x", "--durability=x"],
+    [
+        "--budget=0",
+        "--account=../a=1",
+        "--upstream=ftp://x",
+        "--upstream=http://x y",
+        "--listen=x",
+        "--durability=x",
+        "--bound=x",
+        "--cache-bound=x",
+    ],
 )
 def test_a_wrong_value_is_left_to_typer_which_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
     monkeypatch.setenv("OPENROUTER_API_KEY", "sk-or-key")
     right = [f"--data={tmp_path}", "--account=b=1", "--upstream=http://127.0.0.1:9/api/v1"]
-    assert plain_settings(right) is not None
+    assert plain_settings(right) == StandaloneConfig(
+        data=str(tmp_path), upstream="http://127.0.0.1:9/api/v1", listen="127.0.0.1:8788", limits_usd={"b": "1.00"}
+    )
     assert plain_settings([*right, wrong]) is None
 
 

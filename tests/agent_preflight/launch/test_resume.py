@@ -59,6 +59,10 @@ SCRIPT: dict[str, Any] = {
     "gate": "portable",
     "env": {"A": "1"},
     "byok": True,
+    "bound": "proven",
+    "cache_bound": "billed",
+    "weigh": False,
+    "share_preambles": False,
 }
 PROCESS = {"sandbox": "process", "image_name": "", "command": ["prog"], "network": "bridge", "container_args": None}
 WITHOUT_CONTAINERS: dict[str, Any] = {
@@ -105,6 +109,8 @@ def test_a_plan_alone_makes_the_same_run_whatever_the_environment_says_of_models
     assert differences(plan, settings) == []
     request = build_request(settings, run_container)
     assert (request.workers, settings.idle_timeout_s, settings.byok, settings.gate) == (3, 7.0, True, "portable")
+    assert (settings.bound, settings.cache_bound) == ("proven", "billed")
+    assert (settings.weigh, settings.share_preambles) == (False, False)
     assert (settings.resume, settings.run_id) == (True, "r")
 
 

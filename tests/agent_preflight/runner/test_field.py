@@ -19,6 +19,7 @@ from agent_preflight.runner.progress import RunProgress
 from agent_preflight.sidecar import keeper
 from agent_preflight.sidecar.keeper import own_process
 from openrouter_sim import Simulator
+from preflight_proxy.base.config import Config, read_config, user_counts_file
 from preflight_proxy.core.errors import OperatingError
 from tests.support.live_field import LiveField
 from tests.support.scripted_engine import ScriptedEngine
@@ -52,6 +53,32 @@ def test_the_files_of_a_run_are_private_and_hold_no_real_key(trials: Field) -> N
         assert not any(secret.encode() in content for secret in secrets), path
         agents_own = path.is_relative_to(run / "a" / "budget") or path.is_relative_to(run / "a" / "workspace")
         assert agents_own or path.stat().st_mode & 0o077 == 0, path
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, ("measured", "write", True, True)),
+        (
+            {"bound": "proven", "cache_bound": "billed", "weigh": False, "share_preambles": False},
+            ("proven", "billed", False, False),
+        ),
+    ],
+)
+def test_a_runs_proxy_gets_the_bounds_and_the_users_counts(
+    trials: Field, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], expected: tuple[object, ...]
+) -> None:
+    configs: list[Config] = []
+
+    async def noting(module: str, *arguments: str, config: bytes = b"", **more: Any) -> Any:
+        configs.append(read_config(config))
+        return await own_process(module, *arguments, config=config, **more)
+
+    monkeypatch.setattr(keeper, "own_process", noting)
+    trials.run({"a": ONE_CALL}, **options)
+    (config,) = configs
+    assert (config.bound, config.cache_bound, config.weigh, config.share_preambles) == expected
+    assert config.shared_counts_file == str(user_counts_file())
 
 
 def test_two_runs_in_the_same_second_get_different_folders(trials: Field) -> None:
