@@ -16,12 +16,14 @@ from agent_preflight.openrouter import http
 from agent_preflight.openrouter.http import Key
 from preflight_proxy.base.config import origin, user_quarantine_file
 from preflight_proxy.core.errors import UpstreamError
+from preflight_proxy.core.money import PUSD_PER_USD, TOKENS_PER_MTOK
 from preflight_proxy.core.pricing.endpoint import Endpoint, endpoint_from_json
 from preflight_proxy.core.shapes.model_name import bare_model, split_model
 from preflight_proxy.core.shapes.paths import MODEL_NAME
 from preflight_proxy.ledger.quarantine_file import QuarantineFile
 
 PRICE_LIST_S_MAX = 15.0
+CENT_PUSD = PUSD_PER_USD // 100
 OTHER_TOKENIZER = "Other"
 """The tokenizer, if the list names none."""
 
@@ -72,6 +74,24 @@ def read_endpoints(model: str, key: Key | None, base_url: str | None = None) -> 
     if answer.status != 200 or not isinstance(answer.data, Mapping):
         raise UpstreamError(f"OpenRouter answered {answer.status} for the prices of {model}")
     return _usable(name, answer.data, origin(http.resolve_base_url(base_url)))
+
+
+def widest_prompt_pusd(model: str, key: Key | None, base_url: str | None = None) -> int:
+    """Return what the longest prompt of any endpoint of a model costs at its list price, rounded up to a cent.
+
+    OpenRouter compares the prompt of a call, at this price, with what a key has left: M20 (refusals by OpenRouter).
+    The arguments are those of `read_endpoints`.
+
+    Raises:
+        UpstreamError: The list cannot be read, or has no endpoint with a price.
+    """
+    costs_pusd = [
+        (each.max_prompt_tokens or each.context_length) * each.prices.prompt // TOKENS_PER_MTOK
+        for each in read_endpoints(model, key, base_url)
+    ]
+    if not costs_pusd:
+        raise UpstreamError(f"OpenRouter lists no endpoint of {model} that has a price and may be used")
+    return -(-max(costs_pusd) // CENT_PUSD) * CENT_PUSD
 
 
 def _usable(name: str, listed: Mapping[str, object], upstream: str) -> tuple[Endpoint, ...]:

@@ -22,7 +22,6 @@ from agent_preflight.openrouter.http import Key
 from agent_preflight.openrouter.subkeys import KeyInfo, list_keys, set_key_limit
 from agent_preflight.runs.choice import named_run
 from agent_preflight.runs.folder import CONTROL_FILE, read_control
-from agent_preflight.runs.plan import KEY_HEADROOM_PUSD
 from agent_preflight.runs.plan_file import planned_trials, trial_folder
 from agent_preflight.runs.trial_state import Ender
 from agent_preflight.sidecar.control_client import ControlClient, ControlError, ControlUnreachableError
@@ -71,11 +70,13 @@ class PlannedRun(msgspec.Struct, frozen=True):
 
     Attributes:
         key_names: Each alias with the name of its latest sub-key.
+        key_rooms_pusd: Each alias with what the limit of that key is above the trial's own limit.
         begun_again: Aliases that had a sub-key before. Its spend counts for the account, but not for the new key.
     """
 
     run_dir: Path
     key_names: dict[str, str]
+    key_rooms_pusd: dict[str, int]
     begun_again: frozenset[str] = frozenset()
 
 
@@ -91,7 +92,8 @@ def find_planned_run(run_id: str, runs_dir: Path) -> PlannedRun:
         raise ConfigError(f"The run {run_id} has no plan yet: its checks are still going on, or failed.")
     counts = Counter(trial.alias for trial in trials)
     begun_again = frozenset(alias for alias, count in counts.items() if count > 1)
-    return PlannedRun(run_dir, {trial.alias: trial.key_name for trial in trials}, begun_again)
+    key_names = {trial.alias: trial.key_name for trial in trials}
+    return PlannedRun(run_dir, key_names, {trial.alias: trial.key_room_pusd for trial in trials}, begun_again)
 
 
 async def top_up(plan: PlannedRun, alias: str, more_pusd: int, admin_key: Key | None, base_url: str | None) -> Balance:
@@ -119,7 +121,7 @@ async def top_up(plan: PlannedRun, alias: str, more_pusd: int, admin_key: Key | 
             raise ConfigError(f"No budget may be more than ${LIMIT_USD_MAX}.00; nothing was changed.")
         if admin_key is None:
             raise ConfigError(NO_ADMIN_KEY)
-        alone_pusd = None if alias in plan.begun_again else limit_pusd + KEY_HEADROOM_PUSD
+        alone_pusd = None if alias in plan.begun_again else limit_pusd + plan.key_rooms_pusd[alias]
         key = await asyncio.to_thread(_raise_key, admin_key, plan.key_names[alias], more_pusd, alone_pusd, base_url)
         try:
             return await client.top_up(alias, more_pusd)

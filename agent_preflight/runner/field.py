@@ -35,6 +35,7 @@ from agent_preflight.runner.preparation import (
     run_id_of,
     sweep_for,
     trials_of,
+    with_key_rooms,
 )
 from agent_preflight.runner.progress import RunProgress
 from agent_preflight.runner.resume import PreviousRun, read_previous_run, set_aside
@@ -124,6 +125,10 @@ class _FieldRun(RunContext):
             sweep = None
             if due:
                 folder.is_wanted = False
+                due = await with_key_rooms(request, due)
+                begun = {trial.alias: trial for trial in due}
+                planned = [begun.get(trial.alias, trial) for trial in trials]
+                document = plan_document(self.run_id, planned, request, document["created_at"])
                 report = await check_machine(self.engine, request, due)
                 checking = self._begin(check_all(request, self.stop, report), "checks")
                 if report.problems:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -12,24 +13,27 @@ from pathlib import Path
 import msgspec
 
 from agent_preflight.base.config import Environment
+from agent_preflight.checks.inputs import unique
 from agent_preflight.docker.agent_files import LinkPlace
 from agent_preflight.docker.gates import GateMode, choose_gate_mode
 from agent_preflight.docker.images import agents_image, ensure_image
 from agent_preflight.docker.sandbox import DockerSandbox
 from agent_preflight.engine.client import Engine, Image
+from agent_preflight.estimates.price_list import widest_prompt_pusd
 from agent_preflight.options.settings import RunSettings
 from agent_preflight.runner.loop import StopSignal, in_thread, run_until
 from agent_preflight.runner.machine_check import MachineReport, make_folders
 from agent_preflight.runs.choice import named_run
 from agent_preflight.runs.folder import RunFolder, open_named, open_new, open_resumed, open_single
 from agent_preflight.runs.plan import TrialPlan, default_run_id, network_access, plan_trials
+from agent_preflight.runs.plan_file import KEY_HEADROOM_PUSD
 from agent_preflight.runs.request import RunRequest
 from agent_preflight.sandboxes.interface import AgentSpec, Sandbox
 from agent_preflight.sandboxes.process import ProcessSandbox
 from agent_preflight.sweeping import SweepScope
 from agent_preflight.sweeping.dead_runs import check_gone, sweep_before_run
 from agent_preflight.sweeping.orphans import end_orphans
-from preflight_proxy.core.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError, UpstreamError
 
 KEY_NAME_BYTES = 6
 _OF_32_BITS = ("386", "arm")
@@ -104,6 +108,32 @@ async def check_all(request: RunRequest, stop: StopSignal, report: MachineReport
         request.say(f"warning: {line.name}: {line.detail}")
     if not stop.ending.is_set():
         make_folders(report.missing, request.say)
+
+
+async def with_key_rooms(request: RunRequest, trials: Sequence[TrialPlan]) -> list[TrialPlan]:
+    """Return trials whose sub-keys have the room that OpenRouter's own check of a call needs: M20 (refusals by OpenRouter).
+
+    That is more than a cent where a known prompt is reserved at less than the price at which OpenRouter checks it.
+
+    Raises:
+        UpstreamError: A model's prices cannot be read.
+    """
+    settings = request.settings
+    if settings.cache_bound == "write":
+        return list(trials)
+    models = unique([trial.model_id for trial in trials])
+    reads = [
+        in_thread(partial(widest_prompt_pusd, model, settings.or_key, settings.openrouter_base_url), "prices")
+        for model in models
+    ]
+    try:
+        widest_pusd = dict(zip(models, await asyncio.gather(*reads), strict=True))
+    except UpstreamError as exc:
+        raise UpstreamError(
+            f'The limit of a sub-key cannot be set: {exc}. With cache_bound = "billed" it must have room for the longest prompt of '
+            'the trial\'s model. Nothing was spent. Try again, or leave cache_bound at "write".'
+        ) from exc
+    return [replace(trial, key_room_pusd=KEY_HEADROOM_PUSD + widest_pusd[trial.model_id]) for trial in trials]
 
 
 class SandboxSetup(msgspec.Struct, frozen=True):

@@ -18,13 +18,12 @@ from agent_preflight.base.usd import pusd, usd
 from agent_preflight.eject import EjectPolicy, default_eject_policies
 from agent_preflight.environment.network_access import NetworkAccess, read_network_access
 from agent_preflight.options.settings import RunSettings
+from agent_preflight.runs.plan_file import KEY_HEADROOM_PUSD
 from agent_preflight.sandboxes.kept_output import KEEP_OFF, OUTPUT_DEPTH_MAX, OutputPolicy
 from preflight_proxy.core.errors import ConfigError
 
 KEY_LIFE = timedelta(days=7)
 """A sub-key that was not deleted expires after this long: C15 (what a sweep removes)."""
-KEY_HEADROOM_PUSD = pusd("0.01")
-"""The sub-key's limit is this much above the budget, so that rounding never reaches it: M20 (refusals by OpenRouter)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,7 @@ class TrialPlan:
         command: Arguments after the image; the whole command line for the process sandbox.
         prior: Its account, if it begins again; None for a new trial.
         mounts: In docker's form.
+        key_room_pusd: How much the limit of its sub-key is above what it may spend with that key.
     """
 
     alias: str
@@ -61,6 +61,7 @@ class TrialPlan:
     command: tuple[str, ...]
     prior: PriorAttempt | None = None
     mounts: tuple[str, ...] = ()
+    key_room_pusd: int = KEY_HEADROOM_PUSD
 
     @property
     def limit_pusd(self) -> int:
@@ -74,8 +75,8 @@ class TrialPlan:
 
     @property
     def key_limit_usd(self) -> Decimal:
-        """The sub-key's limit in dollars: what is left of the account's limit, and the headroom."""
-        return usd(max(self.limit_pusd - self.spent_before_pusd, 0) + KEY_HEADROOM_PUSD)
+        """The sub-key's limit in dollars: what is left of the account's limit, and the room above it."""
+        return usd(max(self.limit_pusd - self.spent_before_pusd, 0) + self.key_room_pusd)
 
 
 def network_access(settings: RunSettings) -> NetworkAccess:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent_preflight.artifacts import read_json_object
-from agent_preflight.base.usd import usd
+from agent_preflight.base.usd import exact, pusd, usd
 
 if TYPE_CHECKING:  # a table of files needs none of what they import
     from agent_preflight.runs.plan import TrialPlan
@@ -25,6 +25,8 @@ SCHEMA = 2
 """Schema 1 had digests of prompt, arguments and variables only."""
 PLAN_BYTES_MAX = 4 * 2**20
 """A larger plan gets digests instead of texts. Readers take up to twice as much."""
+KEY_HEADROOM_PUSD = pusd("0.01")
+"""The least by which a sub-key's limit is above the budget, so that rounding never reaches it: M20 (refusals by OpenRouter)."""
 DIGEST_CHARS = 16
 SHOWN_CHARS = 160
 """How much of a changed value is shown. For longer values their common beginning is left out."""
@@ -89,6 +91,7 @@ def _trial(trial: TrialPlan) -> dict[str, Any]:
         "model_id": trial.model_id,
         "budget_usd": str(usd(trial.budget_pusd)),
         "key_name": trial.key_name,
+        "key_room_usd": exact(trial.key_room_pusd),
         "command": list(trial.command),
     }
 
@@ -176,12 +179,13 @@ def by_alias(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 class PlannedTrial(msgspec.Struct, frozen=True):
-    """A trial in a plan.json."""
+    """A trial in a plan.json; its attributes are those of `TrialPlan`."""
 
     alias: str
     model_id: str
     budget_usd: str
     key_name: str
+    key_room_pusd: int = KEY_HEADROOM_PUSD
 
 
 def planned_trials(run_dir: Path) -> list[PlannedTrial]:
@@ -195,8 +199,16 @@ def _planned(trial: object) -> PlannedTrial | None:
     match trial:
         case {"alias": str(alias), "key_name": str(key_name)} if Path(alias).name == alias:
             model_id, budget_usd = trial.get("model_id"), trial.get("budget_usd")  # type: ignore[attr-defined]  # a dict
-            return PlannedTrial(alias, str(model_id), str(budget_usd), key_name)
+            return PlannedTrial(alias, str(model_id), str(budget_usd), key_name, _room_pusd(trial.get("key_room_usd")))  # type: ignore[attr-defined]
     return None
+
+
+def _room_pusd(written: object) -> int:
+    """Return a sub-key's room; the least one for a plan of an earlier version, or a damaged one."""
+    try:
+        return max(pusd(str(written)), KEY_HEADROOM_PUSD)
+    except ArithmeticError:
+        return KEY_HEADROOM_PUSD
 
 
 def trial_folder(run_dir: Path, alias: str) -> Path:

@@ -130,6 +130,7 @@ def _extra(plan: TrialPlan, network: str, facts: TrialFacts, verdict: TrialVerdi
         "assumed_usd": exact(balance.assumed_pusd),
         "overrun_usd": exact(balance.overrun_pusd),
         "quarantined": list(balance.quarantined),
+        "key_room_usd": exact(plan.key_room_pusd),
         "key_usage_usd": None if usage_usd is None else format(usage_usd.normalize(), "f"),
         "drift_usd": None if usage_usd is None else exact(_drift_pusd(plan, balance, usage_usd)),
         "exit_code": None if facts.exit is None else facts.exit.code,

@@ -188,7 +188,8 @@ def _plan(trial: PlannedTrial, account: Account | None) -> TrialPlan:
         budget_pusd = 0
     spent_before_pusd = _spent_before_pusd(account)
     prior = PriorAttempt(spent_before_pusd, budget_pusd) if spent_before_pusd else None
-    return TrialPlan(trial.alias, trial.model_id, budget_pusd, trial.key_name, (), prior)
+    room_pusd = trial.key_room_pusd
+    return TrialPlan(trial.alias, trial.model_id, budget_pusd, trial.key_name, (), prior, key_room_pusd=room_pusd)
 
 
 def _spent_before_pusd(account: Account | None) -> int:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.estimates.price_list import read_endpoints
+from agent_preflight.base.usd import pusd
+from agent_preflight.estimates.price_list import read_endpoints, widest_prompt_pusd
 from openrouter_sim import Simulator
 from preflight_proxy.base.clock import SystemClock
 from preflight_proxy.base.config import origin, user_quarantine_file
@@ -71,6 +72,42 @@ def test_a_list_that_cannot_be_read_is_told(serve: Serve, answer: tuple[int, Any
     serve(lambda seen: answer)
     with pytest.raises(UpstreamError, match=SONNET):
         read_endpoints(SONNET, None)
+
+
+def listed(tag: str, context: int, prompt: str, **more: Any) -> dict[str, Any]:
+    """Return an endpoint as OpenRouter lists it."""
+    pricing = {"prompt": prompt, "completion": "0.00001", **more.pop("pricing", {})}
+    return {"tag": tag, "provider_name": tag, "context_length": context, "pricing": pricing, **more}
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "usd"),
+    [
+        ([listed("a", 200_000, "0.000003")], "0.60"),
+        ([listed("a", 200_001, "0.000003")], "0.61"),
+        ([listed("a", 100_000, "0.000003"), listed("b", 50_000, "0.000007")], "0.35"),
+        ([listed("a", 200_000, "0.000003", max_prompt_tokens=100_000)], "0.30"),
+        (
+            [listed("a", 10**6, "0.000003", pricing={"overrides": [{"prompt": "0.000006", "min_prompt_tokens": 2}]})],
+            "6",
+        ),
+        ([listed("a", 1000, "0.0000001")], "0.01"),
+        ([listed("a", 1000, "0")], "0"),
+        ([listed("a", 200_000, "0.000003"), listed("b", 10**6, "no price")], "0.60"),
+    ],
+)
+def test_the_widest_prompt_is_that_of_the_dearest_endpoint_rounded_up_to_a_cent(
+    serve: Serve, endpoints: list[Any], usd: str
+) -> None:
+    serve(lambda seen: (200, {"data": {"architecture": None, "endpoints": endpoints}}))
+    assert widest_prompt_pusd(SONNET, None) == pusd(usd)
+
+
+@pytest.mark.parametrize("answer", [(500, {}), (404, {}), (200, {"data": {"endpoints": []}})])
+def test_a_widest_prompt_without_prices_is_an_error(serve: Serve, answer: tuple[int, Any]) -> None:
+    serve(lambda seen: answer)
+    with pytest.raises(UpstreamError, match=SONNET):
+        widest_prompt_pusd(SONNET, None)
 
 
 def test_an_endpoint_without_a_price_is_left_out(serve: Serve) -> None:

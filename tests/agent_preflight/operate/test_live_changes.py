@@ -32,16 +32,19 @@ from tests.support.trial_field import Field
 Serve = Callable[[Script], ScriptedServer]
 
 
-def begun(tmp_path: Path) -> RunFolder:
+CENT_PUSD = 10**10
+
+
+def begun(tmp_path: Path, **trial: str) -> RunFolder:
     folder = open_named(tmp_path, "r", ["a"])
-    folder.write_plan({"trials": [{"alias": "a", "key_name": "k"}]})
+    folder.write_plan({"trials": [{"alias": "a", "key_name": "k", **trial}]})
     return folder
 
 
 def test_the_plan_names_the_trials(tmp_path: Path) -> None:
     with begun(tmp_path):
         plan = find_planned_run("r", tmp_path)
-    assert plan == PlannedRun(tmp_path / "r", {"a": "k"})
+    assert plan == PlannedRun(tmp_path / "r", {"a": "k"}, {"a": CENT_PUSD})
     with pytest.raises(ConfigError, match="its trials are a"):
         check_alias(plan, "b")
 
@@ -50,7 +53,9 @@ def test_a_trial_that_was_begun_again_has_its_latest_key(tmp_path: Path) -> None
     with open_named(tmp_path, "r", ["a"]) as folder:
         for key_name in ("k1", "k2"):
             folder.write_plan({"trials": [{"alias": "a", "key_name": key_name}]})
-    assert find_planned_run("r", tmp_path) == PlannedRun(tmp_path / "r", {"a": "k2"}, frozenset({"a"}))
+    assert find_planned_run("r", tmp_path) == PlannedRun(
+        tmp_path / "r", {"a": "k2"}, {"a": CENT_PUSD}, frozenset({"a"})
+    )
 
 
 def test_a_run_in_its_checks_has_no_plan_yet(tmp_path: Path) -> None:
@@ -140,7 +145,7 @@ class KeysApi:
 
 
 @asynccontextmanager
-async def proxy_that(tmp_path: Path, tops_up: bytes | None) -> AsyncIterator[list[str]]:
+async def proxy_that(tmp_path: Path, tops_up: bytes | None, **trial: str) -> AsyncIterator[list[str]]:
     """A proxy of the run `r` with a budget of $1 for `a`; how it answers a top-up, None for a broken connection."""
     asked: list[str] = []
 
@@ -157,7 +162,7 @@ async def proxy_that(tmp_path: Path, tops_up: bytes | None) -> AsyncIterator[lis
             await writer.drain()
         writer.close()
 
-    with begun(tmp_path) as folder:
+    with begun(tmp_path, **trial) as folder:
         control = read_control(folder.path)
         assert control is not None
         server = await asyncio.start_unix_server(answer, control.socket)
@@ -182,6 +187,14 @@ async def test_the_key_is_raised_before_the_budget(tmp_path: Path, serve: Serve)
         done = await topped_up(tmp_path, serve(api).base_url)
     assert done.limit_pusd == 11 * 10**11
     assert (api.asked, asked[-1]) == ([Decimal("1.11")], POST)
+
+
+@pytest.mark.wire
+async def test_a_raised_key_keeps_the_room_of_the_plan(tmp_path: Path, serve: Serve) -> None:
+    api = KeysApi(limit="1.61")
+    async with proxy_that(tmp_path, ADDS, key_room_usd="0.61"):
+        await topped_up(tmp_path, serve(api).base_url)
+    assert api.asked == [Decimal("1.71")]
 
 
 @pytest.mark.wire

@@ -3,7 +3,9 @@
 import json
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ from agent_preflight.sidecar import keeper
 from agent_preflight.sidecar.keeper import own_process
 from openrouter_sim import Simulator
 from preflight_proxy.base.config import Config, read_config, user_counts_file
-from preflight_proxy.core.errors import OperatingError
+from preflight_proxy.core.errors import OperatingError, UpstreamError
+from tests.agent_preflight.conftest import Script, ScriptedServer
 from tests.support.live_field import LiveField
 from tests.support.scripted_engine import ScriptedEngine
 from tests.support.trial_field import MODEL, Field
@@ -79,6 +82,27 @@ def test_a_runs_proxy_gets_the_bounds_and_the_users_counts(
     (config,) = configs
     assert (config.bound, config.cache_bound, config.weigh, config.share_preambles) == expected
     assert config.shared_counts_file == str(user_counts_file())
+
+
+def test_the_room_of_a_sub_key_is_in_its_limit_the_plan_and_the_summary(trials: Field) -> None:
+    trials.run({"a": ONE_CALL}, cache_bound="billed", run_id="r")
+    room_usd = Decimal(trials.summary("a")["preflight"]["key_room_usd"])
+    assert room_usd > Decimal("0.01")
+    (planned,) = json.loads((trials.run_dirs[0] / "plan.json").read_text())["trials"]
+    assert Decimal(planned["key_room_usd"]) == room_usd
+    (key,) = [key for key in trials.simulator.account.keys.values() if ":a:" in key.name]
+    assert key.limit == Decimal("0.05") + room_usd
+
+
+def test_a_run_whose_keys_room_is_not_known_starts_nothing(
+    trials: Field, serve: Callable[[Script], ScriptedServer]
+) -> None:
+    serve(lambda seen: (200, {"data": []}) if seen.path.startswith("/keys") else (503, {}))
+    with pytest.raises(
+        UpstreamError, match=rf"prices of {MODEL}.* Nothing was spent\. Try again, or leave cache_bound at"
+    ):
+        trials.run({"a": ONE_CALL}, cache_bound="billed")
+    assert trials.run_dirs == []
 
 
 def test_two_runs_in_the_same_second_get_different_folders(trials: Field) -> None:

@@ -17,6 +17,7 @@ from agent_preflight.docker.images import ensure_image, image_exists
 from agent_preflight.docker.sandbox import OUTPUT_LOST, DockerSandbox
 from agent_preflight.engine.client import Engine, on_engine
 from agent_preflight.engine.failure import DockerError
+from agent_preflight.estimates.price_list import widest_prompt_pusd
 from agent_preflight.options.settings import RunSettings, read_settings
 from agent_preflight.runner import field
 from agent_preflight.runner.api import request_of, run_multi
@@ -30,6 +31,7 @@ from agent_preflight.runner.preparation import (
     prepare_sandboxes,
     run_id_of,
     trials_of,
+    with_key_rooms,
 )
 from agent_preflight.runs.folder import RunFolder
 from agent_preflight.runs.plan import TrialPlan
@@ -37,13 +39,14 @@ from agent_preflight.runs.request import Origin, RunRequest
 from agent_preflight.sandboxes.interface import AgentSpec, ForwarderTarget
 from agent_preflight.sandboxes.process import ProcessSandbox
 from agent_preflight.sidecar.keeper import Sidecar
+from openrouter_sim import Simulator
 from preflight_proxy.base.control_messages import AccountSpec, Balance
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
 from tests.support.docker_program import ENGINE
 from tests.support.engine_relay import EngineRelay
 from tests.support.scripted_engine import Fail, ScriptedEngine
-from tests.support.trial_field import Field
+from tests.support.trial_field import DEAR_MODEL, MODEL, Field
 
 CENT = 10**10
 TRIAL = TrialPlan("a", "m/m", CENT, "k", ())
@@ -53,6 +56,23 @@ def request(tmp_path: Path, **changes: Any) -> RunRequest:
     own = {name: changes.pop(name) for name in ("single", "origin", "suggested_id") if name in changes}
     settings = {"models": [("m/m", "a")], "admin_key": "x", "budget_usd": 1, "sandbox": "process", **changes}
     return RunRequest(settings=read_settings({"runs_dir": tmp_path / "runs", **settings}), **own)
+
+
+@pytest.mark.wire
+def test_the_key_of_a_run_that_reserves_at_the_read_price_has_room_for_its_longest_prompt(simulator: Simulator) -> None:
+    """claude-sonnet-4.5 takes a million tokens of prompt, at $6 a million above 200,000."""
+
+    async def rooms(**changes: Any) -> list[int]:
+        models = [(DEAR_MODEL, "a"), (MODEL, "b")]
+        settings = {"models": models, "admin_key": "x", "budget_usd": 1, **changes}
+        run_request = RunRequest(settings=read_settings(settings))
+        return [trial.key_room_pusd for trial in await with_key_rooms(run_request, trials_of(run_request, "r"))]
+
+    of_models = [widest_prompt_pusd(model, None) for model in (DEAR_MODEL, MODEL)]
+    assert of_models[0] > 100 * CENT > of_models[1] > 0
+    assert asyncio.run(rooms(cache_bound="billed")) == [CENT + each for each in of_models]
+    assert asyncio.run(rooms()) == [CENT, CENT]
+    assert asyncio.run(rooms(bound="proven")) == [CENT, CENT]
 
 
 def opened(run_request: RunRequest) -> RunFolder:

@@ -52,6 +52,7 @@ def test_a_sub_key_has_a_name_of_its_own_and_a_cent_above_the_budget() -> None:
     assert nano.key_name == "agent-preflight:run-1:nano:aa"
     assert haiku.key_name == "agent-preflight:run-1:haiku:bb"
     assert nano.key_limit_usd == Decimal("0.26")
+    assert replace(nano, key_room_pusd=61 * 10**10).key_limit_usd == Decimal("0.86")
 
 
 def test_a_trial_that_is_begun_again_has_what_is_left() -> None:

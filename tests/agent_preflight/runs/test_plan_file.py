@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -79,6 +80,14 @@ def test_the_plan_on_disk_is_enough_to_go_on_by() -> None:
         "env_from": {"SECRET": "option"},
     }
     assert found["may_change"]["max_workers"] == 3
+
+
+def test_a_trial_has_the_room_of_its_key_which_is_not_compared() -> None:
+    trials = [replace(trial, key_room_pusd=61 * 10**10) for trial in plan_trials(SETTINGS, "run-1", lambda: "0")]
+    found = plan_document("run-1", trials, RunRequest(settings=SETTINGS), "now")
+    assert [trial["key_room_usd"] for trial in found["trials"]] == ["0.61", "0.61"]
+    assert [trial["key_room_usd"] for trial in document()["trials"]] == ["0.01", "0.01"]
+    assert plan_differences(found, document()) == []
 
 
 def test_of_a_scripts_own_code_there_is_the_name() -> None:
@@ -195,6 +204,25 @@ def test_an_alias_that_leads_away_is_passed_over(tmp_path: Path) -> None:
     trials = [good, {**good, "alias": "../x"}, {"alias": 1}, {"x": 2}]
     (tmp_path / "plan.json").write_text(json.dumps({"trials": trials}))
     assert planned_trials(tmp_path) == [PlannedTrial("a", "m/m", "0.25", "k")]
+
+
+@each(
+    "written, room_pusd",
+    [
+        ("0.61", 61 * 10**10),
+        (None, 10**10),
+        ("", 10**10),
+        ("much", 10**10),
+        ("-1", 10**10),
+        (["1"], 10**10),
+        ("nan", 10**10),
+    ],
+)
+def test_the_room_of_a_key_is_at_least_a_cent_whatever_a_plan_says(written: object, room_pusd: int) -> None:
+    trial = {"alias": "a", "key_name": "k", "key_room_usd": written}
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "plan.json").write_text(json.dumps({"trials": [trial]}))
+        assert [each.key_room_pusd for each in planned_trials(Path(folder))] == [room_pusd]
 
 
 def test_a_trial_that_is_a_run_by_itself_has_no_folder_but_the_runs(tmp_path: Path) -> None:

@@ -74,6 +74,11 @@ def test_the_keys_of_the_old_format_come_first_in_a_summary() -> None:
     assert document["duration_s"] == 12.6
 
 
+def test_the_summary_has_the_room_of_the_key() -> None:
+    assert result_of(PLAN, "sealed", FACTS).preflight["key_room_usd"] == "0.01"
+    assert result_of(replace(PLAN, key_room_pusd=pusd("0.61")), "sealed", FACTS).preflight["key_room_usd"] == "0.61"
+
+
 def test_cache_figures_are_the_ledgers_and_the_agents_own_are_claims() -> None:
     claims = CacheStats(total_prompt_tokens=7, request_count=1)
     result = result_of(PLAN, "sealed", structs.replace(FACTS, claims=claims))

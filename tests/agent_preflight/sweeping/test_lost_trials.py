@@ -212,7 +212,10 @@ KEY = "agent-preflight:r:a:1"
 
 
 def run_with(tmp_path: Path, *aliases: str) -> Path:
-    trials = [{"alias": each, "model_id": "m/x", "budget_usd": "0.25", "key_name": KEY} for each in aliases]
+    trials = [
+        {"alias": each, "model_id": "m/x", "budget_usd": "0.25", "key_name": KEY, "key_room_usd": "0.61"}
+        for each in aliases
+    ]
     (tmp_path / "plan.json").write_text(json.dumps({"network": "sealed", "trials": trials}))
     (tmp_path / aliases[0]).mkdir()
     return tmp_path
@@ -230,6 +233,7 @@ def test_a_trial_without_a_ledger_has_no_cost(tmp_path: Path) -> None:
     written = summary_of(run_dir, "a")
     assert (written["cost_usd"], written["budget_usd"], written["preflight"]["network"]) == (None, 0.25, "sealed")
     assert written["preflight"]["cleanup"]["sandbox"] == written["preflight"]["cleanup"]["sub_key"] == "unverified"
+    assert written["preflight"]["key_room_usd"] == "0.61"
 
 
 def test_a_lost_summary_has_the_posted_and_the_pending_cost(tmp_path: Path) -> None:
