@@ -22,7 +22,7 @@ WRAP_TOKENS = 16
 """What wraps one message, part or tool call: role and channel marks. The longest known (harmony) take 12."""
 
 CLAUDE_ASCII_FACTOR = 2
-"""Claude's tokenizers make more than one token of a byte: crafted ASCII reaches 1.7. Measured 2026-11, see docs/tokens.md."""
+"""Claude's tokenizers make more than one token of a byte: crafted ASCII reaches 1.7. Measured 2026-11, see docs/money.md, M3."""
 NFC_FACTOR = 3
 """Canonical composition makes at most 3 bytes of one: U+1D160 is 4 bytes and becomes 12. Assumed where nothing is known."""
 NFKC_FACTOR = 11
