@@ -109,7 +109,15 @@ async def running(
         _share_quarantine(config, ledger, prices)
         foreign_keys = ForeignKeys(ledger, upstream, lag_s=config.key_usage_lag_s)
         paid_calls = PaidCalls(
-            ledger, upstream, prices, tasks, intake, config.unknown_fields, foreign_keys, config.bound
+            ledger,
+            upstream,
+            prices,
+            tasks,
+            intake,
+            config.unknown_fields,
+            foreign_keys,
+            bound=config.bound,
+            weigh=config.weigh,
         )
         routes = Routes(ledger, paid_calls, FreeReads(ledger, prices, upstream))
         listeners, forwarders = Listeners(), ForwarderListener()

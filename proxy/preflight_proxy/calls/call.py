@@ -124,6 +124,12 @@ class Call:
         self._relay = Relay(shape, downstream, settlement, ledger.clock, call.key, limit)
         self._may_have_left = False
         self._is_concluded = False
+        self._is_of_agent = not call.context.purpose
+
+    @property
+    def reading(self) -> Reading:
+        """All that the answer has said so far."""
+        return self._relay.reading
 
     async def run(self, *, may_requote: bool) -> bool:
         """Run the call to its end: when this returns or raises, its reservation has ended or is marked unknown.
@@ -288,6 +294,8 @@ class Call:
         if self._is_concluded:
             return
         self._is_concluded = True
+        if not self._is_of_agent:
+            return
         overtaken = self._live.budget_refusals > self._budget_refusals
         if cause is None:
             self._ledger.note_served(self._account_id, overtaken=overtaken)
@@ -314,7 +322,9 @@ class Call:
         self._relay.tighten()
 
     def _refuse(self, code: Code, more: Sequence[tuple[str, str]] = ()) -> None:
-        if self._downstream.started:
+        if not self._is_of_agent:
+            self._downstream.leave()
+        elif self._downstream.started:
             self._relay.end(code.sentence)
             self._conclude(refused(code, self._model))
         else:

@@ -15,7 +15,8 @@ from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.calls.backoff import Backoff
 from preflight_proxy.calls.call import Call, CallServices, refusal_answer
 from preflight_proxy.calls.parsing import RequestReader
-from preflight_proxy.calls.reserving import CallContext, Caller, Quoter, reserve
+from preflight_proxy.calls.reserving import CallContext, Caller, Quoter, Unweighed, reserve
+from preflight_proxy.calls.weighing import Weigher
 from preflight_proxy.core.admission.admission import unread_refusal
 from preflight_proxy.core.admission.queue import CALL_WAIT_S_MAX
 from preflight_proxy.core.caching.trace import CacheTrace
@@ -55,6 +56,7 @@ class PaidCalls:
         intake: Reads the bodies.
         unknown_fields: What happens to top-level fields that are in no table (M8).
         bound: How many tokens a prompt counts as (M3).
+        weigh: A prompt that does not fit by its estimate may be weighed.
         foreign_keys: Reads a key that is not this ledger's alone, before the first call with it (M13).
     """
 
@@ -67,7 +69,9 @@ class PaidCalls:
         intake: Intake,
         unknown_fields: UnknownFields = "drop",
         foreign_keys: ForeignKeys | None = None,
+        *,
         bound: Bound = "measured",
+        weigh: bool = True,
     ) -> None:
         self._ledger = ledger
         self._reader = RequestReader(unknown_fields)
@@ -80,6 +84,7 @@ class PaidCalls:
             foreign_keys=foreign_keys or ForeignKeys(ledger, upstream),
         )
         self._tasks = tasks
+        self._weigher = Weigher(self._services, self._reader, tasks) if weigh and bound == "measured" else None
         self._intake = intake
         self._dropped_logged: set[str] = set()
 
@@ -126,10 +131,14 @@ class PaidCalls:
         await services.foreign_keys.ready(caller.account_id)
         for may_requote in (True, False):
             try:
-                reserved = await reserve(ledger, services.quoter, context)
+                reserved = await reserve(ledger, services.quoter, context, may_weigh=self._weigher is not None)
+                if self._weigher is not None and isinstance(reserved, Unweighed):
+                    await self._weigher.weigh(context, reserved)
+                    reserved = await reserve(ledger, services.quoter, context)
             except asyncio.CancelledError:
                 ledger.note_unserved(caller.account_id, LEFT)
                 raise
+            assert not isinstance(reserved, Unweighed), "it was weighed, or may not be"
             if isinstance(reserved, Refusal):
                 response.answer(*refusal_answer(ledger, caller, reserved, parsed.digest, parsed.model))
                 return

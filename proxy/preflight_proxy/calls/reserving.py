@@ -20,12 +20,14 @@ from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Reserve, Void
 from preflight_proxy.core.ledger.rows import Reservation
 from preflight_proxy.core.ledger.transition import refusal
-from preflight_proxy.core.pricing.calibration import Calibration, billed_reading, off_pusd
+from preflight_proxy.core.pricing.calibration import Calibration, billed_reading, off_pusd, system_count
 from preflight_proxy.core.pricing.endpoint import Endpoint
+from preflight_proxy.core.pricing.prompt_bound import prompt_bound
 from preflight_proxy.core.pricing.quote import Offer, Offers, Quote, Quotes, UnquotableError
 from preflight_proxy.core.pricing.text_sizes import TextSizes, text_sizes
 from preflight_proxy.core.pricing.token_estimate import family_of
 from preflight_proxy.core.pricing.token_factors import BY_BYTES, TokenFactors
+from preflight_proxy.core.pricing.weighing import Weighing, hope_factor
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.core.shapes.model_name import split_model
@@ -63,6 +65,7 @@ class CallContext(msgspec.Struct, frozen=True):
         headers: The client's headers.
         is_busy: The account had another call in the last minute (M9, clamp).
         until_s: Monotonic time until which the call may wait: for others to settle, and for upstream (M18).
+        purpose: What it is for, if it is no call of the agent (see `Reservation`). Such a call is reserved by the proven bound.
     """
 
     caller: Caller
@@ -70,6 +73,7 @@ class CallContext(msgspec.Struct, frozen=True):
     headers: Sequence[tuple[str, str]]
     is_busy: bool
     until_s: float
+    purpose: str = ""
 
     def __repr__(self) -> str:
         return f"CallContext({self.caller!r})"  # neither the body nor the headers, which have the token
@@ -85,6 +89,18 @@ class CallQuote(msgspec.Struct, frozen=True):
     def tags_of(self, provider: str | None) -> list[str]:
         """The tags of all endpoints of a provider, by its display name."""
         return [endpoint.tag for endpoint in self.offer.endpoints if endpoint.provider == provider]
+
+
+class Unweighed(msgspec.Struct, frozen=True):
+    """A call that can be decided once its prompt is weighed.
+
+    Attributes:
+        quote: What it can cost by what is known now.
+        tag: The endpoint to weigh it on: the cheapest.
+    """
+
+    quote: CallQuote
+    tag: str
 
 
 class ReservedCall(msgspec.Struct, frozen=True):
@@ -122,12 +138,13 @@ class Quoter:
         self._factors = TokenFactors()
         self._offers = Offers()
 
-    async def quote(self, caller: Caller, request: Request) -> CallQuote | Refusal:
+    async def quote(self, context: CallContext) -> CallQuote | Refusal:
         """Return the worst case of a request, or why it has none.
 
         Raises:
             BadRequest: A text of it cannot be read.
         """
+        caller, request = context.caller, context.request
         account_id = caller.account_id
         account = self._ledger.account(account_id)
         model = split_model(request.model)[0]
@@ -152,6 +169,8 @@ class Quoter:
         if not self._is_measured or not request.prompt.messages or not self._is_tight(account_id, quotes.proven):
             return CallQuote(quotes, offer)
         sizes = await self.sizes(caller, request, offer)
+        if context.purpose:
+            return CallQuote(quotes, offer, sizes)
         return CallQuote(self._quotes(account_id, request, offer, sizes), offer, sizes)
 
     async def sizes(self, caller: Caller, request: Request, offer: Offer) -> TextSizes:
@@ -191,7 +210,7 @@ class Quoter:
         if sizes is None:
             return Quotes((proven,), proven)
         measured = self._priced(offer.quote(request, [tokens for _proven, tokens in bounds]))
-        return Quotes((measured, proven), proven)
+        return Quotes((measured.near_least(), proven), proven)
 
     def _bounds(
         self, account_id: str, request: Request, endpoint: Endpoint, sizes: TextSizes | None
@@ -204,6 +223,43 @@ class Quoter:
         if factor >= BY_BYTES or is_byte_counted:
             sizes = None
         return self._calibration.bounds(account_id, request, endpoint, sizes, factor)
+
+    def hopeful(self, account_id: str, request: Request, first: CallQuote) -> Quote | None:
+        """Quote a request by the least tokens that a weighing may show; None if its texts are not estimated."""
+        sizes, offer = first.sizes, first.offer
+        if sizes is None:
+            return None
+        if request.prompt.opaque_media:
+            return None
+        factor = hope_factor(sizes.family)
+        hoped = [self._calibration.hoped(account_id, request, endpoint, sizes, factor) for endpoint in offer.quoted]
+        if any(
+            is_known for is_known, _tokens in hoped
+        ):  # there only what is new is weighed: no other endpoint is worth it
+            bytes_max = [prompt_bound(request.prompt, endpoint) for endpoint in offer.quoted]
+            hoped = [each if each[0] else (True, most) for each, most in zip(hoped, bytes_max, strict=True)]
+        return self._priced(offer.quote(request, [tokens for _is_known, tokens in hoped]))
+
+    def known(self, account_id: str, request: Request, endpoint: Endpoint) -> tuple[int | None, int]:
+        """See `Calibration.known`."""
+        return self._calibration.known(account_id, request, endpoint)
+
+    def note_weighed(
+        self, account_id: str, request: Request, endpoint: Endpoint, sizes: TextSizes, weighing: Weighing
+    ) -> None:
+        """Remember what a prompt weighs, and the system messages that it begins with.
+
+        Args:
+            account_id: Whose call it is.
+            request: What was weighed.
+            endpoint: Where.
+            sizes: The estimates of its texts.
+            weighing: What its weighing has shown.
+        """
+        for count in {len(request.prompt.messages), system_count(request.prompt)}:
+            if count > (weighing.known or 0):
+                tokens = weighing.tokens(request.prompt, sizes, count)
+                self._calibration.note_estimate(account_id, request, endpoint, count, tokens)
 
     def _priced(self, quote: Quote) -> Quote:
         return quote.with_byok_fee() if self._ledger.byok else quote
@@ -228,6 +284,16 @@ class Quoter:
         self._calibration.record(account_id, request, endpoint, reading)
         return reading
 
+    def billed_tokens(self, call: ReservedCall, reading: Reading) -> int | None:
+        """Return the prompt tokens that a call was billed for; None if its bill does not tell."""
+        endpoint = call.quote.offer.by_provider.get(reading.provider or "")
+        if endpoint is None or reading.usage is None:
+            return None
+        request = call.context.request
+        usage = billed_reading(endpoint, reading.usage, request.prompt.image_count)
+        is_known = self._calibration.counts(request, endpoint, replace(reading, usage=usage))
+        return usage.prompt_tokens if is_known else None
+
     def is_miscount(self, call: ReservedCall, reading: Reading) -> bool:
         """True if prompt tokens alone, at listed prices, explain what a call costs above its measured reservation (M14)."""
         endpoint = call.quote.offer.by_provider.get(reading.provider or "")
@@ -241,7 +307,9 @@ class Quoter:
 class _Attempt:
     """Tries to reserve one call, as often as others settle, until it is reserved or refused."""
 
-    def __init__(self, ledger: Ledger, quoter: Quoter, context: CallContext, first: CallQuote) -> None:
+    def __init__(
+        self, ledger: Ledger, quoter: Quoter, context: CallContext, first: CallQuote, *, may_weigh: bool
+    ) -> None:
         self._ledger = ledger
         self.state = ledger.account_state(context.caller.account_id)
         self._quoter = quoter
@@ -249,6 +317,7 @@ class _Attempt:
         self._first = first
         self._quotes = first.quotes
         self._has_tried = False
+        self._may_weigh = may_weigh
         self.id = os.urandom(16).hex()
         self.outcome: Reservation | Refusal | Weigh | None = None
 
@@ -280,6 +349,7 @@ class _Attempt:
             has_unknown=ledger.store.state.unknown_count(account_id) > 0,
             waited_s=waited_s,
             cheapest_pusd=self.state.cheapest_pusd or 1,
+            may_weigh=self._may_weigh,
         )
         if isinstance(verdict, Wait):
             return False
@@ -301,6 +371,7 @@ class _Attempt:
                 digest=request.digest,
                 key_base=self._ledger.key_base(account_id),
                 exposure_pusd=admission.exposure_pusd,
+                purpose=self._context.purpose,
             )
         )
         if isinstance(committed, Refusal):
@@ -310,16 +381,27 @@ class _Attempt:
         return committed.reservation
 
 
-async def reserve(ledger: Ledger, quoter: Quoter, context: CallContext) -> ReservedCall | Refusal:
+async def reserve(
+    ledger: Ledger, quoter: Quoter, context: CallContext, *, may_weigh: bool = False
+) -> ReservedCall | Refusal | Unweighed:
     """Quote a call and reserve its worst case, waiting until `context.until_s` for others to settle.
 
     A caller that is cancelled leaves nothing pending.
+
+    Args:
+        ledger: Where it is reserved.
+        quoter: Quotes it.
+        context: The call.
+        may_weigh: Its prompt can be weighed: it is `Unweighed` where that may decide it.
+
+    Raises:
+        BadRequest: A text of it cannot be read.
     """
     account_id = context.caller.account_id
-    first = await quoter.quote(context.caller, context.request)
+    first = await quoter.quote(context)
     if isinstance(first, Refusal):
         return first
-    attempt = _Attempt(ledger, quoter, context, first)
+    attempt = _Attempt(ledger, quoter, context, first, may_weigh=may_weigh)
     try:
         waiting = ledger.waiting_calls
         if (waiting.attempts and waiting.has(account_id)) or not attempt():
@@ -333,7 +415,13 @@ async def reserve(ledger: Ledger, quoter: Quoter, context: CallContext) -> Reser
     except LedgerError:
         return refusal(Code.STORE, ledger.account(account_id))
     assert attempt.outcome is not None, "a try after the longest wait decides"
-    if not isinstance(attempt.outcome, Reservation):
-        return attempt.outcome  # type: ignore[return-value]
+    if isinstance(attempt.outcome, Weigh):
+        return Unweighed(first, first.quotes.first.cheapest_tag)
+    if isinstance(attempt.outcome, Refusal):
+        if may_weigh and attempt.outcome.code in (Code.SPENT, Code.DOES_NOT_FIT):
+            hopeful = quoter.hopeful(account_id, context.request, first)
+            if hopeful is not None and hopeful.cheapest_pusd <= ledger.account(account_id).available_pusd:
+                return Unweighed(first, hopeful.cheapest_tag)
+        return attempt.outcome
     key = attempt.state.key
     return ReservedCall(context, first, attempt.outcome, key if key is not None else Secret(""))

@@ -151,7 +151,7 @@ class Settlement:
 
     def _cache_note(self, reading: Reading) -> CacheNote:
         """What caching did. The cost line shows it; no amount depends on it, so no failure to find it out prevents a settlement."""
-        if reading.usage is None:
+        if reading.usage is None or self.reservation.purpose:
             return _NO_NOTE
         try:
             return self._cache_trace.note(
@@ -189,6 +189,8 @@ class Settlement:
         )
 
     def _publish(self, outcome: str, cost_pusd: int, reading: Reading) -> None:
+        if self.reservation.purpose:
+            return  # events show what the agent does
         self._ledger.publish(
             "settled",
             self.reservation.account,

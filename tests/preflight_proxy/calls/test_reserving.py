@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from openrouter_sim import FaultRule, Rule, Scenario, make_fault
 from preflight_proxy.calls.parsing import RequestReader
-from preflight_proxy.calls.reserving import Quoter, ReservedCall, reserve
+from preflight_proxy.calls.reserving import Quoter, ReservedCall, Unweighed, reserve
 from preflight_proxy.core.admission import queue
 from preflight_proxy.core.ledger.commands import Quarantine, SetLimit, Void
 from preflight_proxy.core.ledger.rows import CallFacts, Reservation
@@ -225,7 +225,7 @@ class Reserving:
         self._quoter = quoter
         self.ledger = ledger
 
-    def begin(self, tokens: int) -> asyncio.Task[ReservedCall | Refusal]:
+    def begin(self, tokens: int) -> asyncio.Task[ReservedCall | Refusal | Unweighed]:
         context = call_context("one", DEAR_MODEL, tokens=tokens, until_s=self.ledger.clock.monotonic_s() + 30)
         return asyncio.create_task(reserve(self.ledger, self._quoter, context))
 
@@ -234,7 +234,7 @@ class Reserving:
         assert isinstance(call, ReservedCall)
         return call.reservation
 
-    async def waiting(self, tokens: int) -> asyncio.Task[ReservedCall | Refusal]:
+    async def waiting(self, tokens: int) -> asyncio.Task[ReservedCall | Refusal | Unweighed]:
         """A call that waits for others to settle."""
         call = self.begin(tokens)
         async with asyncio.timeout(20):

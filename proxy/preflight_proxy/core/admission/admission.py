@@ -84,17 +84,19 @@ def admit(
     for way in quotes.ways:
         if (fitting := within(available_pusd, way, way.bound, quotes.proven, exposure_max_pusd)) is not None:
             return fitting
-    # with nothing pending, settled equals available, and a wait below is reached only where an exposure is above the limit
+    measured, is_alone = quotes.first, pending.count == 0
+    if is_alone and (exposed := within(available_pusd, measured, measured.bound, quotes.proven, None)) is not None:
+        return Weigh() if may_weigh else exposed
     least_pusd, settled_pusd = quotes.least_pusd, account.limit_pusd - account.posted_pusd
-    if may_wait and pending.count and least_pusd <= settled_pusd:
+    if may_wait and not is_alone and least_pusd <= settled_pusd:
         return Wait(least_pusd)
     for way in quotes.ways:
         if (clamped := _clamped(available_pusd, way, quotes.proven, exposure_max_pusd, busy=busy)) is not None:
             return clamped
-    if may_wait and pending.count and quotes.cheapest_pusd <= settled_pusd:
-        return Wait(quotes.cheapest_pusd)
-    if not pending.count and (exposed := _exposed(available_pusd, quotes, busy=busy)) is not None:
+    if is_alone and (exposed := _clamped(available_pusd, measured, quotes.proven, None, busy=busy)) is not None:
         return Weigh() if may_weigh else exposed
+    if may_wait and not is_alone and quotes.cheapest_pusd <= settled_pusd:
+        return Wait(quotes.cheapest_pusd)
     spent = settled_pusd < cheapest_pusd and not has_unknown
     return refusal(Code.SPENT if spent else Code.DOES_NOT_FIT, account, quotes.cheapest_pusd)
 
@@ -107,13 +109,6 @@ def unread_refusal(account: Account) -> Code | None:
     if account.frozen_reason is not None:
         return Code.FROZEN
     return Code.SPENT if account.limit_pusd < account.posted_pusd else None
-
-
-def _exposed(available_pusd: int, quotes: Quotes, *, busy: bool) -> Admission | None:
-    """The call by its measured bound, whatever its exposure: nothing else is pending."""
-    way = quotes.first
-    as_asked = within(available_pusd, way, way.bound, quotes.proven, None)
-    return as_asked or _clamped(available_pusd, way, quotes.proven, None, busy=busy)
 
 
 def _clamped(

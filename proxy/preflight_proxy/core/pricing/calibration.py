@@ -32,6 +32,7 @@ PREFIXES_MAX = 4096
 """Prefixes remembered at most, those not used for long forgotten first; about 200 bytes each. As many preambles."""
 PREAMBLE_MESSAGES_MAX = 8
 """Messages of a preamble that are looked at; agents send one to four before the task."""
+SYSTEM_ROLES = ("system", "developer")
 FINISHES = frozenset({"stop", "length", "tool_calls"})
 """Only an answer that ended in one of these ways has a bill for its whole prompt."""
 COST_TOLERANCE = 100
@@ -97,6 +98,25 @@ class Calibration:
                 measured = min(measured, _measured_with_rest(prompt, endpoint, *known, sizes, factor))
         return proven, min(proven, measured)
 
+    def hoped(
+        self, account: str, request: Request, endpoint: Endpoint, sizes: TextSizes, factor: int
+    ) -> tuple[bool, int]:
+        """Return whether a part of the prompt is known by bills, and its tokens if the rest has as few as a weighing may show.
+
+        Args:
+            account: Whose bills count.
+            request: As read.
+            endpoint: Where.
+            sizes: The estimates of its texts.
+            factor: By what these are multiplied, in thousandths.
+        """
+        prompt = request.prompt
+        count, tokens = self.known(account, request, endpoint)
+        if count is not None:
+            return True, _measured_with_rest(prompt, endpoint, count, tokens, sizes, factor)
+        rest = tokens_at_most(sizes.after(None) * factor // 1000, sizes.family)
+        return False, rest + WRAP_TOKENS * prompt.message_count + constant_tokens(prompt)
+
     def note_estimate(self, account: str, request: Request, endpoint: Endpoint, count: int, tokens: int) -> None:
         """Remember how many tokens the first `count` messages have at most, by a weighing or by what other runs were billed."""
         prompt = request.prompt
@@ -105,10 +125,19 @@ class Calibration:
 
     def new_tokens(self, account: str, request: Request, endpoint: Endpoint, billed: int) -> tuple[int | None, int]:
         """Return how many messages were billed before, None if none, and what was billed for the rest. Before `record`."""
+        known = self._longest(self._prefixes, account, request, endpoint)
+        return (None, billed) if known is None else (known[0], billed - known[1])
+
+    def known(self, account: str, request: Request, endpoint: Endpoint) -> tuple[int | None, int]:
+        """Return how many messages are known by bills, None if none, and the most tokens that they have with all other fields."""
+        prefix = self._longest(self._prefixes, account, request, endpoint)
+        return prefix or self._longest(self._preambles, account, request, endpoint) or (None, 0)
+
+    @staticmethod
+    def _longest(bills: _Bills, account: str, request: Request, endpoint: Endpoint) -> tuple[int, int] | None:
         prompt = request.prompt
         fields = (account, endpoint.model, endpoint.tag, prompt.fields_digest)
-        known = self._prefixes.longest(fields, prompt, len(prompt.messages))
-        return (None, billed) if known is None else (known[0], billed - known[1])
+        return bills.longest(fields, prompt, len(prompt.messages))
 
     def record(self, account: str, request: Request, endpoint: Endpoint, reading: Reading) -> None:
         """Remember what a complete answer was billed at, if `counts`."""
@@ -269,6 +298,12 @@ def _measured_with_rest(
     rest = tokens_at_most(sizes.after(count) * factor // 1000, sizes.family)
     wraps = WRAP_TOKENS * sum([message.wrap_count for message in prompt.messages[count:]])
     return tokens + rest + wraps + ascii_factor(endpoint) * prompt.opaque_bytes + TEMPLATE_TOKENS
+
+
+def system_count(prompt: Prompt) -> int:
+    """Return how many messages of the system a prompt begins with."""
+    roles = [message.role for message in prompt.messages[:PREAMBLE_MESSAGES_MAX]]
+    return next((place for place, role in enumerate(roles) if role not in SYSTEM_ROLES), len(roles))
 
 
 def preamble_count(prompt: Prompt) -> int:

@@ -30,6 +30,8 @@ OFFERS_MAX = 256
 """Offers that are kept: models times different wishes about providers."""
 WISHES_CHARS_MAX = 1000
 """Characters of the providers that a request names; an offer for longer wishes is not kept."""
+NEAR_PERCENT = 5
+"""Where money is short, endpoints serve whose worst case is at most so much above the least. Providers often differ by 10 %."""
 BYOK_FEE_PERCENT = 5
 """What OpenRouter takes of the list price for a call on a provider key of the caller's own, above a monthly allowance.
 
@@ -131,6 +133,19 @@ class Quote(msgspec.Struct, frozen=True):
     def least_pusd(self) -> int:
         """The least amount with which the call can be admitted as asked."""
         return min([line.pusd(self.bound) for line in self.worst])
+
+    def near_least(self) -> Quote:
+        """The quote for those endpoints alone whose worst case is near the least one."""
+        most_pusd = self.cheapest_pusd * (100 + NEAR_PERCENT) // 100
+        near = [place for place, line in enumerate(self.worst) if line.pusd(self.floor) <= most_pusd]
+        tags, worst = tuple(self.tags[place] for place in near), tuple(self.worst[place] for place in near)
+        return msgspec.structs.replace(self, tags=tags, worst=worst)
+
+    @property
+    def cheapest_tag(self) -> str:
+        """The endpoint where it can be admitted with the least amount."""
+        costs = [line.pusd(self.floor) for line in self.worst]
+        return self.tags[costs.index(min(costs))]
 
     @property
     def cheapest_pusd(self) -> int:

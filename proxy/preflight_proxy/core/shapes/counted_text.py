@@ -7,6 +7,7 @@ tools, formats and arguments.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 
@@ -17,6 +18,7 @@ from preflight_proxy.core.shapes.prompt import SPOKEN
 from preflight_proxy.core.shapes.prompt_text import PLAIN_KEYS, PromptText
 from preflight_proxy.core.shapes.reading import Shape, elements_of
 from preflight_proxy.core.shapes.shape import Request
+from preflight_proxy.core.shapes.steps import STEP_COST, Steps, apart, text_cost
 
 _plain = msgspec.json.Decoder(dict[str, str])
 
@@ -84,3 +86,23 @@ def indented(raw: bytes) -> bytes:
     except msgspec.DecodeError:
         text = raw
     return text if text.isascii() else text.decode("utf-8", "replace").encode("ascii", "backslashreplace")
+
+
+def text_after(shape: Shape, request: Request, count: int | None) -> Steps[bytes]:
+    """Return the text of a request of messages without its first `count` messages; None: its whole text. With 0 no other field.
+
+    Raises:
+        BadRequest: It cannot be read.
+    """
+    texts = []
+    if count is None:
+        texts.append((yield from apart(partial(fields_text, shape, request), request.prompt.tool_bytes)))
+    cost = 0
+    for raw in message_slices(shape, request)[count or 0 :]:
+        message = bytes(raw)
+        cost += len(message)
+        if cost > STEP_COST:
+            yield None
+            cost = len(message)
+        texts.append((yield from apart(partial(message_text, message), text_cost(message))))
+    return b"\n".join(texts)
