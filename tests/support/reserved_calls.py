@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from preflight_proxy.calls.reserving import CallContext, Caller, CallQuote, ReservedCall
+from preflight_proxy.calls.quoting import CallContext, Caller, CallQuote, ReservedCall
 from preflight_proxy.core.ledger.rows import Reservation
 from preflight_proxy.core.pricing.endpoint import Endpoint, EndpointPrices
 from preflight_proxy.core.pricing.quote import Offer, Quote, Quotes, WorstCase

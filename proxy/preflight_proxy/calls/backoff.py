@@ -15,7 +15,7 @@ import structlog
 from msgspec.structs import replace
 
 from preflight_proxy.base.clock import Clock
-from preflight_proxy.calls.reserving import ReservedCall
+from preflight_proxy.calls.quoting import ReservedCall
 from preflight_proxy.core.admission.queue import CALL_WAIT_S_MAX
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.refusals.upstream_refusal import Remedy, UpstreamRefusal

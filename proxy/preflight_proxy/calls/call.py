@@ -15,8 +15,8 @@ import structlog
 from msgspec.structs import replace
 
 from preflight_proxy.calls.backoff import Backoff, CallBackoff
+from preflight_proxy.calls.quoting import Caller, Quoter, ReservedCall
 from preflight_proxy.calls.relay import CALL_DRAIN_S_MAX, Relay
-from preflight_proxy.calls.reserving import Caller, Quoter, ReservedCall
 from preflight_proxy.calls.settlement import Settlement
 from preflight_proxy.core.caching.trace import CacheTrace
 from preflight_proxy.core.errors import LedgerError

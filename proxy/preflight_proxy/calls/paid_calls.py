@@ -15,7 +15,8 @@ from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.calls.backoff import Backoff
 from preflight_proxy.calls.call import Call, CallServices, refusal_answer
 from preflight_proxy.calls.parsing import RequestReader
-from preflight_proxy.calls.reserving import CallContext, Caller, Quoter, Unweighed, reserve
+from preflight_proxy.calls.quoting import CallContext, Caller, Quoter
+from preflight_proxy.calls.reserving import Unweighed, reserve
 from preflight_proxy.calls.weighing import Weigher
 from preflight_proxy.core.admission.admission import unread_refusal
 from preflight_proxy.core.admission.queue import CALL_WAIT_S_MAX

@@ -13,7 +13,7 @@ import msgspec
 
 from preflight_proxy.calls.free_reads import FreeReads, failure
 from preflight_proxy.calls.paid_calls import PaidCalls
-from preflight_proxy.calls.reserving import Caller
+from preflight_proxy.calls.quoting import Caller
 from preflight_proxy.core.ledger.rows import CLOSED
 from preflight_proxy.core.refusals.refusals import error_body
 from preflight_proxy.core.shapes.paths import API, CALLS, dialect, read_path, wrong_path

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import structlog
 
-from preflight_proxy.calls.reserving import Quoter, ReservedCall
+from preflight_proxy.calls.quoting import Quoter, ReservedCall
 from preflight_proxy.core.budget_text import UNLABELLED
 from preflight_proxy.core.caching.trace import CacheNote, CacheTrace
 from preflight_proxy.core.errors import LedgerError

@@ -16,7 +16,8 @@ from msgspec.structs import replace
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.calls.call import Call, CallServices
 from preflight_proxy.calls.parsing import RequestReader
-from preflight_proxy.calls.reserving import CallContext, ReservedCall, Unweighed, reserve
+from preflight_proxy.calls.quoting import CallContext, ReservedCall
+from preflight_proxy.calls.reserving import Unweighed, reserve
 from preflight_proxy.core.pricing.calibration import system_count
 from preflight_proxy.core.pricing.endpoint import Endpoint
 from preflight_proxy.core.pricing.weighing import (
@@ -92,7 +93,7 @@ class Weigher:
         self._ledger = services.ledger
         self._reader = reader
         self._tasks = tasks
-        self._random = SystemRandom()
+        self._below = SystemRandom().randrange  # an agent cannot foresee it
         self._running: dict[tuple[str, str, str, bytes], asyncio.Task[bool]] = {}
         self._begun_s: Recent[str, deque[float]] = Recent(ACCOUNTS_MAX)
 
@@ -140,7 +141,7 @@ class Weigher:
             return False
         known, known_tokens = quoter.known(account_id, request, endpoint)
         text = await self._reader.run(account_id, text_after(shape, request, known), request.prompt.ascii_bytes)
-        body = weighing_body(shape.name, request.model, slices(text, self._random))
+        body = weighing_body(shape.name, request.model, slices(text, self._below))
         small = replace(
             await self._reader.read(account_id, shape, body),
             only=(endpoint.tag,),

@@ -14,7 +14,8 @@ from msgspec.structs import replace
 
 from openrouter_sim import FaultRule, Rule, Scenario, make_fault
 from preflight_proxy.calls.parsing import RequestReader
-from preflight_proxy.calls.reserving import Quoter, ReservedCall, Unweighed, reserve
+from preflight_proxy.calls.quoting import Quoter, ReservedCall
+from preflight_proxy.calls.reserving import Unweighed, reserve
 from preflight_proxy.core.admission import queue
 from preflight_proxy.core.ledger.commands import Quarantine, SetLimit, Void
 from preflight_proxy.core.ledger.rows import CallFacts, Reservation

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from preflight_proxy.calls.parsing import RequestReader
-from preflight_proxy.calls.reserving import Quoter
+from preflight_proxy.calls.quoting import Quoter
 from preflight_proxy.calls.settlement import Settlement
 from preflight_proxy.core.caching.trace import CacheNote, CacheTrace
 from preflight_proxy.core.ledger.commands import OpenAccount, Reserve

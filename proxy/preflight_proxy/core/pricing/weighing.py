@@ -8,7 +8,7 @@ Measured 2026-11 over 784 draws: never too low, and 1.15 times the true count in
 from __future__ import annotations
 
 import json
-from random import Random
+from collections.abc import Callable
 
 import msgspec
 
@@ -50,11 +50,16 @@ def is_weighable(endpoint: Endpoint, api: str) -> bool:
     return api in OUTPUT_TOKENS and endpoint.honours_bound and not always_reasons
 
 
-def slices(text: bytes, random: Random) -> str:
-    """Return random slices of a text, whole characters each; a text that is not longer, whole."""
+def slices(text: bytes, below: Callable[[int], int]) -> str:
+    """Return random slices of a text, whole characters each; a text that is not longer, whole.
+
+    Args:
+        text: As UTF-8.
+        below: Returns a random number below its argument.
+    """
     if len(text) <= SLICES * SLICE_BYTES:
         return text.decode("utf-8", "ignore")
-    starts = [random.randrange(len(text) - SLICE_BYTES) for _ in range(SLICES)]
+    starts = [below(len(text) - SLICE_BYTES) for _ in range(SLICES)]
     return "\n".join([text[start : start + SLICE_BYTES].decode("utf-8", "ignore") for start in starts])
 
 

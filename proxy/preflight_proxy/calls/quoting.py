@@ -1,0 +1,286 @@
+"""What a call can cost: M3 to M7 (quote), M14 (miscount), and what its bill teaches (M4).
+
+The ways to admit it are proven, or measured by estimates of its tokens where money is short.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from preflight_proxy.base.config import Bound
+from preflight_proxy.calls.parsing import RequestReader
+from preflight_proxy.core.ledger.rows import Reservation
+from preflight_proxy.core.ledger.transition import refusal
+from preflight_proxy.core.pricing.calibration import Calibration, billed_reading, off_pusd, system_count
+from preflight_proxy.core.pricing.endpoint import Endpoint
+from preflight_proxy.core.pricing.prompt_bound import prompt_bound
+from preflight_proxy.core.pricing.quote import Offer, Offers, Quote, Quotes, UnquotableError
+from preflight_proxy.core.pricing.text_sizes import TextSizes, text_sizes
+from preflight_proxy.core.pricing.token_estimate import family_of
+from preflight_proxy.core.pricing.token_factors import BY_BYTES, TokenFactors
+from preflight_proxy.core.pricing.weighing import Weighing, hope_factor
+from preflight_proxy.core.refusals.refusals import Code, Refusal
+from preflight_proxy.core.secret import Secret
+from preflight_proxy.core.shapes.model_name import split_model
+from preflight_proxy.core.shapes.reading import Shape
+from preflight_proxy.core.shapes.shape import Reading, Request
+from preflight_proxy.ledger.service import Ledger
+from preflight_proxy.upstream.prices import Prices, StalePricesError, UnreachableError
+
+TIGHT_PART = 4
+"""The tokens of a prompt are estimated where its bytes count for more than the available amount divided by this."""
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who calls, and by which API.
+
+    Attributes:
+        account_id: The account that pays.
+        token_hash: SHA-256 of the token that proved it, in hex.
+        shape: The API of the path.
+        query: Query string that goes upstream, with its question mark, or empty.
+    """
+
+    account_id: str
+    token_hash: str
+    shape: Shape
+    query: str
+
+
+class CallContext(msgspec.Struct, frozen=True):
+    """What is known of a call before it is quoted.
+
+    Attributes:
+        caller: Who calls.
+        request: The parsed request.
+        headers: The client's headers.
+        is_busy: The account had another call in the last minute (M9, clamp).
+        until_s: Monotonic time until which the call may wait: for others to settle, and for upstream (M18).
+        purpose: What it is for, if it is no call of the agent (see `Reservation`). Such a call is reserved by the proven bound.
+    """
+
+    caller: Caller
+    request: Request
+    headers: Sequence[tuple[str, str]]
+    is_busy: bool
+    until_s: float
+    purpose: str = ""
+
+    def __repr__(self) -> str:
+        return f"CallContext({self.caller!r})"  # neither the body nor the headers, which have the token
+
+
+class CallQuote(msgspec.Struct, frozen=True):
+    """The ways to admit a call, the offer that they are made from, and the estimates of its texts, if they were needed."""
+
+    quotes: Quotes
+    offer: Offer
+    sizes: TextSizes | None = None
+
+    def tags_of(self, provider: str | None) -> list[str]:
+        """The tags of all endpoints of a provider, by its display name."""
+        return [endpoint.tag for endpoint in self.offer.endpoints if endpoint.provider == provider]
+
+
+class ReservedCall(msgspec.Struct, frozen=True):
+    """A call whose worst case is committed: all that sending, relaying and settling it need.
+
+    Attributes:
+        context: What was known before.
+        quote: What it can cost, and on which endpoints.
+        reservation: The committed reservation, pending.
+        key: The real key that it leaves with; empty if the account has lost its key since.
+    """
+
+    context: CallContext
+    quote: CallQuote
+    reservation: Reservation
+    key: Secret
+
+
+class Quoter:
+    """Quotes requests.
+
+    Args:
+        ledger: Which models an account may call, and which endpoints are quarantined.
+        prices: The price list.
+        reader: Estimates texts in its turns.
+        bound: How many tokens a prompt counts as: what is measured, or what is proven (M3).
+    """
+
+    def __init__(self, ledger: Ledger, prices: Prices, reader: RequestReader, bound: Bound = "measured") -> None:
+        self._ledger = ledger
+        self._prices = prices
+        self._reader = reader
+        self._is_measured = bound == "measured"
+        self._calibration = Calibration()
+        self._factors = TokenFactors()
+        self._offers = Offers()
+
+    async def quote(self, context: CallContext) -> CallQuote | Refusal:
+        """Return the worst case of a request, or why it has none.
+
+        Raises:
+            BadRequest: A text of it cannot be read.
+        """
+        caller, request = context.caller, context.request
+        account_id = caller.account_id
+        account = self._ledger.account(account_id)
+        model = split_model(request.model)[0]
+        if account.models is not None:
+            allowed = {name.lower() for name in account.models}
+            if allowed.isdisjoint({model, request.model.lower()}):
+                return refusal(Code.MODEL_NOT_ALLOWED, account)
+        try:
+            listed = (await self._prices.of(model)).endpoints
+        except UnreachableError:
+            return refusal(Code.UNREACHABLE, account)
+        except StalePricesError:
+            return refusal(Code.PRICE_STALE, account)
+        usable = self._usable(listed)
+        if listed and not usable:
+            return refusal(Code.QUARANTINED, account)
+        try:
+            offer = self._offers.of(request, usable)
+        except UnquotableError:
+            return refusal(Code.UNPRICED, account)
+        quotes = self._quotes(account_id, request, offer, None)
+        if not self._is_measured or not request.prompt.messages or not self._is_tight(account_id, quotes.proven):
+            return CallQuote(quotes, offer)
+        sizes = await self.sizes(caller, request, offer)
+        if context.purpose:
+            return CallQuote(quotes, offer, sizes)
+        return CallQuote(self._quotes(account_id, request, offer, sizes), offer, sizes)
+
+    async def sizes(self, caller: Caller, request: Request, offer: Offer) -> TextSizes:
+        """Estimate the tokens of a request of messages for the tokenizer of its model.
+
+        Raises:
+            BadRequest: A text of it cannot be read.
+        """
+        family = family_of(offer.quoted[0].model, offer.quoted[0].tokenizer)
+        prompt = request.prompt
+        cost = prompt.ascii_bytes + prompt.other_bytes + prompt.tool_bytes
+        return await self._reader.run(caller.account_id, text_sizes(caller.shape, request, family), cost)
+
+    def _is_tight(self, account_id: str, proven: Quote) -> bool:
+        """True if the proven bound takes over a quarter of what is available, or other calls are pending. Else it is enough."""
+        account = self._ledger.account(account_id)
+        is_alone = self._ledger.store.state.pending_exposure(account_id).count == 0
+        return not is_alone or proven.cheapest_pusd * TIGHT_PART > account.available_pusd
+
+    def again(self, account_id: str, request: Request, first: CallQuote) -> Quotes | Refusal:
+        """Quote a waiting call once more: bills may have tightened its bound (M4), or put endpoints out of use (M14)."""
+        usable = self._usable(first.offer.endpoints)
+        if not usable:
+            return refusal(Code.QUARANTINED, self._ledger.account(account_id))
+        offer = self._offers.of(request, usable)
+        return self._quotes(account_id, request, offer, first.sizes)
+
+    def _usable(self, listed: Sequence[Endpoint]) -> Sequence[Endpoint]:
+        quarantined = self._ledger.store.state.quarantined
+        if not quarantined:
+            return listed
+        return [endpoint for endpoint in listed if (endpoint.model, endpoint.tag) not in quarantined]
+
+    def _quotes(self, account_id: str, request: Request, offer: Offer, sizes: TextSizes | None) -> Quotes:
+        bounds = [self._bounds(account_id, request, endpoint, sizes) for endpoint in offer.quoted]
+        proven = self._priced(offer.quote(request, [least for least, _measured in bounds]))
+        if sizes is None:
+            return Quotes((proven,), proven)
+        measured = self._priced(offer.quote(request, [tokens for _proven, tokens in bounds]))
+        return Quotes((measured.near_least(), proven), proven)
+
+    def _bounds(
+        self, account_id: str, request: Request, endpoint: Endpoint, sizes: TextSizes | None
+    ) -> tuple[int, int]:
+        """The most prompt tokens, proven and measured. Where the endpoint is known to count more, they are the same."""
+        if sizes is None:
+            return self._calibration.bounds(account_id, request, endpoint)
+        factor = self._factors.of(account_id, endpoint)
+        is_byte_counted = f"{endpoint.model} {endpoint.tag}" in self._ledger.account(account_id).byte_counted
+        if factor >= BY_BYTES or is_byte_counted:
+            sizes = None
+        return self._calibration.bounds(account_id, request, endpoint, sizes, factor)
+
+    def hopeful(self, account_id: str, request: Request, first: CallQuote) -> Quote | None:
+        """Quote a request by the least tokens that a weighing may show; None if its texts are not estimated."""
+        sizes, offer = first.sizes, first.offer
+        if sizes is None:
+            return None
+        if request.prompt.opaque_media:
+            return None
+        factor = hope_factor(sizes.family)
+        hoped = [self._calibration.hoped(account_id, request, endpoint, sizes, factor) for endpoint in offer.quoted]
+        if any(
+            is_known for is_known, _tokens in hoped
+        ):  # there only what is new is weighed: no other endpoint is worth it
+            bytes_max = [prompt_bound(request.prompt, endpoint) for endpoint in offer.quoted]
+            hoped = [each if each[0] else (True, most) for each, most in zip(hoped, bytes_max, strict=True)]
+        return self._priced(offer.quote(request, [tokens for _is_known, tokens in hoped]))
+
+    def known(self, account_id: str, request: Request, endpoint: Endpoint) -> tuple[int | None, int]:
+        """See `Calibration.known`."""
+        return self._calibration.known(account_id, request, endpoint)
+
+    def note_weighed(
+        self, account_id: str, request: Request, endpoint: Endpoint, sizes: TextSizes, weighing: Weighing
+    ) -> None:
+        """Remember what a prompt weighs, and the system messages that it begins with.
+
+        Args:
+            account_id: Whose call it is.
+            request: What was weighed.
+            endpoint: Where.
+            sizes: The estimates of its texts.
+            weighing: What its weighing has shown.
+        """
+        for count in {len(request.prompt.messages), system_count(request.prompt)}:
+            if count > (weighing.known or 0):
+                tokens = weighing.tokens(request.prompt, sizes, count)
+                self._calibration.note_estimate(account_id, request, endpoint, count, tokens)
+
+    def _priced(self, quote: Quote) -> Quote:
+        return quote.with_byok_fee() if self._ledger.byok else quote
+
+    def expire(self, request: Request) -> None:
+        """Read the prices of the request's model again before the next quote."""
+        self._prices.expire(split_model(request.model)[0])
+
+    def record(self, call: ReservedCall, reading: Reading) -> Reading:
+        """Learn from a billed prefix (M4, calibration); return the reading with the token counts that its cost agrees with."""
+        endpoint = call.quote.offer.by_provider.get(reading.provider or "")
+        if endpoint is None or reading.usage is None:
+            return reading
+        context = call.context
+        account_id, request = context.caller.account_id, context.request
+        usage = billed_reading(endpoint, reading.usage, request.prompt.image_count)
+        if usage is not reading.usage:
+            reading = replace(reading, usage=usage)
+        if call.quote.sizes is not None and self._calibration.counts(request, endpoint, reading):
+            known, billed = self._calibration.new_tokens(account_id, request, endpoint, usage.prompt_tokens)
+            self._factors.see(account_id, endpoint, request.prompt, call.quote.sizes, known, billed)
+        self._calibration.record(account_id, request, endpoint, reading)
+        return reading
+
+    def billed_tokens(self, call: ReservedCall, reading: Reading) -> int | None:
+        """Return the prompt tokens that a call was billed for; None if its bill does not tell."""
+        endpoint = call.quote.offer.by_provider.get(reading.provider or "")
+        if endpoint is None or reading.usage is None:
+            return None
+        request = call.context.request
+        usage = billed_reading(endpoint, reading.usage, request.prompt.image_count)
+        is_known = self._calibration.counts(request, endpoint, replace(reading, usage=usage))
+        return usage.prompt_tokens if is_known else None
+
+    def is_miscount(self, call: ReservedCall, reading: Reading) -> bool:
+        """True if prompt tokens alone, at listed prices, explain what a call costs above its measured reservation (M14)."""
+        endpoint = call.quote.offer.by_provider.get(reading.provider or "")
+        usage, reservation = reading.usage, call.reservation
+        if endpoint is None or usage is None or not reservation.exposure_pusd:
+            return False
+        is_listed = off_pusd(endpoint, usage, call.context.request.prompt.image_count) is not None
+        return is_listed and usage.completion_tokens <= reservation.bound
