@@ -34,8 +34,13 @@ def test_a_row_has_budget_worst_case_count_and_first_answer() -> None:
     assert lines[0].split("  ")[0] == "model"
     rows = [line.split() for line in lines[1:6]]
     assert rows[0] == [SONNET, "$50.00", rounded_up(enough.worst_pusd), *f"{enough.calls} calls 64,000 tokens".split()]
-    assert rows[1] == [SONNET, "$0.50", "$1.21", *f"1 call {clamped.first_bound:,} tokens".split()]
-    assert rows[2] == [SONNET, "$0.25", "$1.21", "no", "call", "refused"]
+    assert rows[1] == [
+        SONNET,
+        "$0.50",
+        rounded_up(clamped.worst_pusd),
+        *f"1 call {clamped.first_bound:,} tokens".split(),
+    ]
+    assert rows[2] == [SONNET, "$0.25", rounded_up(low.worst_pusd), "no", "call", "refused"]
     assert rows[3] == ["openrouter/auto", "$1.00", "-", "no", "call", "-"]
     assert rows[4] == ["a/b", "$1.00", "-", "-", "-"]
     assert low.calls == 0
@@ -43,13 +48,13 @@ def test_a_row_has_budget_worst_case_count_and_first_answer() -> None:
 
 def test_advice_is_given_only_if_a_count_is_low() -> None:
     text = " ".join(shown(*ESTIMATES).split())
-    assert f"{SONNET}: one call takes at least $0.257: raise the budget to $6.01 for 5 calls" in text
+    assert f"{SONNET}: one call takes at least $0.497: raise the budget to $7.21 for 5 calls" in text
     assert "openrouter/auto: every call is refused: Routers" in text
     assert "a/b: not estimated: HTTP 500" in text
     assert text.endswith("Nothing was spent.")
     assert "raise" not in shown(of("50"))
     assert "at least" not in shown(of("0.5"))
-    assert "raise the budget to $6.01 for 5 calls" in " ".join(shown(of("0.5")).split())
+    assert "raise the budget to $7.21 for 5 calls" in " ".join(shown(of("0.5")).split())
 
 
 def test_no_line_is_longer_than_a_terminal() -> None:

@@ -1,5 +1,6 @@
 """The tables of the ledger, version by version."""
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -158,7 +159,7 @@ def test_an_earlier_ledger_gets_the_tables_of_a_new_one(first: sqlite3.Connectio
 def definitions(connection: sqlite3.Connection) -> dict[str, str]:
     """Return the SQL of all tables, indexes and triggers but those of `entries`, without layout."""
     rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE tbl_name <> 'entries' AND sql IS NOT NULL")
-    return {name: " ".join(sql.replace('"', "").split()) for name, sql in rows}
+    return {name: re.sub(r"\s*([(),])\s*", r"\1", " ".join(sql.replace('"', "").split())) for name, sql in rows}
 
 
 def test_migrating_twice_changes_nothing(connection: sqlite3.Connection) -> None:
@@ -188,7 +189,8 @@ def test_a_ledger_of_a_newer_program_is_left_alone(connection: sqlite3.Connectio
         "DELETE FROM unknowns",
         "UPDATE accounts SET limit_pusd = -1",
         "INSERT INTO reservations SELECT * FROM reservations",
-        "INSERT INTO reservations SELECT 9, 'q', '', -1, '', '', '', 1, 0, 0, '', NULL FROM reservations",
+        "INSERT INTO reservations SELECT 9, 'q', '', -1, '', '', '', 1, 0, 0, '', NULL, 0, '' FROM reservations",
+        "INSERT INTO reservations SELECT 9, 'q', '', 1, '', '', '', 1, 0, 0, '', NULL, -1, '' FROM reservations",
         "INSERT INTO generations VALUES (2, 'gen-1', NULL)",
         "INSERT INTO generations VALUES (1, 'gen-2', NULL)",
         "UPDATE accounts SET token_hash = NULL",

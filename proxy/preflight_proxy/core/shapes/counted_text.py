@@ -6,8 +6,10 @@ tools, formats and arguments.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import partial
+from json.encoder import encode_basestring_ascii
 
 import msgspec
 
@@ -20,6 +22,7 @@ from preflight_proxy.core.shapes.reading import Shape, elements_of
 from preflight_proxy.core.shapes.shape import Request
 from preflight_proxy.core.shapes.steps import STEP_COST, Steps, apart, text_cost
 
+_OTHER_TEXT = re.compile(r"[^\x00-\x7f]+")
 _plain = msgspec.json.Decoder(dict[str, str])
 
 
@@ -83,9 +86,11 @@ def indented(raw: bytes) -> bytes:
     """Return a JSON value as a template may write it: with indent 4, in ASCII. What is no JSON stays as it is."""
     try:
         text = msgspec.json.format(raw, indent=INDENT)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):  # deep JSON was refused, so this is another text with many brackets
         text = raw
-    return text if text.isascii() else text.decode("utf-8", "replace").encode("ascii", "backslashreplace")
+    if text.isascii():
+        return text
+    return _OTHER_TEXT.sub(lambda run: encode_basestring_ascii(run[0])[1:-1], text.decode("utf-8", "replace")).encode()
 
 
 def text_after(shape: Shape, request: Request, count: int | None) -> Steps[bytes]:

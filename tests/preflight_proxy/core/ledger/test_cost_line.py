@@ -2,6 +2,8 @@
 
 import json
 
+from msgspec.structs import replace
+
 from preflight_proxy.core.ledger.cost_line import LineTokens, clean, entry_of, tokens_of
 from preflight_proxy.core.ledger.rows import CallFacts, EntryKind, Reservation
 
@@ -39,7 +41,14 @@ def test_a_line_holds_every_field_of_the_contract() -> None:
         "outcome": "posted",
         "reservation_id": "r1",
         "reason": "",
+        "purpose": "",
     }
+
+
+def test_a_line_says_what_a_call_was_for_that_is_none_of_the_agents() -> None:
+    weighing = replace(POSTED, purpose="weighing")
+    line = entry_of(7, 0.0, "a", EntryKind.POSTED, 1, weighing, CALL).line
+    assert json.loads(line)["purpose"] == "weighing"
 
 
 def test_a_line_without_a_reservation_and_without_facts() -> None:
@@ -72,5 +81,5 @@ def test_text_of_upstream_is_one_line_of_valid_unicode_and_short() -> None:
 
 def test_the_token_counts_of_a_line_are_read_again_and_a_torn_line_has_none() -> None:
     line = entry_of(7, 0.0, "a", EntryKind.POSTED, 1, POSTED, CALL).line
-    assert tokens_of(line) == LineTokens(1000, 900, 10, 50)
+    assert tokens_of(line) == LineTokens(1000, 900, 10, 50, "t")
     assert tokens_of(line[:-9]) == tokens_of('{"prompt_tokens": "x"}') == LineTokens()

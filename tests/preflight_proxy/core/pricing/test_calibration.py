@@ -22,7 +22,7 @@ from preflight_proxy.core.pricing.calibration import (
     off_pusd,
 )
 from preflight_proxy.core.pricing.endpoint import EndpointPrices
-from preflight_proxy.core.pricing.prompt_bound import TEMPLATE_TOKENS, WRAP_TOKENS, prompt_bound
+from preflight_proxy.core.pricing.prompt_bound import CLAUDE_ASCII_FACTOR, TEMPLATE_TOKENS, WRAP_TOKENS, prompt_bound
 from preflight_proxy.core.shapes.memo import DIGEST_BYTES
 from preflight_proxy.core.shapes.shape import CallUsage, Prompt, Reading, Request
 from tests.support.cases import each
@@ -39,6 +39,12 @@ from tests.support.quote_cases import (
 
 ENDPOINT = endpoint()
 LONG = "word " * 2000
+
+
+def ascii_tokens(*texts: str, role: str = "user") -> int:
+    """Return the most tokens of messages of one role at `ENDPOINT`, by their bytes."""
+    names = USER_BYTES if role == "user" else ASSISTANT_BYTES
+    return sum(CLAUDE_ASCII_FACTOR * (len(text) + names) + WRAP_TOKENS for text in texts)
 
 
 def conversation(*contents: object, **fields: object) -> Request:
@@ -62,7 +68,7 @@ def test_a_billed_prefix_and_what_was_added_bound_the_next_call() -> None:
     known = Calibration()
     known.record("a", conversation(LONG), ENDPOINT, bill(2010))
     longer = conversation(LONG, "yes", "go on")
-    added = len("yes") + ASSISTANT_BYTES + len("go on") + USER_BYTES + 2 * WRAP_TOKENS
+    added = ascii_tokens("yes", role="assistant") + ascii_tokens("go on")
     assert known.prompt_tokens("a", longer, ENDPOINT) == 2010 + added + TEMPLATE_TOKENS
     assert known.prompt_tokens("a", longer, ENDPOINT) < prompt_bound(longer.prompt, ENDPOINT)
 
@@ -71,8 +77,8 @@ def test_the_longest_known_prefix_counts() -> None:
     known = Calibration()
     known.record("a", conversation(LONG), ENDPOINT, bill(2010))
     known.record("a", conversation(LONG, LONG), ENDPOINT, bill(4020))
-    added = USER_BYTES + WRAP_TOKENS
-    assert known.prompt_tokens("a", conversation(LONG, LONG, ""), ENDPOINT) == 4020 + added + TEMPLATE_TOKENS
+    bound = known.prompt_tokens("a", conversation(LONG, LONG, ""), ENDPOINT)
+    assert bound == 4020 + ascii_tokens("") + TEMPLATE_TOKENS
 
 
 def test_never_more_than_the_bytes_allow() -> None:
@@ -180,8 +186,9 @@ def test_opaque_parts_of_the_prefix_count_as_bytes_again() -> None:
     items.append({"role": "user", "content": LONG})
     asked = read(RESPONSES, body)
     bound = prompt_bound(asked.prompt, ENDPOINT)
-    assert known.prompt_tokens("a", asked, ENDPOINT) == min(
-        bound, 50 + 5000 + len(LONG) + USER_BYTES + WRAP_TOKENS + TEMPLATE_TOKENS
+    opaque_tokens = CLAUDE_ASCII_FACTOR * 5000
+    assert (
+        known.prompt_tokens("a", asked, ENDPOINT) == 50 + opaque_tokens + ascii_tokens(LONG) + TEMPLATE_TOKENS < bound
     )
 
 
@@ -205,7 +212,7 @@ def test_of_many_messages_the_longest_known_prefix_is_found_below_the_same_field
         known.record("a", conversation(*texts[:count]), ENDPOINT, bill(10 * count))
     known.record("a", conversation(*texts[:250], temperature=1, reasoning={"effort": "low"}), ENDPOINT, bill(2500))
     asked = conversation(*texts)
-    added = sum(len(text) for text in texts[200:]) + 50 * (USER_BYTES + ASSISTANT_BYTES) + 100 * WRAP_TOKENS
+    added = ascii_tokens(*texts[200::2]) + ascii_tokens(*texts[201::2], role="assistant")
     assert known.prompt_tokens("a", asked, ENDPOINT) == 2000 + added + TEMPLATE_TOKENS
 
 
@@ -317,7 +324,7 @@ def test_a_new_conversation_with_the_same_opening_is_bounded_by_the_bill_of_anot
     known = Calibration()
     known.record("a", opened(LONG, user("one task")), ENDPOINT, bill(2050))
     asked = opened(LONG, user("other"))
-    assert known.prompt_tokens("a", asked, ENDPOINT) == 2050 + len("other") + USER_BYTES + WRAP_TOKENS + TEMPLATE_TOKENS
+    assert known.prompt_tokens("a", asked, ENDPOINT) == 2050 + ascii_tokens("other") + TEMPLATE_TOKENS
 
 
 def test_the_least_bill_of_an_opening_counts_whatever_came_after_it() -> None:
@@ -325,9 +332,7 @@ def test_the_least_bill_of_an_opening_counts_whatever_came_after_it() -> None:
     later = ([user("z"), answer(), user(LONG)], 4200)
     for tasks, tokens in [([user("x")], 2050), ([user("x"), answer(), user(LONG)], 4100), ([user("y")], 2040), later]:
         known.record("a", opened(LONG, *tasks), ENDPOINT, bill(tokens))
-    assert (
-        known.prompt_tokens("a", opened(LONG, user("")), ENDPOINT) == 2040 + USER_BYTES + WRAP_TOKENS + TEMPLATE_TOKENS
-    )
+    assert known.prompt_tokens("a", opened(LONG, user("")), ENDPOINT) == 2040 + ascii_tokens("") + TEMPLATE_TOKENS
 
 
 def test_fields_alone_are_an_opening() -> None:
@@ -335,7 +340,7 @@ def test_fields_alone_are_an_opening() -> None:
     known, body = Calibration(), {"model": ENDPOINT.model, "max_tokens": 9, "system": LONG}
     known.record("a", read(MESSAGES, {**body, "messages": [user("one")]}), ENDPOINT, bill(2050))
     asked = read(MESSAGES, {**body, "messages": [user("other")]})
-    assert known.prompt_tokens("a", asked, ENDPOINT) == 2050 + len("other") + USER_BYTES + WRAP_TOKENS + TEMPLATE_TOKENS
+    assert known.prompt_tokens("a", asked, ENDPOINT) == 2050 + ascii_tokens("other") + TEMPLATE_TOKENS
 
 
 @each(
@@ -387,7 +392,7 @@ CONVERSATIONS = st.lists(st.lists(ASKED | ANSWERS, min_size=1, max_size=5), min_
 RULES = {"role": "system", "content": "read each line " * 100}
 
 
-@given(CONVERSATIONS, st.sampled_from([each for each in Tokenizer if each is not Tokenizer.DENSE]), st.booleans())
+@given(CONVERSATIONS, st.sampled_from(Tokenizer), st.booleans())
 def test_whatever_was_billed_before_no_bound_is_below_what_a_provider_counts(
     conversations: list[list[dict[str, object]]], tokenizer: Tokenizer, has_tools: bool
 ) -> None:
@@ -456,12 +461,13 @@ def test_a_bill_is_known_only_for_the_same_messages_in_the_same_order(count: int
     """Of few messages as of many; of the part before the change only what was billed itself is known."""
     known = Calibration()
     texts = [f"{number} {LONG}" for number in range(count)]
-    known.record("a", conversation(*texts), ENDPOINT, bill(10_000 * count))
+    billed = CLAUDE_ASCII_FACTOR * len(LONG) * count
+    known.record("a", conversation(*texts), ENDPOINT, bill(billed))
     same, other = conversation(*texts, "more"), [*texts, "more"]
     other[changed] += "!"
     assert known.prompt_tokens("a", same, ENDPOINT) == min(
         prompt_bound(same.prompt, ENDPOINT),
-        10_000 * count + len("more") + (USER_BYTES, ASSISTANT_BYTES)[count % 2] + WRAP_TOKENS + TEMPLATE_TOKENS,
+        billed + ascii_tokens("more", role=("user", "assistant")[count % 2]) + TEMPLATE_TOKENS,
     )
     asked = conversation(*other)
     assert known.prompt_tokens("a", asked, ENDPOINT) == prompt_bound(asked.prompt, ENDPOINT)
