@@ -30,8 +30,11 @@ from preflight_proxy.core.shapes.shape import Reading, Request
 from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.upstream.prices import Prices, StalePricesError, UnreachableError
 
-TIGHT_PART = 4
-"""The tokens of a prompt are estimated where its bytes count for more than the available amount divided by this."""
+TIGHT_PART, TIGHT_PART_BESIDE = 4, 32
+"""The tokens of a prompt are estimated where its bytes count for more than the available amount divided by this.
+
+The second holds while other calls are pending: each of many may take only a small part.
+"""
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -167,10 +170,10 @@ class Quoter:
         return await self._reader.run(caller.account_id, text_sizes(caller.shape, request, family), cost)
 
     def _is_tight(self, account_id: str, proven: Quote) -> bool:
-        """True if the proven bound takes over a quarter of what is available, or other calls are pending. Else it is enough."""
+        """True if the proven bound takes a large part of what is available. Else nobody needs a smaller one."""
         account = self._ledger.account(account_id)
-        is_alone = self._ledger.store.state.pending_exposure(account_id).count == 0
-        return not is_alone or proven.cheapest_pusd * TIGHT_PART > account.available_pusd
+        part = TIGHT_PART_BESIDE if account.pending_pusd else TIGHT_PART
+        return proven.cheapest_pusd * part > account.available_pusd
 
     def again(self, account_id: str, request: Request, first: CallQuote) -> Quotes | Refusal:
         """Quote a waiting call once more: bills may have tightened its bound (M4), or put endpoints out of use (M14)."""
