@@ -126,7 +126,9 @@ class UnknownCalls:
         if record is not None and reservation.id in self._ledger.store.state.reservations:
             cost_pusd, facts = record
             self._ledger.note_byok(reservation, facts)
-            self._ledger.commit(Post(reservation.id, cost_pusd, facts))
+            # The record does not say what was quoted: up to the exposure, prompt tokens explain an excess.
+            is_miscount = 0 < cost_pusd - reservation.reserved_pusd <= reservation.exposure_pusd
+            self._ledger.commit(Post(reservation.id, cost_pusd, facts, is_miscount=is_miscount))
             self._ended(reservation, "posted", cost_pusd)
 
     # By the key's usage

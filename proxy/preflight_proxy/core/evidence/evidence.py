@@ -104,8 +104,8 @@ def judge(
         nothing_pusd: A bound up to this counts as 0.
 
     Returns:
-        Verdicts for all of them; an empty list while better evidence may come. Assumed costs are at most their reservations,
-        and together at most `bound_pusd`; without evidence each is assumed in full.
+        Verdicts for all of them; an empty list while better evidence may come. Assumed costs are at most their reservations with
+        their exposures, and together at most `bound_pusd`; without evidence each is assumed at its reservation.
     """
     if bound_pusd is not None and bound_pusd <= nothing_pusd:
         return [Verdict(reservation, None) for reservation in unknown]
@@ -113,7 +113,9 @@ def judge(
         return []
     verdicts: list[Verdict] = []
     for reservation in sorted(unknown, key=lambda r: (_has_id(r), r.created_at_s, r.id)):
-        cost_pusd = reservation.reserved_pusd if bound_pusd is None else min(reservation.reserved_pusd, bound_pusd)
+        cost_pusd = reservation.reserved_pusd
+        if bound_pusd is not None:
+            cost_pusd = min(cost_pusd + reservation.exposure_pusd, bound_pusd)
         if bound_pusd is not None:
             bound_pusd -= cost_pusd
         assumed = cost_pusd > 0 or (_has_id(reservation) and reservation.reserved_pusd > 0)

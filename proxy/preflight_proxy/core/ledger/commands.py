@@ -122,7 +122,7 @@ class Void(msgspec.Struct, frozen=True, gc=False):
 
 
 class Assume(msgspec.Struct, frozen=True, gc=False):
-    """End a reservation whose cost upstream did not report, at no more than was reserved."""
+    """End a reservation whose cost upstream did not report, at no more than was reserved and exposed."""
 
     reservation_id: str
     cost_pusd: int

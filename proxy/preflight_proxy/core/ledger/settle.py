@@ -47,12 +47,12 @@ def end(
     overrun_pusd = cost_pusd - pending.reserved_pusd
     if cost_pusd < 0:
         raise ValueError("a cost is not negative")
-    if overrun_pusd > 0 and kind is EntryKind.ASSUMED:
-        raise ValueError("more than was reserved is never assumed")
+    if kind is EntryKind.ASSUMED and overrun_pusd > pending.exposure_pusd:
+        raise ValueError("more than a call can cost is never assumed")
     ended = identified(pending, call.generation_id, call.tag)
     account = settled(state.accounts[pending.account], pending, kind, cost_pusd, call, at_s, label)
     entry = entry_of(state.next_entry_id, at_s, account.id, kind, cost_pusd, ended, call, reason)
-    if overrun_pusd <= 0 or is_miscount:
+    if overrun_pusd <= 0 or is_miscount or kind is EntryKind.ASSUMED:
         return Change(account, ended, entry, overrun_pusd=max(0, overrun_pusd))
     # If it is not known which endpoint served the call, each quoted one may have billed it.
     tags = (ended.tag,) if ended.tag else ended.tags

@@ -95,6 +95,13 @@ def test_without_evidence_each_is_assumed_in_full() -> None:
     assert judge([SECOND, FIRST], None, last_word=True) == [Verdict(FIRST, 50_000), Verdict(SECOND, 40_000)]
 
 
+def test_usage_above_a_measured_reservation_is_assumed_up_to_its_exposure() -> None:
+    measured = replace(FIRST, exposure_pusd=30_000)
+    assert judge([measured], 200_000, last_word=True) == [Verdict(measured, 80_000)]
+    assert judge([measured], 60_000, last_word=True) == [Verdict(measured, 60_000)]
+    assert judge([measured], None, last_word=True) == [Verdict(measured, 50_000)]
+
+
 def test_a_reservation_of_nothing_costs_nothing() -> None:
     free = pending("free", 0)
     assert judge([free], None, last_word=True) == [Verdict(free, None)]

@@ -101,6 +101,15 @@ def test_no_more_than_the_reservation_is_assumed() -> None:
         transition(state, Assume("r", 101), NOW_S)
 
 
+def test_up_to_its_exposure_more_is_assumed_and_no_endpoint_goes_out_of_use() -> None:
+    state = opened()
+    do(state, replace(hold("r", 100), exposure_pusd=30))
+    with pytest.raises(ValueError, match="never assumed"):
+        transition(state, Assume("r", 131), NOW_S)
+    assert do(state, Assume("r", 130)).quarantined == ()
+    assert account(state).overrun_pusd == 30
+
+
 def test_what_the_key_shows_beyond_the_books_is_posted() -> None:
     """M21: an entry without a reservation; nothing to recover leaves none."""
     state = opened()
