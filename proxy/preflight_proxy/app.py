@@ -148,6 +148,7 @@ def _open_ledger(config: Config, store: Store, clock: Clock) -> Ledger:
     store.on_poisoned = lambda why: events.publish("ledger", "", run=config.run, closed=why)
     ledger = Ledger(store, Files(store.cost_log), events, clock)
     ledger.byok, ledger.call_s_max = config.byok, config.call_s_max
+    ledger.reserves_proven = config.bound == "proven" and config.cache_bound == "write"
     for account in list(ledger.accounts().values()):
         if account.frozen_reason == KEY_LIMIT_FIRED and not account.key_is_own:
             ledger.commit(Unfreeze(account.id))  # earlier versions froze such accounts (M20)

@@ -8,6 +8,7 @@ import socket
 import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -231,6 +232,22 @@ async def test_an_upstreams_findings_take_no_endpoint_of_another_out_of_use(tmp_
 
 
 @wire
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, False),
+        ({"bound": "proven"}, True),
+        ({"bound": "proven", "cache_bound": "billed"}, False),
+        ({"cache_bound": "billed"}, False),
+    ],
+)
+async def test_only_proven_bounds_at_the_write_price_leave_no_exposure(
+    tmp_path: Path, options: dict[str, Any], expected: bool
+) -> None:
+    async with running(settings(tmp_path / "data", **options)) as proxy:
+        assert proxy.ledger.reserves_proven is expected
+
+
 async def test_a_start_lifts_the_freeze_for_a_key_limit_of_foreign_keys_alone(tmp_path: Path) -> None:
     """On a sub-key of its own the account stays frozen: its ledger is too low (M20)."""
     store = Store(tmp_path / "ledger.sqlite3", clock=FakeClock())

@@ -256,15 +256,24 @@ class Call:
         return Step.DONE
 
     def _sends_again(self, refusal: UpstreamRefusal) -> bool:
-        may_lower = refusal.remedy is not Remedy.FREEZE or not self._reserved_under.key_is_own
-        return self._backoff.waits_out(refusal) or (may_lower and self._backoff.lowers(refusal))
+        return self._backoff.waits_out(refusal) or (not self._is_drift(refusal) and self._backoff.lowers(refusal))
+
+    def _is_drift(self, refusal: UpstreamRefusal) -> bool:
+        """Whether a refusal shows that the ledger is too low: the sub-key's own limit fired before the account's (M20).
+
+        A check before the call compares more than was reserved with what is left, if calls have exposure (M24). So it shows that
+        only where they have none.
+        """
+        is_of_own = refusal.remedy is Remedy.FREEZE and self._reserved_under.key_is_own
+        return is_of_own and (self._ledger.reserves_proven or not refusal.is_key_check)
 
     async def _not_served(self, refusal: UpstreamRefusal, headers: list[tuple[str, str]], body: bytes) -> None:
+        key_is_own = self._reserved_under.key_is_own
         match refusal.remedy:
-            case Remedy.FREEZE if not self._reserved_under.key_is_own:
+            case Remedy.FREEZE if not key_is_own:
                 resets_at = await self._services.foreign_keys.limit_reached(self._account_id)
                 self._refuse(Code.KEY_LIMIT, [] if resets_at is None else [("X-Budget-Resets-At", resets_at)])
-            case Remedy.FREEZE:
+            case Remedy.FREEZE if self._is_drift(refusal):
                 _log.error("ledger.drift", account=self._account_id, why="the sub-key's own limit fired first")
                 self._ledger.commit(Freeze(self._account_id, KEY_LIMIT_FIRED))
                 self._ledger.publish("frozen", self._account_id, reason="sub-key limit")
@@ -272,6 +281,9 @@ class Call:
                 self._ledger.sessions.cut("the sub-key's limit fired", self._account_id)
             case Remedy.WAIT_PROCESS | Remedy.WAIT_MODEL:
                 self._refuse(refusal.cause)
+            case _ if refusal.is_key_check and key_is_own:
+                _log.info("upstream.key_check", account=self._account_id, model=self._model)
+                self._refuse(Code.DOES_NOT_FIT)
             case Remedy.REWRITE:
                 _log.warning("upstream.refused_money", account=self._account_id, cause=refusal.cause.name.lower())
                 self._refuse(refusal.cause)

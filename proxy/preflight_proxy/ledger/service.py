@@ -54,6 +54,7 @@ class Ledger:
         sessions: The accounts as this process has them.
         account_state: The state of one of them, by its id.
         byok: Calls may run on provider keys of the caller's own (M16).
+        reserves_proven: Each call reserves its proven bound at the price of a cache write, so no call has exposure (M24).
         call_s_max: How long upstream may go on with a call that nobody sees.
         upstream: The API base that counts the keys' usage.
         on_quarantined: Called when an endpoint billed above its reservation (M14).
@@ -69,7 +70,7 @@ class Ledger:
         self._as_of = count(int(clock.monotonic_s() * 1_000_000))  # a proxy that follows this one begins above it
         self.sessions = Sessions(store.state.accounts.values(), clock)
         self.account_state = self.sessions.state
-        self.byok = False
+        self.byok = self.reserves_proven = False
         self.upstream = ""
         self.call_s_max = CALL_S_MAX
         self.on_quarantined: Callable[[QuarantinedEndpoint], None] = lambda _row: None

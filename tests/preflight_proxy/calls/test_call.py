@@ -141,7 +141,7 @@ CAUSES = {
     "affords": Code.ACCOUNT_AFFORDS,
     "prompt": Code.ACCOUNT_AFFORDS,
     "weight": Code.ACCOUNT_AFFORDS,
-    "key_affords_bare": Code.KEY_LIMIT,
+    "key_affords_bare": Code.DOES_NOT_FIT,
     "guardrail": Code.KEY_LIMIT,
     "workspace": Code.KEY_LIMIT,
 }
@@ -517,18 +517,58 @@ async def test_a_reset_that_is_near_is_waited_out(world: World) -> None:
     assert len(world.sim.requests) == 2
 
 
-@pytest.mark.parametrize("foreign", [True, False])
-async def test_a_limit_that_affords_less_is_asked_for_less_on_a_foreign_key_alone(world: World, foreign: bool) -> None:
-    """On a sub-key of the account's own it shows that our ledger is too low: the account is frozen (M20)."""
+@pytest.mark.parametrize(("name", "proven"), [("f", True), ("f", False), ("a", True), ("a", False)])
+async def test_a_key_whose_limit_affords_less_is_asked_for_less_unless_that_is_drift(
+    world: World, name: str, proven: bool
+) -> None:
+    """On a sub-key of the account's own, if no call has exposure, it shows that our ledger is too low (M20)."""
     world.may_differ = True
-    if foreign:
-        await world.open_foreign("f")
-    name = "f" if foreign else "a"
+    world.proxy.ledger.reserves_proven = proven
+    is_drift = name == "a" and proven
+    await world.open_foreign("f")
     fault = make_fault("no_money", {"cause": "key_affords", "tokens": 1200})
     world.sim.scenario = Scenario(faults=(FaultRule(fault),))
     async with world.post(token=world.tokens[name], max_tokens=4000) as response:
-        assert response.status == (200 if foreign else 402)
+        assert response.status == (402 if is_drift else 200)
         await response.read()
     asked = [json.loads(request.body) for request in world.sim.requests if request.method == "POST"]
-    assert [body.get("max_tokens") for body in asked] == ([4000, 1200] if foreign else [4000])
-    assert (world.proxy.ledger.account(name).frozen is None) is foreign
+    assert [body.get("max_tokens") for body in asked] == ([4000] if is_drift else [4000, 1200])
+    assert (world.proxy.ledger.account(name).frozen is None) is not is_drift
+
+
+async def tightened(world: World, limit_usd: str) -> str:
+    """Open an account of $1 whose sub-key has less at OpenRouter; returns its token."""
+    await world.reopen("k", await world.sub_key("k", Decimal(limit_usd)))
+    return world.tokens["k"]
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/messages"])
+async def test_openrouters_check_of_a_sub_key_lowers_a_call_once_then_refuses_and_freezes_nothing(
+    world: World, path: str
+) -> None:
+    """The simulator compares 4,000 tokens of $15 a million with what the key has left, then a prompt of 20,000 at $3."""
+    token = await tightened(world, "0.03")
+    fields: dict[str, Any] = {"model": DEAR_MODEL, "token": token, "max_tokens": 4000}
+    async with world.post(path, **fields) as response:
+        assert response.status == 200
+        await response.read()
+    asked = [json.loads(request.body)["max_tokens"] for request in world.sim.requests if request.method == "POST"]
+    assert [asked[0], len(asked)] == [4000, 2]
+    assert 1024 <= asked[1] <= 2000
+    async with world.post(path, **{**fields, "max_tokens": 100}, text="four words of text " * 4000) as response:
+        assert (response.status, response.headers["x-should-retry"]) == (402, "false")
+        assert (await response.json())["error"]["message"] == Code.DOES_NOT_FIT.sentence
+    account = world.proxy.ledger.account("k")
+    assert (account.frozen, account.pending_pusd, account.refused) == (None, 0, 1)
+    assert account.outcomes.served == 1
+
+
+async def test_a_sub_key_whose_limit_is_reached_freezes_the_account_also_if_calls_have_exposure(world: World) -> None:
+    """The simulator checks prompt and bound one by one; together they cost more than the key has."""
+    token = await tightened(world, "0.000007")
+    async with world.post(token=token, max_tokens=16) as response:
+        assert response.status == 200
+        await response.read()
+    async with world.post(token=token, max_tokens=16) as response:
+        assert (await response.json())["error"]["message"] == Code.TRIAL_KEY_LIMIT.sentence
+    assert world.proxy.ledger.account("k").frozen is not None

@@ -68,6 +68,7 @@ class UpstreamRefusal(msgspec.Struct, frozen=True):
         cause: The proxy's sentence, if it replaces upstream's.
         names_time: True if it says how long to wait.
         free_models: True if it is about all models without a price.
+        is_key_check: True if OpenRouter's check before the call finds its size above what the key's limit leaves.
         affords: The affordable output bound; None if it names none.
     """
 
@@ -81,6 +82,7 @@ class UpstreamRefusal(msgspec.Struct, frozen=True):
     affords: int | None = None
     names_time: bool = True
     free_models: bool = False
+    is_key_check: bool = False
 
 
 def read_refusal(
@@ -105,6 +107,8 @@ def read_refusal(
     named = provider if isinstance(provider, str) else None
     wait_s = _seconds(retry_after) or _until(resets_at or _body_header(error, _RESET), now_s)
     affords = _AFFORDS.search(error.message) if status == _PAYMENT_REQUIRED else None
+    cause = _cause(status, error, remedy)
+    is_check = status == _PAYMENT_REQUIRED and any(text in error.message for text in _TOO_LARGE)
     return UpstreamRefusal(
         status,
         True,
@@ -112,10 +116,11 @@ def read_refusal(
         remedy,
         wait_s or RETRY_AFTER_S_DEFAULT,
         named,
-        cause=_cause(status, error, remedy),
+        cause=cause,
         affords=int(affords[1]) if affords else None,
         names_time=wait_s is not None,
         free_models=status == _TOO_MANY and "free-models" in error.message,
+        is_key_check=is_check and cause is Code.KEY_LIMIT,
     )
 
 

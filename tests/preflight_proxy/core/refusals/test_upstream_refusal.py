@@ -164,6 +164,31 @@ def test_a_refusal_for_money_says_whose(status: int, message: str, metadata: dic
     assert read_refusal(status, envelope(message, metadata=metadata), None).cause is cause
 
 
+KEYS_PAGE = "To increase, visit https://openrouter.ai/settings/keys"
+
+
+@each(
+    "status, message, source, is_key_check",
+    [
+        (402, "but can only afford 9.", "openrouter_key_limit", True),
+        (402, "Prompt tokens limit exceeded: 2 > 1.", "openrouter_key_limit", True),
+        (402, f"but can only afford 9. {KEYS_PAGE}", None, True),
+        (402, f"Prompt tokens limit exceeded: 2 > 1. {KEYS_PAGE}", None, True),
+        (402, "but can only afford 9.", "openrouter_credits", False),
+        (402, "Prompt tokens limit exceeded: 2 > 1. visit /settings/credits", None, False),
+        (402, "words that nobody knows", "openrouter_key_limit", False),
+        (403, "Key limit exceeded (total limit).", "openrouter_key_limit", False),
+        (403, f"but can only afford 9. {KEYS_PAGE}", "openrouter_key_limit", False),
+        (429, "but can only afford 9.", "openrouter_key_limit", False),
+    ],
+)
+def test_a_check_of_a_calls_size_by_the_keys_limit_is_a_402_that_says_so(
+    status: int, message: str, source: str | None, is_key_check: bool
+) -> None:
+    metadata = {} if source is None else {"limit_source": source}
+    assert read_refusal(status, envelope(message, metadata=metadata), None).is_key_check is is_key_check
+
+
 @each(
     "text, affords",
     [
