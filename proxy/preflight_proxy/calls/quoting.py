@@ -203,27 +203,29 @@ class Quoter:
         """The most prompt tokens, proven and measured. Where the endpoint is known to count more, they are the same."""
         if sizes is None:
             return self._calibration.bounds(account_id, request, endpoint)
-        factor = self._factors.of(account_id, endpoint)
+        factor = self._factor(account_id, endpoint)
+        return self._calibration.bounds(account_id, request, endpoint, None if factor >= BY_BYTES else sizes, factor)
+
+    def _factor(self, account_id: str, endpoint: Endpoint) -> int:
+        """By how many thousandths estimates are multiplied there; `BY_BYTES` after a bill above a reservation (M14)."""
         is_byte_counted = f"{endpoint.model} {endpoint.tag}" in self._ledger.account(account_id).byte_counted
-        if factor >= BY_BYTES or is_byte_counted:
-            sizes = None
-        return self._calibration.bounds(account_id, request, endpoint, sizes, factor)
+        return BY_BYTES if is_byte_counted else self._factors.of(account_id, endpoint)
 
     def hopeful(self, account_id: str, request: Request, first: CallQuote) -> Quote | None:
         """Quote a request by the least tokens that a weighing may show; None if its texts are not estimated."""
         sizes, offer = first.sizes, first.offer
-        if sizes is None:
-            return None
-        if request.prompt.opaque_media:
+        if sizes is None or request.prompt.opaque_media:
             return None
         factor = hope_factor(sizes.family)
         hoped = [self._calibration.hoped(account_id, request, endpoint, sizes, factor) for endpoint in offer.quoted]
-        if any(
-            is_known for is_known, _tokens in hoped
-        ):  # there only what is new is weighed: no other endpoint is worth it
-            bytes_max = [prompt_bound(request.prompt, endpoint) for endpoint in offer.quoted]
-            hoped = [each if each[0] else (True, most) for each, most in zip(hoped, bytes_max, strict=True)]
-        return self._priced(offer.quote(request, [tokens for _is_known, tokens in hoped]))
+        any_known = any(is_known for is_known, _tokens in hoped)
+        tokens = []
+        for endpoint, (is_known, hoped_tokens) in zip(offer.quoted, hoped, strict=True):
+            # Where the conversation has been before, only what is new is weighed: no other endpoint is worth it.
+            is_worth_it = is_known or not any_known
+            counts_bytes = self._factor(account_id, endpoint) >= BY_BYTES
+            tokens.append(hoped_tokens if is_worth_it and not counts_bytes else prompt_bound(request.prompt, endpoint))
+        return self._priced(offer.quote(request, tokens))
 
     def known(self, account_id: str, request: Request, endpoint: Endpoint) -> tuple[int | None, int]:
         """See `Calibration.known`."""
@@ -242,7 +244,7 @@ class Quoter:
             weighing: What its weighing has shown.
         """
         for count in {len(request.prompt.messages), system_count(request.prompt)}:
-            if count > (weighing.known or 0):
+            if weighing.known is None or count > weighing.known:
                 tokens = weighing.tokens(request.prompt, sizes, count)
                 self._calibration.note_estimate(account_id, request, endpoint, count, tokens)
 
