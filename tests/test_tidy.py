@@ -54,6 +54,7 @@ SHARED_WITH_THE_HOST = (
     *("preflight_proxy.base.atomic_file", "preflight_proxy.base.gate_handshake"),
     # The list of quarantined endpoints is the user's own: a person, a check and every proxy read and write it.
     *("preflight_proxy.ledger.quarantine_file", "preflight_proxy.base.config"),
+    "preflight_proxy.ledger.shared_counts_file",  # and so is the file of token counts that runs share
     "preflight_proxy.base.data_folder",  # where a stand-alone proxy's control socket is
 )
 """What agent_preflight imports of the proxy: values and small tools. Else the two talk over the control socket."""
@@ -93,7 +94,7 @@ ONE_HOME: Mapping[str, tuple[str, ...]] = {
     "create_subprocess_shell": (),
     "sqlite3": (
         *("preflight_proxy.ledger.store", "preflight_proxy.ledger.schema", "preflight_proxy.ledger.tables"),
-        *("preflight_proxy.ledger.file", "preflight_proxy.ledger.reader"),
+        *("preflight_proxy.ledger.file", "preflight_proxy.ledger.reader", "preflight_proxy.ledger.shared_counts_file"),
     ),
     "environ": ("agent_preflight.base.config", "preflight_proxy.base.config"),
     "getenv": (),
