@@ -25,6 +25,8 @@ from preflight_proxy.core.terminal import plain
 
 if TYPE_CHECKING:
     from agent_preflight.operate.live_changes import PlannedRun, TrialStop
+    from preflight_proxy.core.ledger.rows import QuarantinedEndpoint
+    from preflight_proxy.ledger.shared_counts_file import CarriedFactor
 
 STOP_WAIT_S_MAX = 300.0
 """At its end a trial waits for costs that are not known yet, for at most four minutes."""
@@ -170,9 +172,10 @@ def quarantine(
     runs_dir: RunsDir = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each endpoint.")] = False,
 ) -> None:
-    """List endpoints that billed above their reservation.
+    """List endpoints that billed above their reservation, or counted more tokens than estimated.
 
-    No proxy of yours sends calls to them. `--clear` ends that, at once also for the runs that are going on.
+    No proxy of yours sends calls to the former; for the latter it reserves more. `--clear` ends that, at once also for the runs
+    that are going on.
 
     Example: agent-preflight quarantine --clear openai/gpt-4.1-nano azure
     """
@@ -200,18 +203,26 @@ def quarantine(
 
 
 def _list_quarantined(*, as_json: bool) -> None:
-    from agent_preflight.operate.quarantine import quarantined
+    from agent_preflight.operate.quarantine import carried, quarantined
     from preflight_proxy.core.ledger.rows import OPENROUTER
+    from preflight_proxy.core.pricing.token_factors import AS_ESTIMATED, BY_BYTES
 
-    rows = quarantined()
-    for row in rows:
+    def list_one(row: QuarantinedEndpoint | CarriedFactor, text: str, **more: object) -> None:
         since = datetime.fromtimestamp(row.at_s, UTC).isoformat(timespec="seconds")
         where = "" if row.upstream == OPENROUTER else f"of {row.upstream}  "
         if as_json:
-            emit_json(
-                {"model": row.model, "tag": row.tag, "since": since, "reason": row.reason, "upstream": row.upstream}
-            )
+            emit_json({"model": row.model, "tag": row.tag, "since": since, **more, "upstream": row.upstream})
         else:
-            say(plain(f"{row.model}  {row.tag}  {where}since {since}  {row.reason}"))
+            say(plain(f"{row.model}  {row.tag}  {where}since {since}  {text}"))
+
+    rows, factors = quarantined(), carried()
+    for row in rows:
+        list_one(row, row.reason, reason=row.reason)
     if not rows and not as_json:
         say("No endpoint is quarantined.")
+    for each in factors:
+        if each.factor >= BY_BYTES:
+            list_one(each, "is counted by bytes", tokens="bytes")
+        else:
+            times = each.factor / AS_ESTIMATED
+            list_one(each, f"counts {times:g} times the estimated tokens", tokens=times)

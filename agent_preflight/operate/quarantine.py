@@ -1,4 +1,8 @@
-"""Lists and clears quarantined endpoints, M14 (overrun): those that billed above a call's reservation. No proxy uses them."""
+"""Lists and clears what is held against endpoints, of which the user's runs tell one another.
+
+Quarantined ones billed above a call's reservation (M14, overrun): no proxy uses them. Others counted more tokens than estimated:
+all proxies multiply their estimates there.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +14,20 @@ import msgspec
 from agent_preflight.runs.folder import read_control
 from agent_preflight.sidecar.control_client import ControlClient, ControlUnreachableError
 from agent_preflight.sweeping.run_folders import run_folders
-from preflight_proxy.base.config import origin, user_quarantine_file
+from preflight_proxy.base.clock import SystemClock
+from preflight_proxy.base.config import origin, user_counts_file, user_quarantine_file
 from preflight_proxy.base.data_folder import control_socket
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.rows import OPENROUTER, QuarantinedEndpoint
 from preflight_proxy.ledger.quarantine_file import QuarantineFile
+from preflight_proxy.ledger.shared_counts_file import CarriedFactor, carried_factors, clear_factors
 
 
 class ClearResult(msgspec.Struct, frozen=True):
     """The result of `clear`.
 
     Attributes:
-        listed: The endpoint was on the user's list.
+        listed: The endpoint was on the user's list, or counted more tokens than estimated.
         proxies: Folders of the running proxies that removed it too.
     """
 
@@ -35,10 +41,15 @@ def quarantined() -> list[QuarantinedEndpoint]:
     return sorted(rows, key=lambda row: (row.upstream, row.model, row.tag))
 
 
+def carried() -> list[CarriedFactor]:
+    """Return by how much the estimates of endpoints are multiplied in every run, sorted."""
+    return carried_factors(user_counts_file(), SystemClock().epoch_s())
+
+
 async def clear(
     model: str, tag: str, runs_dir: Path, data: Path | None = None, upstream: str = OPENROUTER
 ) -> ClearResult:
-    """Remove an endpoint from the user's list, and from the running proxies of the same upstream.
+    """Remove an endpoint from the user's lists, and from the running proxies of the same upstream.
 
     Args:
         model: The model's id.
@@ -48,12 +59,14 @@ async def clear(
         upstream: The API base that has the endpoint, or its origin.
 
     Raises:
-        ConfigError: The list cannot be written; it is unchanged.
+        ConfigError: A list cannot be written; it is unchanged.
         OperatingError: A proxy refused.
     """
     path = user_quarantine_file()
     try:
         listed = QuarantineFile(path).clear(model, tag, origin(upstream))
+        path = user_counts_file()
+        listed |= clear_factors(path, model, tag, origin(upstream))
     except OSError as exc:
         raise ConfigError(f"{path} cannot be written: {exc}") from exc
     cleared = [folder for folder, socket in _sockets(runs_dir, data) if await _clear_at(socket, model, tag, upstream)]

@@ -33,6 +33,7 @@ from preflight_proxy.ledger.events import Events
 from preflight_proxy.ledger.files import Files
 from preflight_proxy.ledger.quarantine_file import QuarantineFile
 from preflight_proxy.ledger.service import BYOK, KEY_LIMIT_FIRED, Ledger
+from preflight_proxy.ledger.shared_counts import SharedCounts
 from preflight_proxy.ledger.store import Store
 from preflight_proxy.server.intake import Intake
 from preflight_proxy.server.listeners import Listeners, naming
@@ -108,6 +109,8 @@ async def running(
         prices, tasks, intake = Prices(upstream, clock), Tasks(), Intake()
         _share_quarantine(config, ledger, prices)
         foreign_keys = ForeignKeys(ledger, upstream, lag_s=config.key_usage_lag_s)
+        shared_counts = _shared_counts(config, clock)
+        ends.callback(shared_counts.close)
         paid_calls = PaidCalls(
             ledger,
             upstream,
@@ -118,12 +121,13 @@ async def running(
             foreign_keys,
             bound=config.bound,
             weigh=config.weigh,
+            shared_counts=shared_counts,
         )
         routes = Routes(ledger, paid_calls, FreeReads(ledger, prices, upstream))
         listeners, forwarders = Listeners(), ForwarderListener()
         accounts = Accounts(ledger, upstream, listeners, routes.handler, egress_rules, forwarders)
         watch = RunnerWatch(ledger, accounts, run=config.run, grace_s=config.grace_s, over=over)
-        control = Control(ledger, accounts, watch, run=config.run, upstream=config.upstream)
+        control = Control(ledger, accounts, watch, shared_counts, run=config.run, upstream=config.upstream)
         unknown_calls = UnknownCalls(
             ledger, upstream, foreign_keys, lag_s=config.key_usage_lag_s, generation_s_max=config.generation_s_max
         )
@@ -137,6 +141,7 @@ async def running(
         watching.spawn(unknown_calls.run(), "unknown calls")
         watching.spawn(store.watch(), "ledger watch")
         watch.begin()
+        shared_counts.begin()
         yield RunningProxy(control.base_url, ledger, accounts, tasks, intake, over, foreign_keys, control, portal)
         routes.closing = True
         await _drain(ledger, tasks)
@@ -186,6 +191,17 @@ def _share_quarantine(config: Config, ledger: Ledger, prices: Prices) -> None:
             shared.add(row)
 
     ledger.on_quarantined = follow
+
+
+def _shared_counts(config: Config, clock: Clock) -> SharedCounts:
+    """Return the counts that the user's runs share; another project may use a run's id too, so its folder is part of its name."""
+    return SharedCounts(
+        Path(config.shared_counts_file) if config.shared_counts_file else None,
+        run=f"{config.run or ''}\n{config.data_dir.resolve()}",
+        upstream=origin(config.upstream),
+        clock=clock,
+        share_preambles=config.share_preambles,
+    )
 
 
 async def _listen(config: Config, listeners: Listeners, routes: Routes, control: Control) -> str | None:

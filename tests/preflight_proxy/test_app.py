@@ -6,6 +6,7 @@ import asyncio
 import resource
 import socket
 import stat
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from preflight_proxy.core.ledger.commands import ClearQuarantine, Freeze, OpenAc
 from preflight_proxy.core.ledger.rows import QuarantinedEndpoint
 from preflight_proxy.ledger.quarantine_file import QuarantineFile
 from preflight_proxy.ledger.service import BYOK, KEY_LIMIT_FIRED
+from preflight_proxy.ledger.shared_counts_file import carried_factors
 from preflight_proxy.ledger.store import Store
 from tests.support.fake_clock import FakeClock
 from tests.support.proxy_world import World, quick_config
@@ -200,6 +202,20 @@ async def test_what_ran_on_a_provider_key_of_the_users_own_is_used_again_once_th
         assert list(proxy.ledger.store.state.quarantined) == [("m/x", "dear")]
     async with running(settings(tmp_path / "data", **shared)) as proxy:
         assert len(proxy.ledger.store.state.quarantined) == 3
+
+
+async def test_the_counts_that_runs_share_are_opened_after_the_start_and_closed_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "token_counts.sqlite3"
+    async with running(settings(tmp_path / "data", shared_counts_file=str(path))):
+        pass
+    assert carried_factors(path, 0.0) == []
+    assert sorted(file.name for file in path.parent.iterdir()) == ["token_counts.key", "token_counts.sqlite3"]
+    assert "shared-counts" not in {thread.name for thread in threading.enumerate()}
+
+
+async def test_a_proxy_without_such_a_file_shares_nothing(tmp_path: Path) -> None:
+    async with running(settings(tmp_path / "data")):
+        assert "shared-counts" not in {thread.name for thread in threading.enumerate()}
 
 
 async def test_an_upstreams_findings_take_no_endpoint_of_another_out_of_use(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from preflight_proxy.core.shapes.reading import Shape
 from preflight_proxy.core.shapes.shape import Request, UnknownFields
 from preflight_proxy.evidence.foreign_keys import ForeignKeys
 from preflight_proxy.ledger.service import Ledger
+from preflight_proxy.ledger.shared_counts import SharedCounts
 from preflight_proxy.server.intake import Intake, IntakeError
 from preflight_proxy.server.request import ServerRequest
 from preflight_proxy.server.response import JSON_HEADER, ClientResponse
@@ -58,6 +59,7 @@ class PaidCalls:
         unknown_fields: What happens to top-level fields that are in no table (M8).
         bound: How many tokens a prompt counts as (M3).
         weigh: A prompt that does not fit by its estimate may be weighed.
+        shared_counts: What other runs of the user know; None for nothing.
         foreign_keys: Reads a key that is not this ledger's alone, before the first call with it (M13).
     """
 
@@ -73,13 +75,14 @@ class PaidCalls:
         *,
         bound: Bound = "measured",
         weigh: bool = True,
+        shared_counts: SharedCounts | None = None,
     ) -> None:
         self._ledger = ledger
         self._reader = RequestReader(unknown_fields)
         self._services = CallServices(
             ledger=ledger,
             upstream=upstream,
-            quoter=Quoter(ledger, prices, self._reader, bound),
+            quoter=Quoter(ledger, prices, self._reader, bound, shared_counts),
             backoff=Backoff(ledger.clock),
             cache_trace=CacheTrace(),
             foreign_keys=foreign_keys or ForeignKeys(ledger, upstream),

@@ -28,6 +28,7 @@ from preflight_proxy.core.shapes.model_name import split_model
 from preflight_proxy.core.shapes.reading import Shape
 from preflight_proxy.core.shapes.shape import Reading, Request
 from preflight_proxy.ledger.service import Ledger
+from preflight_proxy.ledger.shared_counts import SharedCounts
 from preflight_proxy.upstream.prices import Prices, StalePricesError, UnreachableError
 
 TIGHT_PART, TIGHT_PART_BESIDE = 4, 32
@@ -112,15 +113,24 @@ class Quoter:
         prices: The price list.
         reader: Estimates texts in its turns.
         bound: How many tokens a prompt counts as: what is measured, or what is proven (M3).
+        shared_counts: What other runs of the user know; None for nothing.
     """
 
-    def __init__(self, ledger: Ledger, prices: Prices, reader: RequestReader, bound: Bound = "measured") -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        prices: Prices,
+        reader: RequestReader,
+        bound: Bound = "measured",
+        shared_counts: SharedCounts | None = None,
+    ) -> None:
         self._ledger = ledger
         self._prices = prices
         self._reader = reader
         self._is_measured = bound == "measured"
         self._calibration = Calibration()
         self._factors = TokenFactors()
+        self._shared_counts = shared_counts or SharedCounts(None, run="", upstream="", clock=ledger.clock)
         self._offers = Offers()
 
     async def quote(self, context: CallContext) -> CallQuote | Refusal:

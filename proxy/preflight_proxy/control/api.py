@@ -45,6 +45,7 @@ from preflight_proxy.control.standalone_accounts import StandaloneAccounts
 from preflight_proxy.core.errors import LedgerError, OperatingError
 from preflight_proxy.core.ledger.commands import ClearQuarantine
 from preflight_proxy.ledger.service import Ledger
+from preflight_proxy.ledger.shared_counts import SharedCounts
 from preflight_proxy.server.intake import Intake, IntakeError
 from preflight_proxy.server.request import ServerRequest
 from preflight_proxy.server.response import JSON_HEADER
@@ -66,6 +67,7 @@ class Control:
         ledger: Read for balances.
         accounts: Opens, freezes and closes accounts.
         watch: Counts the followers of the run.
+        shared_counts: What a cleared endpoint was counted by is cleared there too.
         run: The run that `POST /stop` stops, if any.
         upstream: Named in `/health`.
 
@@ -75,11 +77,19 @@ class Control:
     """
 
     def __init__(
-        self, ledger: Ledger, accounts: Accounts, watch: RunnerWatch, *, run: str | None, upstream: str
+        self,
+        ledger: Ledger,
+        accounts: Accounts,
+        watch: RunnerWatch,
+        shared_counts: SharedCounts,
+        *,
+        run: str | None,
+        upstream: str,
     ) -> None:
         self._ledger = ledger
         self._accounts = accounts
         self._watch = watch
+        self._shared_counts = shared_counts
         self._run = run
         self._upstream = upstream
         self._intake = Intake(body_bytes_max=MESSAGE_BYTES_MAX)
@@ -133,7 +143,9 @@ class Control:
             case ("DELETE", ["quarantine"]):
                 is_ours = origin(query.get("upstream", self._upstream)) == origin(self._upstream)
                 if is_ours:
-                    ledger.commit(ClearQuarantine(query.get("model", ""), query.get("tag", "")))
+                    model, tag = query.get("model", ""), query.get("tag", "")
+                    ledger.commit(ClearQuarantine(model, tag))
+                    self._shared_counts.clear_factor(model, tag)
                 return _answer(ClearAnswer(is_ours))
             case ("GET", ["accounts"]):
                 names = ledger.accounts() if named is None else named.names()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from preflight_proxy.base.clock import Clock
+from preflight_proxy.core.pricing.token_factors import AS_ESTIMATED, BY_BYTES
 from preflight_proxy.ledger.shared_counts_file import (
     KEY_BYTES,
     ROWS_MAX,
@@ -25,10 +26,6 @@ from preflight_proxy.ledger.shared_counts_file import (
     name_of,
 )
 
-ESTIMATE_HOLDS = 1000
-"""The factor of an endpoint about which nothing is known."""
-BYTES = 10**9
-"""The factor of an endpoint whose bills passed even the margin of the estimate: its tokens are bounded by bytes."""
 TOKENS_MAX = 10**9
 """No prompt has as many; a bill of more is an error."""
 AGREEMENT = 100
@@ -47,14 +44,18 @@ class SharedCounts:
     """What this run and the user's others know. Used on the loop, where no call waits for the file or raises.
 
     Args:
-        path: The file; None shares nothing: preambles are not known, and factors are this process's own.
+        path: The file; None shares nothing, and what is known is this process's own.
         run: Whatever names the run, the same after a restart.
         upstream: Origin of the API that billed.
         clock: The moments of notes.
+        share_preambles: False to know and note no preambles; so it is without a file.
     """
 
-    def __init__(self, path: Path | None, *, run: str, upstream: str, clock: Clock) -> None:
+    def __init__(
+        self, path: Path | None, *, run: str, upstream: str, clock: Clock, share_preambles: bool = True
+    ) -> None:
         self._file = None if path is None else SharedCountsFile(path, upstream, run)
+        self._shares_preambles = share_preambles and path is not None
         self._run = run
         self._clock = clock
         self._lock = threading.Lock()  # over memory alone: the thread never keeps it while it reads or writes
@@ -86,7 +87,7 @@ class SharedCounts:
         Args:
             digest: Of all that decides its tokens and prices, the endpoint included.
         """
-        if self._file is None:
+        if not self._shares_preambles:
             return None
         self._is_used = True
         known = self._known
@@ -100,7 +101,7 @@ class SharedCounts:
             tokens: What was billed.
             least_tokens: A bill of fewer is not believed, and ignored.
         """
-        if self._file is not None and max(1, least_tokens) <= tokens <= TOKENS_MAX:
+        if self._shares_preambles and max(1, least_tokens) <= tokens <= TOKENS_MAX:
             self._note(digest, tokens)
 
     def forget_preamble(self, digest: bytes) -> None:
@@ -108,17 +109,17 @@ class SharedCounts:
         self._note(digest, None)
 
     def factor(self, model: str, tag: str) -> int:
-        """Return by how many thousandths the estimate of an endpoint's tokens is to be multiplied, or `BYTES`.
+        """Return by how many thousandths the estimate of an endpoint's tokens is to be multiplied, or `BY_BYTES`.
 
         It is the largest that this run saw, or that two runs saw.
         """
         self._is_used = True
-        return self._known.factors.answers.get((model, tag), ESTIMATE_HOLDS)
+        return self._known.factors.answers.get((model, tag), AS_ESTIMATED)
 
     def note_factor(self, model: str, tag: str, factor: int) -> None:
         """Note a bill that was above the estimate, as `factor` returns it."""
-        if factor > ESTIMATE_HOLDS:
-            self._note((model, tag), min(factor, BYTES))
+        if factor > AS_ESTIMATED:
+            self._note((model, tag), min(factor, BY_BYTES))
 
     def clear_factor(self, model: str, tag: str) -> None:
         """Delete what all runs noted of an endpoint, because a person wants that."""
@@ -250,6 +251,6 @@ def _agreed(runs: _Runs) -> tuple[int, bool]:
 
 def _largest(own: bytes, runs: _Runs) -> int:
     """Return the largest factor that this run saw, or two runs."""
-    own_factor, _at_s = runs.get(own, (ESTIMATE_HOLDS, 0.0))
-    factors = sorted([ESTIMATE_HOLDS, ESTIMATE_HOLDS, *(factor for factor, _at_s in runs.values())])
+    own_factor, _at_s = runs.get(own, (AS_ESTIMATED, 0.0))
+    factors = sorted([AS_ESTIMATED, AS_ESTIMATED, *(factor for factor, _at_s in runs.values())])
     return max(own_factor, factors[-2])

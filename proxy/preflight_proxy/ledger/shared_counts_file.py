@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hmac
 import os
-import secrets
 import sqlite3
 import stat
 from collections.abc import Sequence
@@ -205,11 +204,11 @@ class SharedCountsFile:
         path = self._path.with_suffix(".key")
         for _ in range(2):
             if not os.path.lexists(path):
-                draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+                draft = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
                 try:
                     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
                     with os.fdopen(descriptor, "wb") as file:
-                        file.write(secrets.token_bytes(KEY_BYTES))
+                        file.write(os.urandom(KEY_BYTES))
                     with suppress(FileExistsError):
                         os.link(draft, path)  # unlike a rename it replaces nothing
                 finally:
@@ -251,7 +250,7 @@ def clear_factors(path: Path, model: str, tag: str, upstream: str) -> bool:
         with closing(_reader(path)) as connection:
             return connection.execute(_DELETE_ENDPOINT, (upstream, model, tag)).rowcount > 0
     except sqlite3.Error as exc:
-        raise OSError(f"{path}: {exc}") from exc
+        raise OSError(str(exc)) from exc
 
 
 def _reader(path: Path) -> sqlite3.Connection:

@@ -13,9 +13,12 @@ from typer.testing import CliRunner, Result
 from agent_preflight.cli import app
 from agent_preflight.runs.status import read_run
 from openrouter_sim.billing.account import SimKey
-from preflight_proxy.base.config import origin
-from preflight_proxy.core.ledger.rows import QuarantinedEndpoint
+from preflight_proxy.base.clock import SystemClock
+from preflight_proxy.base.config import origin, user_counts_file
+from preflight_proxy.core.ledger.rows import OPENROUTER, QuarantinedEndpoint
+from preflight_proxy.core.pricing.token_factors import BY_BYTES
 from preflight_proxy.ledger.quarantine_file import QuarantineFile
+from preflight_proxy.ledger.shared_counts import SharedCounts
 from tests.support.cli_commands import CommandResult, invoke
 from tests.support.live_field import WAITING, LiveField
 from tests.support.run_on_disk import alive, plan
@@ -297,6 +300,26 @@ def test_an_endpoint_is_cleared_once(tmp_path: Path) -> None:
     assert "cleared" in first.output
     assert "was not on the list" in second.output
     assert quarantine(tmp_path).output == "No endpoint is quarantined.\n"
+
+
+@pytest.mark.usefixtures("own_list")
+def test_it_lists_and_clears_endpoints_that_count_more_tokens_than_estimated(tmp_path: Path) -> None:
+    for run in ("a", "b"):
+        counts = SharedCounts(user_counts_file(), run=run, upstream=OPENROUTER, clock=SystemClock())
+        counts.begin()
+        counts.note_factor("m/x", "tag", 1300)
+        counts.note_factor("m/y", "tag", BY_BYTES)
+        counts.close()
+    lines = quarantine(tmp_path).output.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["openai/gpt-4.1-nano", "m/x", "m/y"]
+    assert lines[1].endswith("counts 1.3 times the estimated tokens")
+    assert lines[2].endswith("is counted by bytes")
+    rows = [json.loads(line) for line in quarantine(tmp_path, "--json").stdout.splitlines()]
+    assert [row.get("tokens") for row in rows] == [None, 1.3, "bytes"]
+    cleared = [quarantine(tmp_path, "--clear", "m/x", "tag", "--upstream", OPENROUTER).exit_code for _ in range(2)]
+    assert cleared == [0, 1]
+    assert "m/x" not in quarantine(tmp_path).output
+    assert "m/y" in quarantine(tmp_path).output
 
 
 @pytest.mark.usefixtures("own_list")

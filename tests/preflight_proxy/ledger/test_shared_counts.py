@@ -13,8 +13,9 @@ import pytest
 import structlog
 
 from preflight_proxy.base.clock import Clock, SystemClock
+from preflight_proxy.core.pricing.token_factors import BY_BYTES
 from preflight_proxy.ledger import shared_counts, shared_counts_file
-from preflight_proxy.ledger.shared_counts import AGAIN_S, BYTES, SharedCounts
+from preflight_proxy.ledger.shared_counts import AGAIN_S, SharedCounts
 from preflight_proxy.ledger.shared_counts_file import FACTOR_S_MAX, PREAMBLE_S_MAX, ROWS_MAX, carried_factors
 from tests.support.fake_clock import FakeClock
 
@@ -165,10 +166,10 @@ def test_a_run_knows_its_own_factor_and_others_when_two_saw_one(path: Path) -> N
     assert (factor(path, "a"), factor(path)) == (1300, 1000)
     note(path, "a", factor=1100)
     assert factor(path, "a") == 1300
-    note(path, "b", factor=BYTES)
-    assert (factor(path, "a"), factor(path, "b"), factor(path)) == (1300, BYTES, 1300)
-    note(path, "c", factor=10 * BYTES)
-    assert factor(path) == BYTES
+    note(path, "b", factor=BY_BYTES)
+    assert (factor(path, "a"), factor(path, "b"), factor(path)) == (1300, BY_BYTES, 1300)
+    note(path, "c", factor=10 * BY_BYTES)
+    assert factor(path) == BY_BYTES
     note(path, "d", factor=1000)
     assert len(carried_factors(path, FakeClock().epoch_s())) == 1
 
@@ -284,6 +285,19 @@ def test_a_damaged_file_is_begun_anew_while_the_run_goes_on(path: Path) -> None:
         counts.note_preamble(TEXT, 1000, 1)
     assert [line["kind"] for line in log] == ["SQLITE_NOTADB"]
     assert known(path) == (1000, False)
+
+
+def test_a_proxy_that_shares_no_preambles_carries_factors_all_the_same(path: Path) -> None:
+    """Accounts of different people learn nothing from one another's prompts."""
+    note(path, "a", 1000, 1300)
+    counts = SharedCounts(path, run="b", upstream=HERE, clock=FakeClock(), share_preambles=False)
+    counts.begin()
+    counts.note_preamble(TEXT, 1000, 1)
+    counts.note_factor(*ENDPOINT, 1300)
+    counts.close()
+    assert counts.preamble_tokens(TEXT) is None
+    assert known(path) == (1000, False)
+    assert factor(path) == 1300
 
 
 @pytest.mark.wire
