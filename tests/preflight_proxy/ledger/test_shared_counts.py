@@ -5,7 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -16,7 +16,15 @@ from preflight_proxy.base.clock import Clock, SystemClock
 from preflight_proxy.core.pricing.token_factors import BY_BYTES
 from preflight_proxy.ledger import shared_counts, shared_counts_file
 from preflight_proxy.ledger.shared_counts import AGAIN_S, SharedCounts
-from preflight_proxy.ledger.shared_counts_file import FACTOR_S_MAX, PREAMBLE_S_MAX, ROWS_MAX, carried_factors
+from preflight_proxy.ledger.shared_counts_file import (
+    FACTOR_S_MAX,
+    PREAMBLE_S_MAX,
+    ROWS_MAX,
+    Note,
+    Rows,
+    SharedCountsFile,
+    carried_factors,
+)
 from tests.support.fake_clock import FakeClock
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -169,9 +177,35 @@ def test_a_run_knows_its_own_factor_and_others_when_two_saw_one(path: Path) -> N
     note(path, "b", factor=BY_BYTES)
     assert (factor(path, "a"), factor(path, "b"), factor(path)) == (1300, BY_BYTES, 1300)
     note(path, "c", factor=10 * BY_BYTES)
-    assert factor(path) == BY_BYTES
+    assert factor(path, "c") == factor(path) == BY_BYTES
     note(path, "d", factor=1000)
     assert len(carried_factors(path, FakeClock().epoch_s())) == 1
+
+
+def test_a_smaller_factor_changes_nothing(path: Path) -> None:
+    counts = SharedCounts(path, run="a", upstream=HERE, clock=FakeClock())
+    for seen in (900, 1000, 1300, 1100):
+        counts.note_factor(*ENDPOINT, seen)
+    assert counts.factor(*ENDPOINT) == 1300
+    assert counts._news == [(ENDPOINT, 1300)]
+
+
+def test_what_is_noted_while_the_file_is_read_is_neither_lost_nor_forgotten(path: Path) -> None:
+    class Meanwhile(SharedCountsFile):
+        def exchange(self, news: Sequence[Note], now_s: float) -> Rows | None:
+            rows = super().exchange(news, now_s)
+            counts.note_preamble(TEXT, 1000, 1)
+            counts.forget_preamble(b"other")
+            return rows
+
+    note(path, "b", 1005)
+    counts = SharedCounts(path, run="a", upstream=HERE, clock=FakeClock())
+    counts.note_preamble(b"other", 1000, 1)
+    file = Meanwhile(path, HERE, "a")
+    counts._exchange(file)
+    assert (counts.preamble_tokens(TEXT), counts.preamble_tokens(b"other")) == ((1005, True), None)
+    assert counts._news == [(TEXT, 1000), (b"other", None)]
+    file.close()
 
 
 def test_a_factor_that_is_cleared_is_cleared_for_every_run(path: Path) -> None:
@@ -222,15 +256,29 @@ def test_what_is_seen_each_day_stays_and_is_written_once_a_day(path: Path) -> No
     assert len(counts._news) == 4
 
 
-def test_memory_is_bounded(path: Path) -> None:
+def test_memory_is_bounded_where_nothing_can_be_written(path: Path) -> None:
     path.parent.mkdir()
-    path.parent.chmod(0o777)  # so that nothing can be written
-    with run_of(path) as counts:
-        for number in range(3 * ROWS_MAX):
-            counts.note_preamble(b"%d" % number, 1000, 1)
-        until(lambda: len(counts._news) <= ROWS_MAX)
-        assert counts.preamble_tokens(b"%d" % (3 * ROWS_MAX - 1)) == (1000, False)
-        assert len(counts._known.preambles.answers) == ROWS_MAX
+    path.parent.chmod(0o777)
+    counts = SharedCounts(path, run="a", upstream=HERE, clock=FakeClock())
+    for number in range(3 * ROWS_MAX):
+        counts.note_preamble(b"%d" % number, 1000, 1)
+    counts._exchange(SharedCountsFile(path, HERE, "a"))
+    assert len(counts._news) == len(counts._known.preambles.answers) == ROWS_MAX
+    assert counts.preamble_tokens(b"%d" % (3 * ROWS_MAX - 1)) == (1000, False)
+
+
+def test_of_too_many_preambles_the_oldest_is_dropped(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FakeClock()
+    for digest in (b"old", b"newer", b"new"):
+        with run_of(path, "a", clock) as counts:
+            counts.note_preamble(digest, 1000, 1)
+        clock.advance(1)
+    monkeypatch.setattr(shared_counts, "ROWS_MAX", 3)
+    with run_of(path, "b", clock) as counts:
+        until(lambda: counts.preamble_tokens(b"new") is not None)
+        with counts._lock:
+            counts._known.note(TEXT, 1000, clock.epoch_s())
+            assert [counts.preamble_tokens(each) is None for each in (b"old", b"newer", b"new")] == [True, False, False]
 
 
 def test_without_a_file_no_preamble_is_known_and_factors_are_this_process_s() -> None:
