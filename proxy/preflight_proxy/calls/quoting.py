@@ -5,6 +5,7 @@ The ways to admit it are proven, or measured by estimates of its tokens where mo
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import msgspec
@@ -14,7 +15,13 @@ from preflight_proxy.base.config import Bound
 from preflight_proxy.calls.parsing import RequestReader
 from preflight_proxy.core.ledger.rows import Reservation
 from preflight_proxy.core.ledger.transition import refusal
-from preflight_proxy.core.pricing.calibration import Calibration, billed_reading, off_pusd, system_count
+from preflight_proxy.core.pricing.calibration import (
+    Calibration,
+    billed_reading,
+    off_pusd,
+    preamble_bytes,
+    system_count,
+)
 from preflight_proxy.core.pricing.endpoint import Endpoint
 from preflight_proxy.core.pricing.prompt_bound import prompt_bound
 from preflight_proxy.core.pricing.quote import Offer, Offers, Quote, Quotes, UnquotableError
@@ -36,6 +43,10 @@ TIGHT_PART, TIGHT_PART_BESIDE = 4, 32
 
 The second holds while other calls are pending: each of many may take only a small part.
 """
+
+
+PREAMBLE_BYTES_MIN = 4096
+"""A shorter preamble is not shared between accounts: its tokens are few, and it could be guessed (M4)."""
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -160,13 +171,13 @@ class Quoter:
             offer = self._offers.of(request, usable)
         except UnquotableError:
             return refusal(Code.UNPRICED, account)
-        quotes = self._quotes(account_id, request, offer, None)
+        quotes = self._quotes(context, offer, None)
         if not self._is_measured or not request.prompt.messages or not self._is_tight(account_id, quotes.proven):
             return CallQuote(quotes, offer)
         sizes = await self.sizes(caller, request, offer)
         if context.purpose:
             return CallQuote(quotes, offer, sizes)
-        return CallQuote(self._quotes(account_id, request, offer, sizes), offer, sizes)
+        return CallQuote(self._quotes(context, offer, sizes), offer, sizes)
 
     async def sizes(self, caller: Caller, request: Request, offer: Offer) -> TextSizes:
         """Estimate the tokens of a request of messages for the tokenizer of its model.
@@ -185,13 +196,12 @@ class Quoter:
         part = TIGHT_PART_BESIDE if account.pending_pusd else TIGHT_PART
         return proven.cheapest_pusd * part > account.available_pusd
 
-    def again(self, account_id: str, request: Request, first: CallQuote) -> Quotes | Refusal:
+    def again(self, context: CallContext, first: CallQuote) -> Quotes | Refusal:
         """Quote a waiting call once more: bills may have tightened its bound (M4), or put endpoints out of use (M14)."""
         usable = self._usable(first.offer.endpoints)
         if not usable:
-            return refusal(Code.QUARANTINED, self._ledger.account(account_id))
-        offer = self._offers.of(request, usable)
-        return self._quotes(account_id, request, offer, first.sizes)
+            return refusal(Code.QUARANTINED, self._ledger.account(context.caller.account_id))
+        return self._quotes(context, self._offers.of(context.request, usable), first.sizes)
 
     def _usable(self, listed: Sequence[Endpoint]) -> Sequence[Endpoint]:
         quarantined = self._ledger.store.state.quarantined
@@ -199,27 +209,37 @@ class Quoter:
             return listed
         return [endpoint for endpoint in listed if (endpoint.model, endpoint.tag) not in quarantined]
 
-    def _quotes(self, account_id: str, request: Request, offer: Offer, sizes: TextSizes | None) -> Quotes:
-        bounds = [self._bounds(account_id, request, endpoint, sizes) for endpoint in offer.quoted]
+    def _quotes(self, context: CallContext, offer: Offer, sizes: TextSizes | None) -> Quotes:
+        request = context.request
+        bounds = [self._bounds(context, endpoint, sizes) for endpoint in offer.quoted]
         proven = self._priced(offer.quote(request, [least for least, _measured in bounds]))
         if sizes is None:
             return Quotes((proven,), proven)
         measured = self._priced(offer.quote(request, [tokens for _proven, tokens in bounds]))
         return Quotes((measured.near_least(), proven), proven)
 
-    def _bounds(
-        self, account_id: str, request: Request, endpoint: Endpoint, sizes: TextSizes | None
-    ) -> tuple[int, int]:
+    def _bounds(self, context: CallContext, endpoint: Endpoint, sizes: TextSizes | None) -> tuple[int, int]:
         """The most prompt tokens, proven and measured. Where the endpoint is known to count more, they are the same."""
-        if sizes is None:
+        account_id, request = context.caller.account_id, context.request
+        if sizes is None or (factor := self._factor(account_id, endpoint)) >= BY_BYTES:
             return self._calibration.bounds(account_id, request, endpoint)
-        factor = self._factor(account_id, endpoint)
-        return self._calibration.bounds(account_id, request, endpoint, None if factor >= BY_BYTES else sizes, factor)
+        preamble = self._preamble(context, endpoint)
+        return self._calibration.bounds(account_id, request, endpoint, sizes, factor, preamble)
 
     def _factor(self, account_id: str, endpoint: Endpoint) -> int:
         """By how many thousandths estimates are multiplied there; `BY_BYTES` after a bill above a reservation (M14)."""
         is_byte_counted = f"{endpoint.model} {endpoint.tag}" in self._ledger.account(account_id).byte_counted
-        return BY_BYTES if is_byte_counted else self._factors.of(account_id, endpoint)
+        if is_byte_counted:
+            return BY_BYTES
+        factor, shared = self._factors.of(account_id, endpoint), self._shared_counts
+        return max(factor, shared.factor(endpoint.model, endpoint.tag)) if shared.shares else factor
+
+    def _preamble(self, context: CallContext, endpoint: Endpoint) -> tuple[int, int] | None:
+        """What other runs were billed for the same preamble on an endpoint: its messages, and the most tokens (M4)."""
+        if not self._shared_counts.shares or preamble_bytes(context.request.prompt) < PREAMBLE_BYTES_MIN:
+            return None
+        known = self._shared_counts.preamble_tokens(_preamble_digest(context, endpoint))
+        return (system_count(context.request.prompt), known[0]) if known is not None and known[1] else None
 
     def hopeful(self, account_id: str, request: Request, first: CallQuote) -> Quote | None:
         """Quote a request by the least tokens that a weighing may show; None if its texts are not estimated."""
@@ -277,9 +297,26 @@ class Quoter:
             reading = replace(reading, usage=usage)
         if call.quote.sizes is not None and self._calibration.counts(request, endpoint, reading):
             known, billed = self._calibration.new_tokens(account_id, request, endpoint, usage.prompt_tokens)
-            self._factors.see(account_id, endpoint, request.prompt, call.quote.sizes, known, billed)
+            factor = self._factors.see(account_id, endpoint, request.prompt, call.quote.sizes, known, billed)
+            self._share(call, endpoint, usage.prompt_tokens, factor)
         self._calibration.record(account_id, request, endpoint, reading)
         return reading
+
+    def _share(self, call: ReservedCall, endpoint: Endpoint, billed: int, factor: int) -> None:
+        """Let other runs know what a preamble was billed at, and by how much an estimate was too low."""
+        shared, sizes, prompt = self._shared_counts, call.quote.sizes, call.context.request.prompt
+        if not shared.shares or sizes is None:
+            return
+        shared.note_factor(endpoint.model, endpoint.tag, factor)
+        if preamble_bytes(prompt) >= PREAMBLE_BYTES_MIN and not call.context.purpose:
+            estimate = (sizes.after(None) - sizes.after(system_count(prompt))) // 1000
+            shared.note_preamble(_preamble_digest(call.context, endpoint), billed, estimate // 2)
+
+    def overran(self, call: ReservedCall, reading: Reading) -> None:
+        """Forget what other runs were billed for the preamble of a call that was billed above its reservation (M14)."""
+        endpoint = call.quote.offer.by_provider.get(reading.provider or "")
+        if endpoint is not None and self._preamble(call.context, endpoint) is not None:
+            self._shared_counts.forget_preamble(_preamble_digest(call.context, endpoint))
 
     def billed_tokens(self, call: ReservedCall, reading: Reading) -> int | None:
         """Return the prompt tokens that a call was billed for; None if its bill does not tell."""
@@ -299,3 +336,15 @@ class Quoter:
             return False
         is_listed = off_pusd(endpoint, usage, call.context.request.prompt.image_count) is not None
         return is_listed and usage.completion_tokens <= reservation.bound
+
+
+def _preamble_digest(context: CallContext, endpoint: Endpoint) -> bytes:
+    """A digest of all that decides how many tokens a preamble has there, and at which price: no message of the user."""
+    request, prompt = context.request, context.request.prompt
+    headers = [f"{name.lower()}:{value}" for name, value in context.headers if "anthropic" in name.lower()]
+    parts = [
+        *(endpoint.model, endpoint.tag, request.shape, context.caller.query, *sorted(headers)),
+        *(f"{name}={bytes(request.fields[name])!r}" for name in ("service_tier", "speed") if name in request.fields),
+    ]
+    digests = prompt.fields_digest + prompt.prefix_digest(system_count(prompt))
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape") + b"\0" + digests).digest()

@@ -62,7 +62,7 @@ class _Attempt:
             left_s = context.until_s - ledger.clock.monotonic_s()
             waited_s = CALL_WAIT_S_MAX - left_s if left_s > 0 else CALL_WAIT_S_MAX
         if self._has_tried:
-            worst_case = self._quoter.again(account_id, context.request, self._first)
+            worst_case = self._quoter.again(context, self._first)
             if isinstance(worst_case, Refusal):
                 self.outcome = worst_case
                 return True

@@ -116,7 +116,10 @@ class Settlement:
         facts = self._call_facts(reading, self._cache_note(reading))
         self._ledger.note_byok(self.reservation, facts)
         label = ", ".join(reading.tool_names) or UNLABELLED
-        is_miscount = cost_pusd > self.reservation.reserved_pusd and self._quoter.is_miscount(self._call, reading)
+        is_overrun = cost_pusd > self.reservation.reserved_pusd
+        is_miscount = is_overrun and self._quoter.is_miscount(self._call, reading)
+        if is_overrun:
+            self._quoter.overran(self._call, reading)
         self._ledger.commit(Post(self.reservation.id, cost_pusd, facts, label, is_miscount))
         if self._ledger.events.wanted:
             self._publish("posted", cost_pusd, reading)

@@ -66,6 +66,11 @@ class SharedCounts:
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
+    @property
+    def shares(self) -> bool:
+        """True if accounts may know what others were billed for."""
+        return self._shares_preambles
+
     def begin(self) -> None:
         """Start the thread, which opens the file and reads it."""
         if self._file is not None:

@@ -64,7 +64,13 @@ class Calibration:
         return self.bounds(account, request, endpoint)[0]
 
     def bounds(
-        self, account: str, request: Request, endpoint: Endpoint, sizes: TextSizes | None = None, factor: int = 1000
+        self,
+        account: str,
+        request: Request,
+        endpoint: Endpoint,
+        sizes: TextSizes | None = None,
+        factor: int = 1000,
+        preamble: tuple[int, int] | None = None,
     ) -> tuple[int, int]:
         """Return the most prompt tokens that an endpoint can count: proven, and measured, which is never more.
 
@@ -74,6 +80,7 @@ class Calibration:
             endpoint: Where.
             sizes: The estimates of its texts; None: there are none, and both bounds are the proven one.
             factor: Thousandths by which the estimates are multiplied, because this endpoint counted more than they said (M24).
+            preamble: How many messages other runs were billed for, with all other fields, and the most tokens of these (M4).
         """
         prompt = request.prompt
         proven, count = prompt_bound(prompt, endpoint), len(prompt.messages)
@@ -93,9 +100,9 @@ class Calibration:
                 if sizes is not None:
                     measured = min(measured, _measured_with_rest(prompt, endpoint, *known, sizes, factor))
         if sizes is not None:
-            known = self._estimates.longest(fields, prompt, count)
-            if known is not None and _tokens_with_rest(prompt, endpoint, *known) is not None:
-                measured = min(measured, _measured_with_rest(prompt, endpoint, *known, sizes, factor))
+            for known in (self._estimates.longest(fields, prompt, count), preamble):
+                if known is not None and _tokens_with_rest(prompt, endpoint, *known) is not None:
+                    measured = min(measured, _measured_with_rest(prompt, endpoint, *known, sizes, factor))
         return proven, min(proven, measured)
 
     def hoped(
@@ -304,6 +311,13 @@ def system_count(prompt: Prompt) -> int:
     """Return how many messages of the system a prompt begins with."""
     roles = [message.role for message in prompt.messages[:PREAMBLE_MESSAGES_MAX]]
     return next((place for place, role in enumerate(roles) if role not in SYSTEM_ROLES), len(roles))
+
+
+def preamble_bytes(prompt: Prompt) -> int:
+    """Return the bytes that come before the first message of a user: tools, and all text of the system."""
+    messages = prompt.messages[system_count(prompt) :]
+    text_bytes = prompt.ascii_bytes + prompt.other_bytes + prompt.tool_bytes
+    return text_bytes - sum([message.ascii_bytes + message.other_bytes for message in messages])
 
 
 def preamble_count(prompt: Prompt) -> int:
