@@ -1,16 +1,18 @@
 """How many tokens a text has, without its tokenizer: an estimate (T) from the kinds of its bytes.
 
-A text's bytes are translated into classes. Classes and short runs of them are counted, and each count has a weight that was
-fitted to the tokenizer of the model's family. T is no bound: `tokens_at_most` adds the margin of the family.
+Each byte has a class, and so has the byte before it: a small letter after a space begins a word, a digit after a digit goes on with
+a number. Every pair of classes has a weight, fitted to the tokenizer of the model's family (docs/tokens.md); T is the sum. T is no
+bound: `tokens_at_most` adds the margin of the family.
 """
 
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Mapping
 from functools import lru_cache
 
-from preflight_proxy.core.pricing.token_weights import FEATURES, WEIGHTS
+from preflight_proxy.core.pricing.token_weights import WEIGHT_MILLITOKENS, WEIGHTS
 
 UNKNOWN = "U"
 """The family of every tokenizer that is not known: its weights are above all that were measured."""
@@ -24,10 +26,11 @@ _TOKENIZERS: Mapping[str, tuple[tuple[str, str], ...]] = {
     ),
     "Claude": (
         (r"anthropic/claude-([a-z]+-)?(3(?![0-9])|4([.-][0-6](?![0-9])|(?![.-]?[0-9]{1,2}(?![0-9]))))", "claude3"),
-        (r"anthropic/claude-([a-z]+-)?4[.-][7-9](?![0-9])", "claude4.7"),
+        (r"anthropic/claude-([a-z]+-)?(4[.-][7-9](?![0-9])|5(?![.-]?[0-9]{1,2}(?![0-9])))", "claude4.7"),
         (r"anthropic/claude-(?!2|instant|v)", "claude"),
     ),
     "Gemini": ((r"google/(gemini-(flash-|pro-)?[123]|gemma-3)(?![0-9])", "gemma3"),),
+    "Llama4": ((r"meta-llama/llama-4(?![0-9])", "llama4"),),
     "Llama3": ((r"[^/]+/.*llama-?3(?![0-9])", "llama3"),),
     "Qwen": ((r"qwen/qwen-?(2|2\.5|3)(?![0-9.])", "qwen3"),),
     "Qwen3": ((r"qwen/qwen3(?![0-9.])", "qwen3"),),
@@ -40,84 +43,60 @@ _TOKENIZERS: Mapping[str, tuple[tuple[str, str], ...]] = {
 
 A tokenizer of OpenRouter's list covers several vocabularies: "GPT" is o200k and cl100k, "Mistral" is tekken and sentencepiece. A
 model whose vocabulary is not known for certain matches nothing.
-Source: tiktoken's table of models; the published tokenizers of each model; Anthropic's note on Opus 4.7. Read 2026-11.
+Source: tiktoken's table of models; the published tokenizers of each model; for Claude, ctok's table of versions. Read 2026-11.
 """
 
-_VOWELS = b"aeiouy"
-_SPACE, _LINE, _LOWER, _UPPER, _DIGIT, _PUNCTUATION, _CONTROL, _ABOVE_ASCII = b"snlUdpcx"
-_FIRST_BYTES = ((0xC0, "1"), (0xC4, "2"), (0xD8, "3"), (0xE0, "4"), (0xE2, "5"), (0xE3, "6"), (0xEE, "7"), (0xF0, "8"))
-"""The first byte of a UTF-8 sequence, from here on, and its class: scripts that tokenizers treat alike."""
+CLASSES = (
+    *("aeio", "uy", "tnsr", "ldhc", "mpfgb", "wvk", "xjqz"),
+    *("AEIOUSTCR", "PDMNLBFGHW", "JKQVXYZ", "0123456789", " ", "\n\r", "\t"),
+    *(".,-_/", "()\"':;=", "{}[]<>*+&|!?@#$%^~\\`"),
+)
+"""Printable characters that tokenizers treat alike, by how frequent they are in words and in code."""
+FIRST_BYTES = (
+    *(
+        range(0xC2, 0xC4),
+        range(0xC4, 0xCA),
+        (*range(0xCA, 0xCE), *range(0xD2, 0xD7)),
+        range(0xCE, 0xD2),
+        range(0xD7, 0xDA),
+    ),
+    *(range(0xDA, 0xE0), (0xE0,), (0xE1,), (0xE2,), (0xE3,), range(0xE4, 0xEA), range(0xEA, 0xEE), range(0xEE, 0xF8)),
+)
+"""First bytes of UTF-8 sequences, by script: Latin, rare, Greek and Cyrillic, Hebrew and Arabic, Indic and Thai, Asian."""
+CONTROL_CLASS = len(CLASSES) + len(FIRST_BYTES)
+CONTINUATION_CLASS = CONTROL_CLASS + 1
+CLASSES_BEFORE = (
+    " \n\r\t",
+    "aeiouy",
+    "tnsrldhc",
+    "mpfgbwvkxjqz",
+    string.ascii_uppercase,
+    string.digits,
+    string.punctuation,
+)
+"""The classes of the byte before; what is in none of them is the eighth. A text begins as after white space."""
 
 
-def _kind(byte: int) -> int:
-    """Return the class of a byte."""
-    if byte >= 0x80:
-        return _ABOVE_ASCII
-    char = chr(byte)
-    if char.isalpha():
-        return _LOWER if char.islower() else _UPPER
-    if char.isdigit():
-        return _DIGIT
-    if char in "\t\r\n":
-        return _LINE
-    if char == " ":
-        return _SPACE
-    return _PUNCTUATION if char.isprintable() else _CONTROL
+def _classes() -> bytes:
+    """Return the class of each byte."""
+    table = [CONTROL_CLASS] * 0x80 + [CONTINUATION_CLASS] * 0x80
+    for number, members in enumerate((*(chars.encode() for chars in CLASSES), *FIRST_BYTES)):
+        for byte in members:
+            table[byte] = number
+    return bytes(table)
 
 
-def _letter(byte: int) -> int:
-    """Return the class of a byte in the second copy: consonants, and the script that a first byte begins."""
-    if byte >= 0xC0:
-        return max((first, ord(name)) for first, name in _FIRST_BYTES if first <= byte)[1]
-    return ord("q") if 97 <= byte <= 122 and byte not in _VOWELS else ord(".")
+def _classes_before() -> bytes:
+    """Return the class of each byte as the one before, in the three high bits."""
+    table = [len(CLASSES_BEFORE)] * 0x100
+    for number, chars in enumerate(CLASSES_BEFORE):
+        for byte in chars.encode():
+            table[byte] = number
+    return bytes(number << 5 for number in table)
 
 
-_KINDS = bytes(map(_kind, range(256)))
-_LETTERS = bytes(map(_letter, range(256)))
-
-_OF_KINDS: Mapping[str, tuple[bytes, ...]] = {
-    "lower": (b"l",),
-    "upper": (b"U",),
-    "digit": (b"d",),
-    "nl": (b"n",),
-    "punct": (b"p",),
-    "ctrl": (b"c",),
-    "word_start": (b"sl", b"pl", b"nl", b"xl", b"dl", b"Ul"),
-    "long8": (b"l" * 8,),
-    "dl": (b"dl",),
-    "ld": (b"ld",),
-    "dU_Ud": (b"dU", b"Ud"),
-    "punct_start": (b"sp", b"np", b"lp", b"dp", b"Up"),
-    "sp2": (b"ss",),
-    "sp16": (b"s" * 16,),
-    "pU_sU": (b"pU", b"sU"),
-    "sd_nd": (b"sd", b"nd"),
-    "pd": (b"pd",),
-    "dp": (b"dp",),
-    "sp_run": (b"lss", b"dss", b"pss", b"Uss", b"nss"),
-}
-_OF_LETTERS: Mapping[str, tuple[bytes, ...]] = {
-    "cons5": (b"q" * 5,),
-    **{
-        name: (bytes([first]),)
-        for name, first in zip(["latin1", "cyr_heb", "arab", "e0", "e2", "cjk", "ef", "f0"], b"12345678", strict=True)
-    },
-}
-
-
-def _counted(patterns: Mapping[str, tuple[bytes, ...]], weights: tuple[int, ...]) -> tuple[tuple[bytes, int], ...]:
-    """Return each pattern that weighs something, with its weight."""
-    by_name = dict(zip(FEATURES, weights, strict=True))
-    summed: dict[bytes, int] = {}
-    for name, of_feature in patterns.items():
-        for pattern in of_feature:
-            summed[pattern] = summed.get(pattern, 0) + by_name[name]
-    return tuple((pattern, weight) for pattern, weight in summed.items() if weight)
-
-
-_TABLES = {
-    family: (_counted(_OF_KINDS, weights), _counted(_OF_LETTERS, weights)) for family, weights in WEIGHTS.items()
-}
+_CLASS, _CLASS_BEFORE = _classes(), _classes_before()
+_WEIGHTS: Mapping[str, bytes] = {family: bytes.fromhex("".join(rows)) for family, rows in WEIGHTS.items()}
 
 
 @lru_cache(1024)
@@ -135,23 +114,26 @@ def family_of(model: str, tokenizer: str) -> str:
     return UNKNOWN
 
 
+def pairs(text: bytes) -> bytes:
+    """Return one byte for each byte of `text`: its class in the five low bits, the class of the byte before in the three high ones.
+
+    The two translated copies are added as one long number each, because Python has no faster way to join them byte by byte.
+    """
+    classes = int.from_bytes(text.translate(_CLASS), "little")
+    before = int.from_bytes(text.translate(_CLASS_BEFORE), "little") << 8
+    return (classes | before).to_bytes(len(text) + 1, "little")[: len(text)]
+
+
 def millitokens(text: bytes, family: str) -> int:
     """Estimate the tokens of `text` (T), in thousandths of a token.
 
-    The sum over the pieces of a text differs from T of the whole by at most a few tokens for each cut.
+    The sum over the pieces of a text differs from T of the whole by at most three tokens for each cut.
 
     Args:
         text: UTF-8.
         family: What `family_of` returned.
     """
-    of_kinds, of_letters = _TABLES[family]
-    kinds, total = text.translate(_KINDS), 0
-    for pattern, weight in of_kinds:
-        total += weight * kinds.count(pattern)
-    letters = text.translate(_LETTERS)
-    for pattern, weight in of_letters:
-        total += weight * letters.count(pattern)
-    return total
+    return WEIGHT_MILLITOKENS * sum(pairs(text).translate(_WEIGHTS[family]))
 
 
 def tokens_at_most(millitokens: int, family: str) -> int:

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preflight_proxy.core.pricing.token_estimate import UNKNOWN, family_of, millitokens, tokens_at_most
+from preflight_proxy.core.pricing.token_estimate import UNKNOWN, family_of, millitokens, pairs, tokens_at_most
 from preflight_proxy.core.pricing.token_weights import WEIGHTS
 
 FAMILIES = tuple(WEIGHTS)
-A_CUT_MILLITOKENS = 16_000
-"""What one cut of a text can change: the wrapping of a message is counted with as many tokens (M3)."""
+A_CUT_MILLITOKENS = 2550
+"""The largest weight: a cut changes only what is before the byte behind it."""
 texts = st.text(max_size=300).map(str.encode)
 
 
@@ -35,15 +35,16 @@ texts = st.text(max_size=300).map(str.encode)
         ),
         (
             "Claude",
-            ("anthropic/claude-opus-4.7", "anthropic/claude-opus-4-7", "anthropic/claude-4.8-opus"),
+            ("anthropic/claude-opus-4.7", "anthropic/claude-opus-4-7", "anthropic/claude-sonnet-5"),
             "claude4.7",
         ),
         (
             "Claude",
-            ("anthropic/claude-sonnet-5", "~anthropic/claude-opus-latest", "anthropic/claude-opus-4.12"),
+            ("anthropic/claude-opus-5.1", "~anthropic/claude-opus-latest", "anthropic/claude-opus-4.12"),
             "claude",
         ),
         ("Gemini", ("google/gemini-2.5-flash", "google/gemini-3-pro-preview", "google/gemma-3-27b-it"), "gemma3"),
+        ("Llama4", ("meta-llama/llama-4-maverick",), "llama4"),
         ("Llama3", ("meta-llama/llama-3.3-70b-instruct", "nousresearch/hermes-3-llama-3.1-405b"), "llama3"),
         ("Qwen", ("qwen/qwen-2.5-72b-instruct", "qwen/qwen3-32b"), "qwen3"),
         ("Qwen3", ("qwen/qwen3-coder", "qwen/qwen3-235b-a22b"), "qwen3"),
@@ -65,9 +66,26 @@ def test_a_model_has_the_family_of_its_vocabulary_and_none_where_it_is_not_certa
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_no_text_has_no_tokens_and_no_weight_is_negative(family: str) -> None:
+def test_no_text_has_no_tokens_and_each_pair_of_classes_has_a_weight(family: str) -> None:
     assert millitokens(b"", family) == tokens_at_most(0, family) == 0
-    assert all(weight >= 0 for weight in WEIGHTS[family])
+    assert len(bytes.fromhex("".join(WEIGHTS[family]))) == 256
+
+
+@given(st.binary(max_size=50))
+def test_a_pair_holds_the_class_of_a_byte_and_of_the_one_before_it(text: bytes) -> None:
+    alone = [pairs(bytes([before, byte]))[1] for before, byte in zip(b" " + text, text, strict=False)]
+    assert list(pairs(text)) == alone
+
+
+def test_what_tokenizers_treat_alike_is_a_class() -> None:
+    assert pairs(b"nt") == pairs(b"rs") != pairs(b"rz")
+    assert pairs("я".encode()) == pairs("ж".encode()) != pairs("的".encode())
+    assert pairs(b"a") == pairs(b" a")[1:] == pairs(b"\na")[1:] != pairs(b"ba")[1:]
+
+
+@pytest.mark.parametrize("family", ["gemma3", "qwen3", "tekken", UNKNOWN])
+def test_a_digit_weighs_a_token_where_the_tokenizer_splits_numbers(family: str) -> None:
+    assert millitokens(b"1234567 89,0", family) >= 10_000
 
 
 @given(texts, texts, st.sampled_from(FAMILIES))
