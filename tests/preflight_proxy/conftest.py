@@ -10,6 +10,7 @@ import pytest
 
 from openrouter_sim import Scenario, Simulator
 from preflight_proxy.app import running
+from preflight_proxy.base.config import Bound
 from tests.support.proxy_world import World, quick_config
 
 
@@ -20,10 +21,19 @@ def scenario() -> Scenario:
 
 
 @pytest.fixture
-async def world(tmp_path: Path, scenario: Scenario) -> AsyncIterator[World]:
+def bound() -> Bound:
+    """How many tokens a prompt counts as; a test may override it."""
+    return "measured"
+
+
+@pytest.fixture
+async def world(tmp_path: Path, scenario: Scenario, bound: Bound) -> AsyncIterator[World]:
     """One open account `a` with $1.00; at the end nothing is pending and the ledger equals the bill."""
     async with Simulator(scenario) as sim:
-        async with running(quick_config(tmp_path, sim.base_url)) as proxy, aiohttp.ClientSession() as client:
+        async with (
+            running(quick_config(tmp_path, sim.base_url, bound=bound)) as proxy,
+            aiohttp.ClientSession() as client,
+        ):
             made = World(sim, proxy, client, tmp_path)
             await made.open()
             yield made

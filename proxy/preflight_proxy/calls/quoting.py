@@ -16,6 +16,7 @@ from preflight_proxy.calls.parsing import RequestReader
 from preflight_proxy.core.ledger.rows import Reservation
 from preflight_proxy.core.ledger.transition import refusal
 from preflight_proxy.core.pricing.calibration import (
+    COST_TOLERANCE,
     Calibration,
     billed_reading,
     off_pusd,
@@ -329,13 +330,16 @@ class Quoter:
         return usage.prompt_tokens if is_known else None
 
     def is_miscount(self, call: ReservedCall, reading: Reading) -> bool:
-        """True if prompt tokens alone, at listed prices, explain what a call costs above its measured reservation (M14)."""
-        endpoint = call.quote.offer.by_provider.get(reading.provider or "")
-        usage, reservation = reading.usage, call.reservation
-        if endpoint is None or usage is None or not reservation.exposure_pusd:
+        """True if prompt tokens alone, at quoted prices, explain what a call costs above its measured reservation (M14)."""
+        offer, request, reservation = call.quote.offer, call.context.request, call.reservation
+        endpoint, usage = offer.by_provider.get(reading.provider or ""), reading.usage
+        if endpoint is None or usage is None or usage.cost_pusd is None or not reservation.exposure_pusd:
             return False
-        is_listed = off_pusd(endpoint, usage, call.context.request.prompt.image_count) is not None
-        return is_listed and usage.completion_tokens <= reservation.bound
+        if off_pusd(endpoint, usage, request.prompt.image_count) is None or usage.completion_tokens > reservation.bound:
+            return False
+        quoted = self._priced(offer.quote(request, [usage.prompt_tokens] * len(offer.quoted)))
+        quoted_pusd = quoted.line(endpoint.tag).pusd(reservation.bound)
+        return (usage.cost_pusd - quoted_pusd) * COST_TOLERANCE <= quoted_pusd
 
 
 def _preamble_digest(context: CallContext, endpoint: Endpoint) -> bytes:
