@@ -170,3 +170,106 @@ def test_a_clamp_goes_no_lower_than_the_cheapest_endpoint_needs() -> None:
     assert look(WORST - 1, quote=TWO) == Admission(ASKED - 1, WORST - 1, clamped=True, tags=TAGS)
     assert look(CHEAPEST, quote=TWO) == Admission(FLOOR, CHEAPEST, clamped=True, tags=TAGS)
     assert isinstance(look(CHEAPEST - 1, quote=TWO), Refusal)
+
+
+# M24: the measured prompt costs 1000 as above, by what is proven 1000 + its exposure.
+LIMIT, QUARTER = 100_000, 25_000
+
+
+def exposed(*exposures: int, prompts: tuple[int, ...] = ()) -> Quotes:
+    """Return the two ways of a call, measured and proven, with so much exposure on each endpoint."""
+    tags = tuple(f"t{place}" for place in range(len(exposures)))
+    costs = prompts or (PROMPT,) * len(exposures)
+    measured = tuple(structs.replace(LINE, fixed_pusd=cost) for cost in costs)
+    proven = tuple(
+        structs.replace(LINE, fixed_pusd=cost + exposure) for cost, exposure in zip(costs, exposures, strict=True)
+    )
+    by_bytes = structs.replace(QUOTE, tags=tags, worst=proven)
+    return Quotes((structs.replace(QUOTE, tags=tags, worst=measured), by_bytes), by_bytes)
+
+
+def beside(
+    quotes: Quotes, others: Pending, *, posted: int = 0, reserved: int = 0, may_weigh: bool = False, **more: float
+) -> Admission | Wait | Weigh | Refusal:
+    """Look at an account with `LIMIT`, some of it posted and reserved by others."""
+    account = Account("a", "run", LIMIT, posted_pusd=posted, pending_pusd=reserved)
+    waited_s = more.get("waited_s", 0.0)
+    return admit(account, quotes, pending=others, busy=False, has_unknown=False, waited_s=waited_s, may_weigh=may_weigh)
+
+
+ALONE = Pending()
+
+
+def by_measure(exposure_pusd: int, tags: tuple[str, ...] = ("t0",)) -> Admission:
+    return Admission(ASKED, WORST, clamped=False, tags=tags, exposure_pusd=exposure_pusd)
+
+
+def by_proof(exposure_pusd: int) -> Admission:
+    return Admission(ASKED, WORST + exposure_pusd, clamped=False, tags=("t0",), exposure_pusd=0)
+
+
+@pytest.mark.parametrize("others_pusd", [0, 1000, QUARTER])
+def test_beside_others_all_exposures_together_are_at_most_a_quarter_of_the_limit(others_pusd: int) -> None:
+    """The call's own is among them. The money for its proven bound is not there."""
+    free, posted, others = QUARTER - others_pusd, LIMIT - WORST, Pending(1, others_pusd)
+    assert beside(exposed(free), others, posted=posted) == by_measure(free)
+    assert beside(exposed(free + 1), others, posted=posted) == Wait(WORST)
+    refused = beside(exposed(free + ASKED), others, posted=posted, waited_s=CALL_WAIT_S_MAX)
+    assert isinstance(refused, Refusal)
+    assert refused.code is Code.DOES_NOT_FIT
+
+
+def test_an_exposure_that_is_not_allowed_is_reserved_if_there_is_money_for_it() -> None:
+    """A call that can cost no more than its reservation need not wait."""
+    assert beside(exposed(QUARTER + 1), Pending(1)) == by_proof(QUARTER + 1)
+    assert beside(exposed(1), Pending(3, QUARTER)) == by_proof(1)
+
+
+def test_a_call_that_is_not_exposed_goes_beside_any_other() -> None:
+    """Though that one alone may have more than a quarter."""
+    assert beside(exposed(0), Pending(1, LIMIT), posted=LIMIT - WORST) == by_measure(0)
+
+
+@pytest.mark.parametrize("may_weigh", [False, True])
+def test_alone_a_call_may_be_exposed_up_to_the_limit(may_weigh: bool) -> None:
+    assert beside(exposed(LIMIT), ALONE, may_weigh=may_weigh) == by_measure(LIMIT)
+
+
+def test_above_the_limit_it_is_weighed_and_where_that_cannot_be_it_goes_as_measured() -> None:
+    assert beside(exposed(LIMIT + 1), ALONE, may_weigh=True) == Weigh()
+    assert beside(exposed(LIMIT + 1), ALONE) == by_measure(LIMIT + 1)
+
+
+def test_above_the_limit_a_clamped_call_is_weighed_too() -> None:
+    posted = LIMIT - WORST + 1
+    assert beside(exposed(LIMIT + 1), ALONE, posted=posted, may_weigh=True) == Weigh()
+    assert beside(exposed(LIMIT + 1), ALONE, posted=posted) == Admission(ASKED - 1, WORST - 1, True, ("t0",), LIMIT + 1)
+
+
+def test_a_call_that_does_not_fit_is_not_weighed_for_its_exposure() -> None:
+    assert isinstance(beside(exposed(LIMIT + 1), ALONE, posted=LIMIT - CHEAPEST + 1, may_weigh=True), Refusal)
+
+
+def test_beside_others_no_call_is_weighed() -> None:
+    """They may settle first."""
+    assert beside(exposed(LIMIT + 1), Pending(1), posted=1, may_weigh=True) == Wait(WORST)
+
+
+def test_only_endpoints_with_a_small_exposure_may_serve_beside_others() -> None:
+    """The reservation and the exposure are of those alone."""
+    quotes = exposed(QUARTER + 1, 7, 9, prompts=(PROMPT, PROMPT + 1, PROMPT))
+    posted = LIMIT - WORST - 1
+    assert beside(quotes, Pending(1), posted=posted) == Admission(ASKED, WORST + 1, False, ("t1", "t2"), 8)
+
+
+def test_of_several_endpoints_the_dearest_proof_decides_the_exposure() -> None:
+    quotes = exposed(500, 100, prompts=(PROMPT, PROMPT + 200))
+    assert beside(quotes, ALONE) == Admission(ASKED, WORST + 200, False, ("t0", "t1"), exposure_pusd=300)
+
+
+def test_a_clamped_call_is_exposed_as_much() -> None:
+    """Its prompt is as long."""
+    short = LIMIT - WORST + 1000
+    clamped = beside(exposed(QUARTER), Pending(1, 0), posted=short, waited_s=CALL_WAIT_S_MAX)
+    assert clamped == Admission(ASKED - 1000, WORST - 1000, True, ("t0",), QUARTER)
+    assert isinstance(beside(exposed(QUARTER + 1), Pending(1, 0), posted=short, waited_s=CALL_WAIT_S_MAX), Refusal)

@@ -10,7 +10,7 @@ from preflight_proxy.core.ledger.account_changes import with_ended
 from preflight_proxy.core.ledger.commands import NoteKeyBase, OpenAccount, Post, Recover, Reserve
 from preflight_proxy.core.ledger.projection import IN_ROW, Marks, check_sums, fold, marks_of, projected
 from preflight_proxy.core.ledger.rows import Account, CallFacts, Entry, EntryKind, Reservation
-from preflight_proxy.core.ledger.state import KeyPosted
+from preflight_proxy.core.ledger.state import KeyPosted, Pending
 from preflight_proxy.core.refusals.outcomes import NONE_YET
 from tests.support.ledger_cases import account, do, hold, opened
 
@@ -96,3 +96,28 @@ def test_an_audit_compares_each_balance_with_all_entries() -> None:
     check_sums(state.accounts, [change.entry])
     with pytest.raises(ValueError, match="account a: posted is not the sum"):
         check_sums(state.accounts, [])
+
+
+def test_exposures_and_byte_counted_endpoints_are_there_after_a_start() -> None:
+    """Whether the rows are before the marks or after them."""
+    state = opened(1000)
+    reserve = Reserve("r", "a", 10, "chat", "m/x", ("t",), 16, exposure_pusd=100, purpose="weighing")
+    do(state, reserve)
+    before, marks = account(state), marks_of(state, (0, 0))
+    pending = list(state.pending())
+    new, entries = [], []
+    for name, exposure_pusd in (("s", 50), ("v", 7)):
+        reserved = do(state, replace(reserve, reservation_id=name, exposure_pusd=exposure_pusd, tags=("t", "u")))
+        assert reserved.reservation is not None
+        new.append(reserved.reservation)
+    posted = do(state, Post("v", 12, CallFacts(tag="u"), is_miscount=True))
+    assert posted.entry is not None
+    entries.append(posted.entry)
+    again = fold(marks, [before], pending, new, entries)
+    assert again.pending_exposure("a") == state.pending_exposure("a") == Pending(2, 150)
+    assert account(again).byte_counted == account(state).byte_counted == ("m/x u",)
+    assert account(again).overrun_pusd == 2
+    assert [reservation.purpose for reservation in again.pending()] == ["weighing"] * 2
+    projected_now = fold(marks_of(state, (0, 0)), [account(state)], state.pending(), [], [])
+    assert account(projected_now).byte_counted == ("m/x u",)
+    assert projected_now.pending_exposure("a") == Pending(2, 150)

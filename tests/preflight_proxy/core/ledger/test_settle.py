@@ -173,3 +173,70 @@ def test_what_the_last_posted_calls_were_for_is_kept() -> None:
     do(state, Void("v", "refused"))
     assert account(state).actions == tuple(Action(f"tool {number}", number) for number in range(2, RECENT_ACTIONS + 2))
     assert account(state).actions_count == RECENT_ACTIONS + 2
+
+
+PLACE = "m/x t"
+"""How `hold`'s model and endpoint stand in `Account.byte_counted`."""
+
+
+def test_a_miscount_disables_no_endpoint_and_its_account_counts_bytes_there() -> None:
+    """M14: the truth is posted and shown as overrun all the same."""
+    state = opened(1000)
+    do(state, replace(hold("r", 100), exposure_pusd=400))
+    change = do(state, Post("r", 130, is_miscount=True))
+    assert (change.quarantined, change.overrun_pusd, state.quarantined) == ((), 30, {})
+    assert (account(state).posted_pusd, account(state).overrun_pusd) == (130, 30)
+    assert account(state).byte_counted == (PLACE,)
+
+
+def test_any_other_excess_disables_the_endpoint_and_bytes_are_counted_besides() -> None:
+    """A person may enable it again."""
+    state = opened(1000)
+    do(state, replace(hold("r", 100), exposure_pusd=400))
+    do(state, Post("r", 130))
+    assert list(state.quarantined) == [("m/x", "t")]
+    assert account(state).byte_counted == (PLACE,)
+
+
+@each("cost_pusd", [0, 99, 100])
+def test_a_bill_within_the_reservation_counts_no_bytes(cost_pusd: int) -> None:
+    state = opened(1000)
+    do(state, hold("r", 100))
+    do(state, Post("r", cost_pusd, is_miscount=True))
+    assert (account(state).byte_counted, account(state).overrun_pusd, state.quarantined) == ((), 0, {})
+
+
+def test_bytes_are_counted_where_the_call_was_served_and_else_wherever_it_may_have_been() -> None:
+    state = opened(1000)
+    two = Reserve("r", "a", 100, "chat", "m/x", ("t", "u"), 16, exposure_pusd=50)
+    do(state, two)
+    do(state, Post("r", 101, CallFacts(tag="u"), is_miscount=True))
+    assert account(state).byte_counted == ("m/x u",)
+    do(state, replace(two, reservation_id="s"))
+    do(state, Post("s", 101, is_miscount=True))
+    do(state, replace(two, reservation_id="v", model="m/y"))
+    do(state, SetGeneration("v", "g", "u"))
+    do(state, Post("v", 101, is_miscount=True))
+    assert account(state).byte_counted == ("m/x t", "m/x u", "m/y u")
+
+
+def test_what_is_assumed_above_a_reservation_is_within_its_exposure_and_disables_nothing() -> None:
+    """The key's usage showed it."""
+    state = opened(1000)
+    do(state, replace(hold("r", 100), exposure_pusd=50))
+    with pytest.raises(ValueError, match="never assumed"):
+        transition(state, Assume("r", 151), NOW_S)
+    do(state, Assume("r", 150))
+    assert (account(state).assumed_pusd, account(state).overrun_pusd, state.quarantined) == (150, 50, {})
+    assert account(state).byte_counted == (PLACE,)
+
+
+def test_a_weighing_is_paid_and_is_no_action_of_the_agent() -> None:
+    state = opened(1000)
+    do(state, replace(hold("r", 100), purpose="weighing"))
+    change = do(state, Post("r", 40, CallFacts(prompt_tokens=9), "grep"))
+    now = account(state)
+    assert (now.posted_pusd, now.calls, now.prompt_tokens) == (40, 1, 9)
+    assert (now.actions, now.actions_count) == ((), 0)
+    assert change.entry is not None
+    assert '"purpose":"weighing"' in change.entry.line

@@ -1,8 +1,10 @@
 """The state in memory: what applying a change does."""
 
+from msgspec.structs import replace
+
 from preflight_proxy.core.ledger.commands import Assume, ClearQuarantine, MarkUnknown, NoteKeyBase, Post, Reserve
 from preflight_proxy.core.ledger.rows import QuarantinedEndpoint, Reservation
-from preflight_proxy.core.ledger.state import Change, KeyPosted, LedgerState
+from preflight_proxy.core.ledger.state import Change, KeyPosted, LedgerState, Pending
 from tests.support.ledger_cases import do, hold, opened
 
 
@@ -62,3 +64,19 @@ def test_an_endpoint_is_disabled_and_enabled_again() -> None:
     do(state, ClearQuarantine("m/x", "t"))
     do(state, ClearQuarantine("m/x", "t"))
     assert state.quarantined == {}
+
+
+def test_beside_others_an_exposure_has_what_they_leave_of_a_quarter_of_the_limit() -> None:
+    assert Pending().exposure_max_pusd(1000) == 1000
+    assert [Pending(1, others_pusd).exposure_max_pusd(1000) for others_pusd in (0, 100, 250, 900)] == [250, 150, 0, 0]
+    assert Pending(2).exposure_max_pusd(1003) == 250
+
+
+def test_a_reservation_that_is_put_twice_is_exposed_once() -> None:
+    """As when its generation is named, or its outcome is unknown."""
+    state = opened(1000)
+    reservation = Reservation("r", "a", 1, "chat", "m/x", ("t",), 16, False, 1.0, seq=1, exposure_pusd=60)
+    state.put(reservation)
+    state.put(replace(reservation, unknown_since_s=2.0))
+    assert state.pending_exposure("a") == Pending(1, 60)
+    assert state.pending_exposure("b") == Pending()

@@ -29,7 +29,7 @@ from preflight_proxy.core.ledger.commands import (
     Void,
 )
 from preflight_proxy.core.ledger.rows import Account, CallFacts
-from preflight_proxy.core.ledger.state import Change, LedgerState
+from preflight_proxy.core.ledger.state import Change, LedgerState, Pending
 from preflight_proxy.core.ledger.transition import may_send, transition
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 from tests.support.cases import each
@@ -405,3 +405,64 @@ def test_the_figure_of_a_foreign_key_is_kept_for_the_accounts_that_use_it_and_wa
     assert "a" in state.key_figures
     do(state, OpenAccount("a", "run", 1000, "a", key_hash="other"))
     assert state.key_figures.keys() == {"b"}
+
+
+def exposed(name: str, exposure_pusd: int, reserved_pusd: int = 10) -> Reserve:
+    return replace(hold(name, reserved_pusd), exposure_pusd=exposure_pusd)
+
+
+@each("before, exposure_pusd, is_committed", [(0, 250, True), (0, 251, False), (100, 150, True), (100, 151, False)])
+def test_beside_other_calls_no_exposure_passes_a_quarter_of_the_limit(
+    before: int, exposure_pusd: int, is_committed: bool
+) -> None:
+    """M24, whoever decided the admission: the sum of all pending ones, this one included."""
+    state = opened(1000)
+    do(state, exposed("r", before))
+    answer = transition(state, exposed("s", exposure_pusd), NOW_S)
+    if is_committed:
+        assert isinstance(answer, Change)
+        assert answer.reservation is not None
+        assert answer.reservation.exposure_pusd == exposure_pusd
+    else:
+        assert isinstance(answer, Refusal)
+        assert answer.code is Code.DOES_NOT_FIT
+
+
+def test_a_call_alone_may_be_exposed_as_much_as_it_is_and_beside_it_only_what_is_not_exposed() -> None:
+    state = opened(1000)
+    do(state, exposed("r", 5000))
+    assert isinstance(transition(state, exposed("s", 1), NOW_S), Refusal)
+    do(state, exposed("s", 0))
+    do(state, Post("r", 1))
+    do(state, exposed("t", 250))
+    assert state.pending_exposure("a") == Pending(2, 250)
+
+
+def test_the_exposure_of_another_account_does_not_count() -> None:
+    state = opened(1000)
+    do(state, OpenAccount("b", "run", 1000, token_hash="other"))
+    do(state, replace(exposed("r", 5000), account="b"))
+    do(state, exposed("s", 5000))
+    assert (state.pending_exposure("a"), state.pending_exposure("b")) == (Pending(1, 5000), Pending(1, 5000))
+
+
+def test_an_exposure_is_not_negative() -> None:
+    with pytest.raises(ValueError, match="negative"):
+        transition(opened(), exposed("r", -1), NOW_S)
+
+
+@each("end", [Post("r", 5), Void("r", "x"), Assume("r", 5), Post("r", 900)])
+def test_an_exposure_ends_with_its_reservation(end: Command) -> None:
+    state = opened(1000)
+    do(state, exposed("r", 5000))
+    do(state, SetGeneration("r", "g", "t"))
+    do(state, MarkUnknown("r"))
+    assert state.pending_exposure("a") == Pending(1, 5000)
+    do(state, end)
+    assert state.pending_exposure("a") == Pending(0, 0)
+
+
+def test_a_purpose_is_kept_in_the_reservation() -> None:
+    change = do(opened(), replace(hold("r"), purpose="weighing"))
+    assert change.reservation is not None
+    assert change.reservation.purpose == "weighing"
