@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 from msgspec.structs import replace
 
+from preflight_proxy.core.admission.admission import Admission, admit
+from preflight_proxy.core.admission.queue import CALL_WAIT_S_MAX
 from preflight_proxy.core.ledger.commands import (
     Assume,
     ClearQuarantine,
@@ -36,8 +38,9 @@ from preflight_proxy.core.ledger.rows import (
     QuarantinedEndpoint,
     Reservation,
 )
-from preflight_proxy.core.ledger.state import Change, LedgerState
+from preflight_proxy.core.ledger.state import EXPOSED_PART, Change, LedgerState, Pending
 from preflight_proxy.core.ledger.transition import transition
+from preflight_proxy.core.pricing.quote import Quote, Quotes, WorstCase
 from preflight_proxy.core.refusals.outcomes import NONE_YET
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 from tests.support.ledger_cases import NOW_S, hold, rows_of
@@ -129,13 +132,15 @@ class LedgerMachine(RuleBasedStateMachine):
         account=accounts,
         amount=amounts,
         tag=st.sampled_from(TAGS),
+        exposure_pusd=st.sampled_from([0, 0, 3, 40]),
         crash=st.sampled_from(["none", "after"]),
     )
-    def reserve(self, account: str, amount: int, tag: str, crash: str) -> str:
+    def reserve(self, account: str, amount: int, tag: str, exposure_pusd: int, crash: str) -> str:
         self.count += 1
         before, name = self.state.accounts[account], f"r{self.count}"
         key_base = 1 if account == "a" else None
-        answer = self.commit(replace(hold(name, amount, account=account, tag=tag), key_base=key_base), crash)
+        command = replace(hold(name, amount, account=account, tag=tag), key_base=key_base, exposure_pusd=exposure_pusd)
+        answer = self.commit(command, crash)
         now = self.state.accounts[account]
         if isinstance(answer, Change):
             assert now.posted_pusd + now.pending_pusd <= now.limit_pusd
@@ -231,9 +236,9 @@ class LedgerMachine(RuleBasedStateMachine):
         loaded = self.rows.load()
         accounts, loaded.accounts = loaded.accounts, self.state.accounts
         assert rows_of(loaded) == rows_of(self.state)
-        assert [loaded.unknown_count(name) for name in ACCOUNTS] == [
-            self.state.unknown_count(name) for name in ACCOUNTS
-        ]
+        for name in ACCOUNTS:
+            assert loaded.unknown_count(name) == self.state.unknown_count(name)
+            assert loaded.pending_exposure(name) == self.state.pending_exposure(name)
         for name, account in accounts.items():
             now = self.state.accounts[name]
             assert account.refused <= now.refused
@@ -248,6 +253,8 @@ class LedgerMachine(RuleBasedStateMachine):
             assert account.pending_pusd == sum(r.reserved_pusd for r in self.state.pending(account.id)) >= 0
             assumed = [entry.cost_pusd for entry in entries if entry.kind is EntryKind.ASSUMED]
             assert account.assumed_pusd == sum(assumed)
+            exposures = [r.exposure_pusd for r in self.state.pending(account.id)]
+            assert self.state.pending_exposure(account.id) == Pending(len(exposures), sum(exposures))
             ended = [entry for entry in entries if entry.reservation_id is not None]
             over = (entry.cost_pusd - reserved_pusd[entry.reservation_id or ""] for entry in ended)
             assert account.overrun_pusd == sum(max(0, pusd) for pusd in over)
@@ -269,3 +276,94 @@ TestLedgerInterleavings = LedgerMachine.TestCase
 TestLedgerInterleavings.settings = settings(
     max_examples=settings().max_examples // 2, stateful_step_count=40, suppress_health_check=[HealthCheck.too_slow]
 )
+
+
+LIMIT_PUSD, ASKED = 1000, 100
+prompts = st.tuples(st.integers(0, 300), st.sampled_from([0, 0, 10, 100, 300, 1500]))
+"""What a prompt costs at one endpoint as measured, and how much more it costs by what is proven."""
+
+
+class ExposedCalls(RuleBasedStateMachine):
+    """One account whose calls are billed up to what is proven: what `admit` allows passes no limit by more than M24 says."""
+
+    calls = Bundle("calls")
+    is_measured = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state, self.rows = LedgerState(), Rows()
+        self.worst_pusd: dict[str, int] = {}
+        self.largest_pusd = 0
+        self.commit(OpenAccount("a", "run", LIMIT_PUSD, token_hash="a"))
+
+    def commit(self, command: Command) -> None:
+        """Commit what must be allowed, because `admit` decided so."""
+        change = transition(self.state, command, NOW_S)
+        assert isinstance(change, Change)
+        self.rows.write(change)
+        self.state.apply(change)
+
+    @rule(
+        target=calls,
+        endpoints=st.lists(prompts, min_size=1, max_size=3),
+        busy=st.booleans(),
+        waited_s=st.sampled_from([0.0, CALL_WAIT_S_MAX]),
+    )
+    def call(self, endpoints: list[tuple[int, int]], busy: bool, waited_s: float) -> str:
+        tags = tuple(f"t{place}" for place in range(len(endpoints)))
+        measured, proven = (
+            Quote(
+                "m/x", tags, ASKED, ASKED, ASKED // 4, {}, 1, tuple(WorstCase(cost, 10**6, None, 0) for cost in costs)
+            )
+            for costs in ([cost for cost, _more in endpoints], [cost + more for cost, more in endpoints])
+        )
+        quotes = Quotes((measured, proven), proven) if self.is_measured else Quotes.of(proven)
+        name, pending = f"r{self.state.next_seq}", self.state.pending_exposure("a")
+        account = self.state.accounts["a"]
+        decided = admit(account, quotes, pending=pending, busy=busy, has_unknown=False, waited_s=waited_s)
+        if not isinstance(decided, Admission):
+            return ""
+        command = replace(hold(name, decided.reserve_pusd), tags=decided.tags, bound=decided.bound)
+        self.commit(replace(command, exposure_pusd=decided.exposure_pusd))
+        self.worst_pusd[name] = max(proven.line(tag).pusd(decided.bound) for tag in decided.tags)
+        self.largest_pusd = max(self.largest_pusd, decided.exposure_pusd)
+        return name
+
+    @rule(name=calls, share=st.sampled_from([0, 30, 70, 100, 100, 100]))
+    def bill(self, name: str, share: int) -> None:
+        if name in self.state.reservations:
+            self.commit(Post(name, self.worst_pusd[name] * share // 100, is_miscount=True))
+
+    @rule(name=calls, share=st.sampled_from([0, 50, 100]))
+    def assume(self, name: str, share: int) -> None:
+        if name in self.state.reservations:
+            self.commit(MarkUnknown(name))
+            self.commit(Assume(name, self.worst_pusd[name] * share // 100))
+
+    @rule()
+    def project(self) -> None:
+        self.rows.project(self.state)
+
+    @rule()
+    def restart(self) -> None:
+        self.state = self.rows.load()
+
+    @invariant()
+    def no_more_can_be_billed_than_promised(self) -> None:
+        """Nor is now: pending calls may all be billed their worst."""
+        most_pusd = self.state.accounts["a"].posted_pusd + sum(
+            self.worst_pusd[name] for name in self.state.reservations
+        )
+        allowed_pusd = max(LIMIT_PUSD // EXPOSED_PART, self.largest_pusd) if self.is_measured else 0
+        assert most_pusd - LIMIT_PUSD <= allowed_pusd
+
+
+class ProvenCalls(ExposedCalls):
+    """The same, reserved by what is proven."""
+
+    is_measured = False
+
+
+TestExposedCalls = ExposedCalls.TestCase
+TestProvenCalls = ProvenCalls.TestCase
+TestExposedCalls.settings = TestProvenCalls.settings = TestLedgerInterleavings.settings
