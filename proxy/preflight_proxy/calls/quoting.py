@@ -176,8 +176,6 @@ class Quoter:
         if not self._is_measured or not request.prompt.messages or not self._is_tight(account_id, quotes.proven):
             return CallQuote(quotes, offer)
         sizes = await self.sizes(caller, request, offer)
-        if context.purpose:
-            return CallQuote(quotes, offer, sizes)
         return CallQuote(self._quotes(context, offer, sizes), offer, sizes)
 
     async def sizes(self, caller: Caller, request: Request, offer: Offer) -> TextSizes:
@@ -214,7 +212,7 @@ class Quoter:
         request = context.request
         bounds = [self._bounds(context, endpoint, sizes) for endpoint in offer.quoted]
         proven = self._priced(offer.quote(request, [least for least, _measured in bounds]))
-        if sizes is None:
+        if sizes is None or context.purpose:
             return Quotes((proven,), proven)
         measured = self._priced(offer.quote(request, [tokens for _proven, tokens in bounds]))
         return Quotes((measured.near_least(), proven), proven)
@@ -265,7 +263,7 @@ class Quoter:
     def note_weighed(
         self, account_id: str, request: Request, endpoint: Endpoint, sizes: TextSizes, weighing: Weighing
     ) -> None:
-        """Remember what a prompt weighs, and the system messages that it begins with.
+        """Remember what a prompt weighs. Its system messages alone, with the other fields, have no more tokens than all of it.
 
         Args:
             account_id: Whose call it is.
@@ -274,10 +272,16 @@ class Quoter:
             sizes: The estimates of its texts.
             weighing: What its weighing has shown.
         """
-        for count in {len(request.prompt.messages), system_count(request.prompt)}:
-            if weighing.known is None or count > weighing.known:
-                tokens = weighing.tokens(request.prompt, sizes, count)
+        prompt, known = request.prompt, weighing.known
+        tokens = weighing.tokens(prompt, sizes)
+        for count in {len(prompt.messages), system_count(prompt)}:
+            if known is None or count > known:
                 self._calibration.note_estimate(account_id, request, endpoint, count, tokens)
+
+    def is_estimated(self, context: CallContext, endpoint: Endpoint, sizes: TextSizes) -> bool:
+        """See `Calibration.is_estimated`."""
+        preamble = self._preamble(context, endpoint)
+        return self._calibration.is_estimated(context.caller.account_id, context.request, endpoint, sizes, preamble)
 
     def _priced(self, quote: Quote) -> Quote:
         return quote.with_byok_fee() if self._ledger.byok else quote
@@ -300,7 +304,8 @@ class Quoter:
             known, billed = self._calibration.new_tokens(account_id, request, endpoint, usage.prompt_tokens)
             factor = self._factors.see(account_id, endpoint, request.prompt, call.quote.sizes, known, billed)
             self._share(call, endpoint, usage.prompt_tokens, factor)
-        self._calibration.record(account_id, request, endpoint, reading)
+        if not context.purpose:  # the text of a weighing begins no conversation
+            self._calibration.record(account_id, request, endpoint, reading)
         return reading
 
     def _share(self, call: ReservedCall, endpoint: Endpoint, billed: int, factor: int) -> None:

@@ -104,7 +104,8 @@ class _Attempt:
         if isinstance(committed, Refusal):
             return committed
         assert committed.reservation is not None, "a committed Reserve has its reservation"
-        self.state.admitted(self._quotes.cheapest_pusd)
+        if not self._context.purpose:  # a weighing costs less than any call of the agent (M19)
+            self.state.admitted(self._quotes.cheapest_pusd)
         return committed.reservation
 
 

@@ -1,17 +1,16 @@
 """Weighs prompts that cannot be admitted by their estimates: a small paid call, reserved like any other.
 
-What it says is in `core.pricing.weighing`.
-A weighing outlives the client that waits for it, and calls with the same beginning wait for the one that is under way.
+What it says is in `core.pricing.weighing`. A weighing outlives the client that waits for it, and calls with the same beginning wait
+for the one that is under way. Whatever becomes of it, the calls that wait go on, weighed or not.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections.abc import Callable
 from random import SystemRandom
 
 import structlog
-from msgspec.structs import replace
 
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.calls.call import Call, CallServices
@@ -20,6 +19,8 @@ from preflight_proxy.calls.quoting import CallContext, ReservedCall
 from preflight_proxy.calls.reserving import Unweighed, reserve
 from preflight_proxy.core.pricing.calibration import system_count
 from preflight_proxy.core.pricing.endpoint import Endpoint
+from preflight_proxy.core.pricing.quote import Offer
+from preflight_proxy.core.pricing.text_sizes import TextSizes
 from preflight_proxy.core.pricing.weighing import (
     PURPOSE,
     SHARE_PERCENT_MAX,
@@ -42,11 +43,16 @@ _log = structlog.get_logger("preflight_proxy.calls.weighing")
 
 
 class Unheard(ClientResponse):
-    """The response to a call of the proxy's own: nothing is sent to anyone."""
+    """The response to a call of the proxy's own: nothing is sent to anyone.
 
-    __slots__ = ()
+    Args:
+        on_left: Called when its answer is no longer wanted: the account was frozen, or no answer will come.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_on_left",)
+
+    def __init__(self, on_left: Callable[[], None]) -> None:
+        self._on_left = on_left
         self.extra: AnswerHeaders = ()
         self.started = self.closed = False
 
@@ -58,6 +64,7 @@ class Unheard(ClientResponse):
     def leave(self) -> None:
         """End it."""
         self.closed = True
+        self._on_left()
 
     def start(self, status: int, headers: AnswerHeaders) -> None:
         """Note that there is an answer."""
@@ -94,77 +101,86 @@ class Weigher:
         self._reader = reader
         self._tasks = tasks
         self._below = SystemRandom().randrange  # an agent cannot foresee it
-        self._running: dict[tuple[str, str, str, bytes], asyncio.Task[bool]] = {}
-        self._begun_s: Recent[str, deque[float]] = Recent(ACCOUNTS_MAX)
+        self._running: dict[tuple[str, str, str, bytes], asyncio.Future[None]] = {}
+        self._begun_s: Recent[str, list[float]] = Recent(ACCOUNTS_MAX)
 
-    async def weigh(self, context: CallContext, unweighed: Unweighed) -> bool:
-        """Weigh a call's prompt, or wait for the weighing of one with the same beginning; True if more is known now.
+    async def weigh(self, context: CallContext, unweighed: Unweighed) -> None:
+        """Weigh a call's prompt, or wait for the weighing of one with the same beginning.
 
-        Raises:
-            BadRequest: A text of it cannot be read.
+        Nothing is weighed that cannot be, or that was. The wait ends with the weighing, with a freeze, or at `context.until_s`.
+        No failure of a weighing is raised: the call goes on without it.
         """
-        offer, prompt = unweighed.quote.offer, context.request.prompt
-        endpoint = next(each for each in offer.quoted if each.tag == unweighed.tag)
-        account_id = context.caller.account_id
-        if not is_weighable(endpoint, context.caller.shape.name):
-            return False
+        quoter, request, account_id = self._services.quoter, context.request, context.caller.account_id
+        endpoint = next(each for each in unweighed.quote.offer.quoted if each.tag == unweighed.tag)
+        left_s = context.until_s - self._ledger.clock.monotonic_s()
+        sizes = unweighed.quote.sizes
+        if left_s <= 0 or sizes is None or not is_weighable(endpoint, request.shape):
+            return
+        if quoter.is_estimated(context, endpoint, sizes):
+            return  # and a weighing would say the same again
+        prompt = request.prompt
         beginning = prompt.fields_digest + prompt.prefix_digest(system_count(prompt))
         key = (account_id, endpoint.model, endpoint.tag, beginning)
-        running = self._running.get(key)
-        if running is None:
-            if not self._may_begin(account_id):
-                return False
-            running = self._running[key] = self._tasks.spawn(
-                self._weigh(context, unweighed, endpoint), PURPOSE, awaited=True
-            )
-            running.add_done_callback(lambda _task: self._running.pop(key))
-        return await asyncio.shield(running)
+        over = self._running.get(key)
+        if over is None:
+            begun_s = self._ledger.clock.monotonic_s()
+            if not self._may_begin(account_id, begun_s):
+                return
+            over = self._running[key] = asyncio.get_running_loop().create_future()
+            weighing = self._weigh(context, unweighed.quote.offer, sizes, endpoint, begun_s, over)
+            task = self._tasks.spawn(weighing, PURPOSE)
+            task.add_done_callback(lambda _task: self._end(key))
+        await asyncio.wait([over], timeout=left_s)
 
-    def _may_begin(self, account_id: str) -> bool:
-        """False if the account has had too many of late."""
-        begun_s = self._begun_s.get(account_id)
-        return (
-            begun_s is None
-            or len(begun_s) < WEIGHINGS_MAX
-            or self._ledger.clock.monotonic_s() - begun_s[0] >= WEIGHINGS_S
-        )
+    def _end(self, key: tuple[str, str, str, bytes]) -> None:
+        _let_go(self._running.pop(key))
 
-    def _count(self, account_id: str) -> None:
-        begun_s = self._begun_s.get(account_id) or deque(maxlen=WEIGHINGS_MAX)
-        begun_s.append(self._ledger.clock.monotonic_s())
-        self._begun_s.put(account_id, begun_s)
-
-    async def _weigh(self, context: CallContext, unweighed: Unweighed, endpoint: Endpoint) -> bool:
-        caller, request, sizes = context.caller, context.request, unweighed.quote.sizes
-        shape, account_id, quoter = caller.shape, caller.account_id, self._services.quoter
-        if sizes is None:
+    def _may_begin(self, account_id: str, now_s: float) -> bool:
+        """Count a weighing of an account; False if it has had too many of late."""
+        begun_s = [at_s for at_s in self._begun_s.get(account_id) or () if now_s - at_s < WEIGHINGS_S]
+        if len(begun_s) >= WEIGHINGS_MAX:
             return False
+        self._begun_s.put(account_id, [*begun_s, now_s])
+        return True
+
+    async def _weigh(
+        self,
+        context: CallContext,
+        offer: Offer,
+        sizes: TextSizes,
+        endpoint: Endpoint,
+        begun_s: float,
+        over: asyncio.Future[None],
+    ) -> None:
+        caller, request = context.caller, context.request
+        shape, account_id, quoter = caller.shape, caller.account_id, self._services.quoter
         known, known_tokens = quoter.known(account_id, request, endpoint)
         text = await self._reader.run(account_id, text_after(shape, request, known), request.prompt.ascii_bytes)
-        body = weighing_body(shape.name, request.model, slices(text, self._below))
-        small = replace(
-            await self._reader.read(account_id, shape, body),
-            only=(endpoint.tag,),
-            ignore=request.ignore,
-            max_price=request.max_price,
-            provider=request.provider,
-        )
-        small_sizes = await quoter.sizes(caller, small, unweighed.quote.offer)
-        cost_pusd = expected_pusd(endpoint, small_sizes, shape.name)
-        if cost_pusd * 100 > SHARE_PERCENT_MAX * self._ledger.account(account_id).available_pusd:
-            return False
-        now_s = self._ledger.clock.monotonic_s()
-        small_context = CallContext(caller, small, context.headers, is_busy=False, until_s=now_s, purpose=PURPOSE)
-        reserved = await reserve(self._ledger, quoter, small_context)
-        if not isinstance(reserved, ReservedCall):
-            return False
-        self._count(account_id)
-        call = Call(self._services, reserved, Unheard())
-        await call.run(may_requote=False)
-        billed = quoter.billed_tokens(reserved, call.reading)
-        if billed is None:
-            _log.info("call.not_weighed", account=account_id, model=endpoint.model)
-            return False
-        weighing = Weighing(small_sizes, billed, known, known_tokens)
-        quoter.note_weighed(account_id, request, endpoint, sizes, weighing)
-        return True
+        body = weighing_body(request, endpoint.tag, slices(text, self._below))
+        small = await self._reader.read(account_id, shape, body)
+        small_sizes = await quoter.sizes(caller, small, offer)
+        call = None
+        if self._is_worth_it(account_id, expected_pusd(endpoint, small_sizes, shape.name)):
+            now_s = self._ledger.clock.monotonic_s()  # it waits neither for room nor for upstream
+            small_context = CallContext(caller, small, context.headers, is_busy=False, until_s=now_s, purpose=PURPOSE)
+            reserved = await reserve(self._ledger, quoter, small_context)
+            if isinstance(reserved, ReservedCall):
+                call = Call(self._services, reserved, Unheard(lambda: _let_go(over)))
+                await call.run(may_requote=False)
+                billed = quoter.billed_tokens(reserved, call.reading)
+                if billed is not None:
+                    weighing = Weighing(small_sizes, billed, known, known_tokens)
+                    quoter.note_weighed(account_id, request, endpoint, sizes, weighing)
+                    return
+        if call is None or call.is_void:
+            self._begun_s.put(account_id, [at_s for at_s in self._begun_s.get(account_id) or () if at_s != begun_s])
+        _log.info("call.not_weighed", account=account_id, model=endpoint.model, tag=endpoint.tag)
+
+    def _is_worth_it(self, account_id: str, cost_pusd: int) -> bool:
+        return cost_pusd * 100 <= SHARE_PERCENT_MAX * self._ledger.account(account_id).available_pusd
+
+
+def _let_go(over: asyncio.Future[None]) -> None:
+    """End the wait of the calls that wait for a weighing."""
+    if not over.done():
+        over.set_result(None)

@@ -75,14 +75,15 @@ def settled(
     is_posted = kind is EntryKind.POSTED
     overrun_pusd = cost_pusd - reservation.reserved_pusd
     is_overrun = overrun_pusd > 0
-    is_action = is_posted and not reservation.purpose
+    is_of_agent = not reservation.purpose
+    is_action = is_posted and is_of_agent
     after = replace(
         account,
         pending_pusd=account.pending_pusd - reservation.reserved_pusd,
         posted_pusd=account.posted_pusd + cost_pusd,
         assumed_pusd=account.assumed_pusd + (cost_pusd if kind is EntryKind.ASSUMED else 0),
         overrun_pusd=account.overrun_pusd + (overrun_pusd if is_overrun else 0),
-        calls=account.calls + (kind is not EntryKind.VOIDED),
+        calls=account.calls + (is_of_agent and kind is not EntryKind.VOIDED),
         prompt_tokens=account.prompt_tokens + counts.prompt_tokens,
         cached_tokens=account.cached_tokens + counts.cached_tokens,
         cache_write_tokens=account.cache_write_tokens + counts.cache_write_tokens,

@@ -47,7 +47,10 @@ EXPOSED_PART = 4
 
 
 class Pending(msgspec.Struct, frozen=True, gc=False):
-    """The pending calls of an account: how many, and the sum of what they may cost above their reservations."""
+    """The pending calls of an account's agent: how many, and the sum of what they may cost above their reservations.
+
+    A weighing costs no more than its reservation, so it does not count.
+    """
 
     count: int = 0
     exposure_pusd: int = 0
@@ -98,6 +101,7 @@ class LedgerState(msgspec.Struct, eq=False):
     _of_account: defaultdict[str, dict[str, Reservation]] = msgspec.field(default_factory=lambda: defaultdict(dict))
     _unknown: Counter[str] = msgspec.field(default_factory=Counter)
     _exposure_pusd: Counter[str] = msgspec.field(default_factory=Counter)
+    _weighings: Counter[str] = msgspec.field(default_factory=Counter)
 
     def apply(self, change: Change) -> None:
         """Apply a change that is committed."""
@@ -135,6 +139,8 @@ class LedgerState(msgspec.Struct, eq=False):
             self._unknown[reservation.account] += 1
         if reservation.exposure_pusd and before is None:
             self._exposure_pusd[reservation.account] += reservation.exposure_pusd
+        if reservation.purpose and before is None:
+            self._weighings[reservation.account] += 1
         self.reservations[reservation.id] = reservation
         self._of_account[reservation.account][reservation.id] = reservation
         if reservation.seq >= self.next_seq:
@@ -147,6 +153,8 @@ class LedgerState(msgspec.Struct, eq=False):
             self._unknown[reservation.account] -= 1
         if before.exposure_pusd:
             self._exposure_pusd[reservation.account] -= before.exposure_pusd
+        if before.purpose:
+            self._weighings[reservation.account] -= 1
         if reservation.key_base is not None:
             posted = self.key_posted[reservation.key_base]
             posted.posted_pusd += entry.cost_pusd
@@ -159,7 +167,8 @@ class LedgerState(msgspec.Struct, eq=False):
     def pending_exposure(self, account: str) -> Pending:
         """Return how many calls of an account are pending, and what they may cost above their reservations (M24)."""
         of_account = self._of_account.get(account)
-        return Pending(len(of_account), self._exposure_pusd[account]) if of_account else NOTHING_PENDING
+        count = len(of_account) - self._weighings.get(account, 0) if of_account else 0
+        return Pending(count, self._exposure_pusd[account]) if count else NOTHING_PENDING
 
     def unknown_count(self, account: str) -> int:
         """Return how many pending calls of an account have an unknown outcome."""

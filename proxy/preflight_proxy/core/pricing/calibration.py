@@ -43,6 +43,9 @@ TRIES_MAX = 64
 TRIED_BYTES_MAX = 2**20
 """Bytes of digests that are read for these tries; more take longer than they save."""
 
+NEW_PART = 4
+"""A prompt is not weighed if this part of it or less is new: what is said of the rest says enough."""
+
 _Fields = tuple[str, str, str, bytes]
 """Account, model, endpoint, and the digest of all fields but the messages."""
 
@@ -122,6 +125,7 @@ class Calibration:
         if count is not None:
             return True, _measured_with_rest(prompt, endpoint, count, tokens, sizes, factor)
         rest = tokens_at_most(sizes.after(None) * factor // 1000, sizes.family)
+        rest += ascii_factor(endpoint) * prompt.opaque_bytes
         return False, rest + WRAP_TOKENS * prompt.message_count + constant_tokens(prompt)
 
     def note_estimate(self, account: str, request: Request, endpoint: Endpoint, count: int, tokens: int) -> None:
@@ -129,6 +133,21 @@ class Calibration:
         prompt = request.prompt
         fields = (account, endpoint.model, endpoint.tag, prompt.fields_digest)
         self._estimates.remember(fields, count, prompt.prefix_digest(count), tokens)
+
+    def is_estimated(
+        self, account: str, request: Request, endpoint: Endpoint, sizes: TextSizes, preamble: tuple[int, int] | None
+    ) -> bool:
+        """True if a weighing or other runs have told of a prompt, but for at most a part in `NEW_PART` of its estimate.
+
+        Args:
+            account: Whose prompt it is.
+            request: As read.
+            endpoint: Where.
+            sizes: The estimates of its texts.
+            preamble: As in `bounds`.
+        """
+        known = self._longest(self._estimates, account, request, endpoint) or preamble
+        return known is not None and sizes.after(known[0]) * NEW_PART <= sizes.after(None)
 
     def new_tokens(self, account: str, request: Request, endpoint: Endpoint, billed: int) -> tuple[int | None, int]:
         """Return how many messages were billed before, None if none, and what was billed for the rest. Before `record`."""

@@ -2,7 +2,7 @@
 
     most tokens of the prompt = its estimate x billed tokens of the slices / their estimate x 1.15
 
-Measured 2026-11 over 784 draws: never too low, and 1.15 times the true count in the median (docs/tokens.md).
+Measured 2026-11 over 784 draws: never too low, and 1.15 times the true count in the median.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from collections.abc import Callable
 
 import msgspec
 
+from preflight_proxy.core.money import TOKENS_PER_MTOK
 from preflight_proxy.core.pricing.endpoint import Endpoint
 from preflight_proxy.core.pricing.prompt_bound import WRAP_TOKENS, constant_tokens
 from preflight_proxy.core.pricing.text_sizes import TextSizes
 from preflight_proxy.core.pricing.token_estimate import tokens_at_most
-from preflight_proxy.core.shapes.shape import Prompt
+from preflight_proxy.core.shapes.provider import provider_bytes
+from preflight_proxy.core.shapes.shape import Prompt, Request
 
 PURPOSE = "weighing"
 """The purpose of its reservation, and of its line in costs.jsonl."""
@@ -28,10 +30,12 @@ SHARE_PERCENT_MAX = 2
 """A weighing costs at most this part of what is available, or it is not made."""
 WEIGHINGS_MAX, WEIGHINGS_S = 3, 600.0
 """So many weighings of one account, in so many seconds."""
-OUTPUT_TOKENS = {"chat": 1, "messages": 1, "responses": 16}
-"""The least output bound of each API that can be weighed.
+APIS = ("chat", "messages", "responses")
+"""Those whose prompts can be weighed."""
+OUTPUT_TOKENS_MIN = 16
+"""The least output bound of the responses API, by which OpenRouter calls OpenAI's models whatever the API of the call.
 
-Source: developers.openai.com, responses, `max_output_tokens`, 2026-11.
+Source: platform.openai.com/docs/api-reference/responses, `max_output_tokens`, 2026-11.
 """
 REASONS_ALWAYS = (
     *("openai/o1", "openai/o3", "openai/o4", "openai/gpt-5", "openai/gpt-oss", "openai/codex", "google/gemini-2.5-pro"),
@@ -47,7 +51,7 @@ def is_weighable(endpoint: Endpoint, api: str) -> bool:
     """True if a weighing on this endpoint is bounded and tells something."""
     model = endpoint.model
     always_reasons = model.startswith(REASONS_ALWAYS) or "thinking" in model or "reasoning" in model
-    return api in OUTPUT_TOKENS and endpoint.honours_bound and not always_reasons
+    return api in APIS and endpoint.honours_bound and not always_reasons
 
 
 def slices(text: bytes, below: Callable[[int], int]) -> str:
@@ -59,28 +63,42 @@ def slices(text: bytes, below: Callable[[int], int]) -> str:
     """
     if len(text) <= SLICES * SLICE_BYTES:
         return text.decode("utf-8", "ignore")
-    starts = [below(len(text) - SLICE_BYTES) for _ in range(SLICES)]
+    starts = [below(len(text) - SLICE_BYTES + 1) for _ in range(SLICES)]
     return "\n".join([text[start : start + SLICE_BYTES].decode("utf-8", "ignore") for start in starts])
 
 
-def weighing_body(api: str, model: str, text: str) -> bytes:
-    """Return the body of a call that has nothing but this text, and asks for as little as its API allows.
+def output_tokens(api: str, model: str) -> int:
+    """Return the least output bound that a call can have.
 
     Args:
         api: The name of its shape.
-        model: The model, as the weighed call asks for it.
+        model: Its model, with or without a suffix.
+    """
+    return OUTPUT_TOKENS_MIN if api == "responses" or model.lower().lstrip("~").startswith("openai/") else 1
+
+
+def weighing_body(request: Request, tag: str, text: str) -> bytes:
+    """Return the body of a call that has nothing but this text, and asks for as little as its API allows.
+
+    Args:
+        request: The weighed call, whose model and wishes about providers it has.
+        tag: The one endpoint that may serve it.
         text: The slices.
     """
-    if api == "responses":
-        return json.dumps({"model": model, "input": text, "max_output_tokens": OUTPUT_TOKENS[api]}).encode()
-    messages = [{"role": "user", "content": text}]
-    return json.dumps({"model": model, "messages": messages, "max_tokens": OUTPUT_TOKENS[api]}).encode()
+    bound = output_tokens(request.shape, request.model)
+    if request.shape == "responses":
+        fields: dict[str, object] = {"model": request.model, "input": text, "max_output_tokens": bound}
+    else:
+        messages = [{"role": "user", "content": text}]
+        fields = {"model": request.model, "messages": messages, "max_tokens": bound}
+    return json.dumps(fields).encode()[:-1] + b',"provider":' + provider_bytes(request, (tag,), {}) + b"}"
 
 
 def expected_pusd(endpoint: Endpoint, sizes: TextSizes, api: str) -> int:
     """Return what a weighing costs by the estimate of its text, at list prices."""
     prices = endpoint.prices_within(sizes.after(None) // 1000)
-    return (sizes.after(None) * prices.prompt // 1000 + OUTPUT_TOKENS[api] * prices.completion) // 10**6
+    output_pusd = output_tokens(api, endpoint.model) * prices.completion
+    return (sizes.after(None) * prices.prompt // 1000 + output_pusd) // TOKENS_PER_MTOK
 
 
 def hope_factor(family: str) -> int:
@@ -103,14 +121,13 @@ class Weighing(msgspec.Struct, frozen=True):
     known: int | None
     known_tokens: int
 
-    def tokens(self, prompt: Prompt, sizes: TextSizes, count: int) -> int:
-        """Return the most tokens of the first `count` messages of a prompt, its other fields included.
+    def tokens(self, prompt: Prompt, sizes: TextSizes) -> int:
+        """Return the most tokens of a prompt, its other fields included.
 
         Args:
             prompt: What was weighed.
             sizes: The estimates of its texts.
-            count: How many messages; not fewer than are known.
         """
-        estimate = sizes.after(self.known) - sizes.after(count)
+        estimate = sizes.after(self.known)
         tokens = -(-estimate * self.billed * WEIGHED_PERCENT // (100 * self.slices.after(None)))
         return self.known_tokens + tokens + WRAP_TOKENS * prompt.message_count + constant_tokens(prompt)
