@@ -6,7 +6,9 @@ from decimal import Decimal
 
 import pytest
 
-from tests.usable.measure import usable
+from openrouter_sim import Tokenizer
+from openrouter_sim.catalog.models import load_catalog
+from tests.usable.measure import Rules, check_usd, usable
 from tests.usable.sessions import Session, Turn
 
 pytestmark = pytest.mark.wire
@@ -36,3 +38,15 @@ async def test_agents_side_by_side_leave_no_more_than_one_alone_in_the_end() -> 
     found = await usable(session(agents=4), MODEL, LIMIT_USD)
     assert found.calls > 4
     assert (1 - found.at_end) * Decimal(LIMIT_USD) < BYTES_USD
+
+
+async def test_other_promises_and_another_tokenizer_can_be_measured() -> None:
+    """The bill is within the limit whatever is promised; the denser a text is counted, the fewer calls fit."""
+    usual = await usable(session(), MODEL, LIMIT_USD, Rules("proven"))
+    realistic = await usable(session(), MODEL, LIMIT_USD, Rules("proven", "billed", Tokenizer.REALISTIC))
+    assert 1 < realistic.calls < usual.calls
+
+
+def test_a_key_has_room_for_the_longest_prompt_on_the_dearest_endpoint() -> None:
+    """A million tokens at the price above 200,000, $6."""
+    assert check_usd(load_catalog()[MODEL]) == 6
