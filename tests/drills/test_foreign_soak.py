@@ -39,7 +39,7 @@ def test_after_35_minutes_nothing_is_pending_and_no_bill_is_above_the_ledger(tmp
         scenario = scenario_of("no-id", FAULT_RATE, seen, KEY_USAGE_LAG_S, clock)
         simulator = Simulator(scenario, credits_usd=CREDIT_USD, clock=clock.epoch_s)
         async with simulator as sim, aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as client:
-            config = Config(data=str(tmp_path), upstream=sim.base_url, listen="127.0.0.1:0")
+            config = Config(data=str(tmp_path), upstream=sim.base_url, listen="127.0.0.1:0", bound="proven")
             async with running(config, clock) as proxy:
                 world = World(sim, proxy, client, tmp_path)
                 for name in "ab":

@@ -1,4 +1,5 @@
-"""`python -m tests.torture --calls N --seed S [--profile lawful|lawless] [--kills K]`: run, print, and exit by the verdict.
+"""`python -m tests.torture --calls N --seed S [--profile lawful|lawless] [--kills K]`: run, print, and exit by the verdict. With
+`--bound measured` the proxy estimates tokens, and upstream counts realistically instead of as densely as it can.
 
 `python -m tests.torture --soak SECONDS --faults id|no-id --key own|foreign [--callers C] [--others C]`: the same for callers who
 make no pause, with a proxy that nobody kills; see `soak`.
@@ -43,12 +44,18 @@ def main() -> int:
     parser.add_argument(
         "--others", type=int, default=0, metavar="C", help="of a soak: callers beside the proxy on that key"
     )
+    parser.add_argument(
+        "--bound",
+        choices=("measured", "proven"),
+        default="proven",
+        help="the proxy's; by the proven one upstream counts as densely as it can",
+    )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep ledger and logs in this new directory")
     given = parser.parse_args()
     if given.others and given.key == "own":
         parser.error("nobody else uses a sub-key: --others needs --key foreign")
     kills = given.calls // CALLS_PER_KILL if given.kills is None else given.kills
-    options = Options(given.calls, given.seed, kills, given.profile, given.rate, given.callers)
+    options = Options(given.calls, given.seed, kills, given.profile, given.rate, given.callers, given.bound)
     asked: Soak | None = None
     if given.soak is not None:
         asked = Soak(given.soak, given.seed, given.faults, given.key, given.callers, given.others, given.rate)
@@ -78,7 +85,8 @@ def show(options: Options, report: Report) -> None:
     verdict = report.verdict
     restarts = sorted(report.restart_s)
     print(
-        f"{options.profile}, seed {options.seed}: {report.calls} calls on {report.accounts} accounts in {report.took_s:.0f} s "
+        f"{options.profile}, {options.bound}, seed {options.seed}: "
+        f"{report.calls} calls on {report.accounts} accounts in {report.took_s:.0f} s "
         f"({report.calls / max(report.took_s, 0.001):.0f}/s), {report.kills} kills, restart {restarts[len(restarts) // 2]:.2f} s"
     )
     print("  " + ", ".join(f"{count} {name}" for name, count in report.outcomes.most_common()))
@@ -93,6 +101,7 @@ def show(options: Options, report: Report) -> None:
         ("untold", verdict.untold_pusd),
         ("assumed", verdict.assumed_pusd),
         ("overrun", verdict.overrun_pusd),
+        ("of it", verdict.exposed_pusd),
         ("pending", verdict.pending_pusd),
     ):
         print(f"  {name:<10} ${amount_pusd // PUSD_PER_USD}.{amount_pusd % PUSD_PER_USD:012}")

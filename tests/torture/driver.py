@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 
+from preflight_proxy.base.config import Bound
 from preflight_proxy.base.tasks import Tasks
 from tests.torture import plan
 from tests.torture.evidence import read_bill, read_ledger, read_seen
@@ -42,7 +43,12 @@ MONEY_REFUSALS = frozenset({400, 401, 402})
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What to run."""
+    """What to run.
+
+    Attributes:
+        bound: How the proxy bounds the tokens of new text. By `proven`, upstream counts as densely as it can; by `measured`, as the
+            models do. Nothing may be over in either.
+    """
 
     calls: int
     seed: int
@@ -50,6 +56,7 @@ class Options:
     profile: str = "lawful"
     rate: float = 0.1
     callers: int = IN_FLIGHT
+    bound: Bound = "proven"
 
 
 @dataclass(slots=True)
@@ -91,7 +98,7 @@ async def torture(options: Options, data: Path) -> Report:
         options: What to run.
         data: An empty directory with a short path.
     """
-    async with open_router(options.profile, options.rate, options.seed, data) as upstream:
+    async with open_router(options.profile, options.rate, options.seed, data, bound=options.bound) as upstream:
         return await Run(options, data, upstream).whole()
 
 
@@ -102,7 +109,7 @@ class Run:
         self._options = options
         self._data = data
         self._upstream = upstream
-        self._proxy = Proxy(data, upstream.base_url, **settings)
+        self._proxy = Proxy(data, upstream.base_url, bound=options.bound, **settings)
         self._random = Random(f"{options.seed}:driver")
         self._asks = plan.asks(Random(f"{options.seed}:asks"))
         self._limits = plan.limits(Random(f"{options.seed}:limits"))

@@ -16,7 +16,7 @@ _ACCOUNTS = """SELECT id, limit_pusd, json_extract(document, '$.posted_pusd'), j
 _RESERVATIONS = """SELECT id, reservations.account,
     CASE kind WHEN 'voided' THEN 'voided' WHEN 'posted' THEN 'posted' WHEN 'assumed' THEN 'posted' ELSE 'pending' END,
     reserved_pusd, model, tags, coalesce(json_extract(line, '$.tag'), generations.tag, unknowns.tag, ''),
-    ifnull(generation_id, ''), created_at_s, since_s
+    ifnull(generation_id, ''), created_at_s, since_s, exposure_pusd
     FROM reservations LEFT JOIN generations USING (seq) LEFT JOIN unknowns USING (seq)
     LEFT JOIN entries ON reservation_id = id"""
 _ENTRIES = """SELECT entry_id, ifnull(reservation_id, ''), account, kind, cost_pusd, at_s, line FROM entries ORDER BY entry_id"""

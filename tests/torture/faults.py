@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import msgspec
 from aiohttp import web
 
-from openrouter_sim import Fault, FaultRule, Scenario, Tokenizer, make_fault
+from openrouter_sim import Fault, FaultRule, Scenario, make_fault
 from openrouter_sim.base.errors import ApiError
 from openrouter_sim.base.jsonio import JsonObject
 from openrouter_sim.calls.call import Frame, SimCall
@@ -197,12 +197,8 @@ def lawful(rate: float) -> Scenario:
 
 
 def lawless(rate: float) -> Scenario:
-    """Return a scenario with all faults, prompts that grow under NFC, and tools that are counted indented."""
-    return Scenario(
-        faults=_even(LAWFUL + LAWLESS, rate),
-        tokenizer=Tokenizer.NFC,
-        tools_indent=True,
-    )
+    """Return a scenario with all faults, and tools that are counted indented."""
+    return Scenario(faults=_even(LAWFUL + LAWLESS, rate), tools_indent=True)
 
 
 def with_id(rate: float) -> Scenario:

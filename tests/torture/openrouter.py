@@ -16,6 +16,7 @@ from typing import Any
 
 import aiohttp
 
+from preflight_proxy.base.config import Bound
 from tests.support.sub_keys import new_sub_key
 from tests.torture.proxy import ROOT
 
@@ -62,10 +63,21 @@ class OpenRouter:
 
 @contextlib.asynccontextmanager
 async def open_router(
-    profile: str, rate: float, seed: int, data: Path, *, lag_s: float = 0.0, factor: float = 1.0
+    profile: str,
+    rate: float,
+    seed: int,
+    data: Path,
+    *,
+    lag_s: float = 0.0,
+    factor: float = 1.0,
+    bound: Bound = "proven",
 ) -> AsyncIterator[OpenRouter]:
-    """Serve until the block ends. Its errors go to a file in `data`."""
-    command = [sys.executable, "-m", "tests.torture.upstream", profile, *map(str, (rate, seed, lag_s, factor))]
+    """Serve until the block ends. Its errors go to a file in `data`.
+
+    Args:
+        bound: The proxy's bound; it decides how densely upstream counts.
+    """
+    command = [sys.executable, "-m", "tests.torture.upstream", profile, *map(str, (rate, seed, lag_s, factor, bound))]
     with (data / "upstream.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             *command, stdin=PIPE, stdout=PIPE, stderr=log, cwd=ROOT, limit=LINE_BYTES_MAX

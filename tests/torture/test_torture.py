@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from preflight_proxy.base.config import Bound
 from tests.drills.stage import stage
 from tests.torture.__main__ import exit_code
 from tests.torture.driver import Options, torture
@@ -20,8 +21,11 @@ PATIENCE_S = 10 * 3600.0
 """By a clock that hurries: some minutes of ours."""
 
 
-async def test_a_lawful_upstream_never_bills_an_account_past_its_limit_whatever_fails_and_dies(tmp_path: Path) -> None:
-    options = Options(calls=600, seed=11, kills=4)
+@pytest.mark.parametrize("bound", ["measured", "proven"])
+async def test_a_lawful_upstream_never_bills_an_account_past_its_limit_whatever_fails_and_dies(
+    tmp_path: Path, bound: Bound
+) -> None:
+    options = Options(calls=600, seed=11, kills=4, bound=bound)
     report = await torture(options, tmp_path)
     assert report.verdict.problems == []
     assert report.verdict.untied == []

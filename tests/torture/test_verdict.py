@@ -141,6 +141,21 @@ def test_an_endpoint_that_billed_above_a_reservation_must_be_quarantined() -> No
     assert judge(overrun(reservations=nameless), BILL, [], []).problems
 
 
+def test_what_is_assumed_within_the_exposure_of_a_call_is_no_broken_word() -> None:
+    """An assumption proves no bill, so nothing is quarantined for it."""
+
+    def assumed_over(exposure_pusd: int) -> Ledger:
+        held = replace(UNKNOWN, reserved_pusd=85, exposure_pusd=exposure_pusd)
+        return ledger(replace(ACCOUNT, assumed_pusd=100, overrun_pusd=15), held, ASSUMED)
+
+    within, beyond = (judge(assumed_over(exposure), BILL, [HIDDEN], []) for exposure in (15, 14))
+    assert within.is_lawful
+    assert (within.overrun_pusd, within.exposed_pusd) == (15, 15)
+    assert not beyond.is_lawful
+    posted = overrun(reservations={"r": replace(HELD, reserved_pusd=85, exposure_pusd=15)}, quarantined=frozenset())
+    assert judge(posted, BILL, [], []).problems
+
+
 def test_an_endpoint_that_billed_above_a_reservation_is_not_called_again_until_a_person_clears_it() -> None:
     def later(at_s: float, cleared_s: float | None = None) -> list[str]:
         made = overrun()

@@ -1,8 +1,8 @@
 """The simulated OpenRouter of a torture run, as a process that records each call and its faults.
 
-Usage: python -m tests.torture.upstream PROFILE RATE SEED LAG_S FACTOR. First line on stdout: JSON with `base_url`, `admin_key` and
-`inference_key`. After SIGUSR1 its clock runs FACTOR times as fast. LAG_S is how late the usage of keys is. At the end of stdin it
-prints its bill and the calls it saw as one line of JSON, and ends.
+Usage: python -m tests.torture.upstream PROFILE RATE SEED LAG_S FACTOR BOUND. First line on stdout: JSON with `base_url`,
+`admin_key` and `inference_key`. After SIGUSR1 its clock runs FACTOR times as fast. LAG_S is how late the usage of keys is. BOUND is
+that of the proxy. At the end of stdin it prints its bill and the calls it saw as one line of JSON, and ends.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from openrouter_sim import Fault, FaultRule, Rule, Scenario, Simulator, Tokenize
 from openrouter_sim.billing.account import hash_of
 from openrouter_sim.calls.call import SimCall
 from openrouter_sim.faults.refusals import HttpError
+from preflight_proxy.base.config import Bound
 from tests.support.fake_clock import FakeClock
 from tests.torture.faults import LAWLESS, KeepRequest, LostAnswer, Nameless, lawful, lawless, with_id, without_id
 from tests.torture.hurry import hurrying_clock
@@ -85,17 +86,23 @@ class RecordedEarly(Fault, frozen=True):
         return await self.inner.answer_early(request)
 
 
-def scenario_of(profile: str, rate: float, seen: list[Seen], lag_s: float, clock: FakeClock) -> Scenario:
-    """Return a profile's scenario with replies of all lengths, the tokenizer with most tokens, and a recorder."""
+def scenario_of(
+    profile: str, rate: float, seen: list[Seen], lag_s: float, clock: FakeClock, bound: Bound = "proven"
+) -> Scenario:
+    """Return a profile's scenario with replies of all lengths and a recorder.
+
+    Args:
+        bound: The proxy's. The proven one holds whatever is counted, so the densest tokenizer counts.
+    """
     profiles = {"lawful": lawful, "lawless": lawless, "id": with_id}
     # With a fast clock, two reads of a key's usage are minutes apart, so a failed one would cost minutes.
     base = without_id(rate, lambda: not clock.hurries) if profile == "no-id" else profiles[profile](rate)
     rules = tuple(_recorded(rule, seen) for rule in base.faults)
-    tokenizer = base.tokenizer if profile == "lawless" else Tokenizer.BYTES
+    densest = Tokenizer.NFC if profile == "lawless" else Tokenizer.DENSE
     return replace(
         base,
         faults=(*rules, FaultRule(CallRecorder(seen))),
-        tokenizer=tokenizer,
+        tokenizer=densest if bound == "proven" else Tokenizer.REALISTIC,
         generation_delay_s=GENERATION_DELAY_S,
         key_usage_lag_s=lag_s,
         replies=(Rule(tokens=REPLY_TOKENS),),
@@ -109,11 +116,11 @@ def _recorded(rule: FaultRule, seen: list[Seen]) -> FaultRule:
     return replace(rule, fault=RecordedEarly(rule.fault, seen)) if strikes_calls else rule
 
 
-async def serve(profile: str, rate: float, seed: int, lag_s: float, factor: float) -> None:
+async def serve(profile: str, rate: float, seed: int, lag_s: float, factor: float, bound: Bound) -> None:
     """Serve until stdin ends; then print the report."""
     seen: list[Seen] = []
     clock = hurrying_clock(factor)
-    scenario = scenario_of(profile, rate, seen, lag_s, clock)
+    scenario = scenario_of(profile, rate, seen, lag_s, clock, bound)
     async with Simulator(scenario, seed=seed, credits_usd=CREDIT_USD, clock=clock.epoch_s) as simulator:
         keys = {"admin_key": simulator.admin_key, "inference_key": simulator.inference_key}
         _print({"base_url": simulator.base_url, **keys})
@@ -129,4 +136,5 @@ def _print(document: object) -> None:
 if __name__ == "__main__":
     import uvloop
 
-    uvloop.run(serve(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), *map(float, sys.argv[4:6])))
+    _, name, share, number, lag, speed, promise = sys.argv
+    uvloop.run(serve(name, float(share), int(number), float(lag), float(speed), msgspec.convert(promise, Bound)))
