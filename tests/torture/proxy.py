@@ -92,6 +92,7 @@ class Proxy:
             "key_usage_lag_s": LAG_S,
             "generation_s_max": GENERATION_S_MAX,
             "call_s_max": CALL_S_MAX,
+            "bound": "proven",  # upstream counts a token a byte, or more
             "quarantine_file": str(data / "quarantine.jsonl"),
             **settings,
         }
