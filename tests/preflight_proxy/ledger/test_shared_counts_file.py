@@ -23,7 +23,7 @@ from preflight_proxy.ledger.shared_counts_file import (
     carried_factors,
     clear_factors,
 )
-from tests.support.unprivileged import unprivileged
+from tests.support.unprivileged import NOBODY_UID, unprivileged
 
 HERE = "https://openrouter.ai"
 NOW_S = 1_800_000_000.0
@@ -220,7 +220,7 @@ def test_runs_that_begin_at_once_agree_on_one_key(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["token_counts.sqlite3", "token_counts.key"])
-@pytest.mark.parametrize("what", ["link", "open to others", "folder", "pipe"])
+@pytest.mark.parametrize("what", ["link", "open to others", "of another user", "folder", "pipe"])
 def test_what_is_no_private_file_is_not_used(path: Path, name: str, what: str) -> None:
     exchange(path, NOTE)
     file, kept = path.parent / name, path.parent / "kept"
@@ -231,8 +231,13 @@ def test_what_is_no_private_file_is_not_used(path: Path, name: str, what: str) -
         case "open to others":
             kept.chmod(0o640)
             kept.replace(file)
+        case "of another user" if os.geteuid() == 0:
+            os.chown(kept, NOBODY_UID, -1)
+            kept.replace(file)
+        case "of another user":
+            pytest.skip("only root can give a file away")
         case "folder":
-            file.mkdir()
+            file.mkdir(mode=0o700)
         case "pipe":
             os.mkfifo(file, 0o666)
             file.chmod(0o666)
@@ -240,6 +245,24 @@ def test_what_is_no_private_file_is_not_used(path: Path, name: str, what: str) -
         assert exchange(path, NOTE) is None
     assert len(log) == 1
     assert what != "link" or file.is_symlink()
+
+
+def test_of_two_keys_that_are_made_at_once_the_first_stays(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another run may make its key after this one has seen that there is none."""
+    urandom, other = os.urandom, b"k" * KEY_BYTES
+
+    def after_another(size: int) -> bytes:
+        key = path.with_suffix(".key")
+        key.write_bytes(other)
+        key.chmod(0o600)
+        return urandom(size)
+
+    monkeypatch.setattr(os, "urandom", after_another)
+    file = SharedCountsFile(path, HERE, "a")
+    assert counts(file.exchange([NOTE], NOW_S)) == ([900], [])
+    file.close()
+    assert file.key == path.with_suffix(".key").read_bytes() == other
+    assert [each for each in path.parent.iterdir() if each.name.startswith(".")] == []
 
 
 def test_a_folder_that_others_may_write_to_is_not_used(path: Path) -> None:
