@@ -221,9 +221,8 @@ class SharedCountsFile:
         raise OSError(f"{path} cannot be made")
 
     def _set_aside(self) -> None:
-        """Rename a damaged file; its journal goes, because it would be taken for that of the new one."""
+        """Rename a damaged file. SQLite deletes a journal that it leaves, because the new file is empty."""
         self._path.replace(self._path.with_name(self._path.name + ".damaged"))
-        self._path.with_name(self._path.name + "-journal").unlink(missing_ok=True)
 
 
 def carried_factors(path: Path, now_s: float) -> list[CarriedFactor]:

@@ -134,6 +134,24 @@ def test_a_file_that_is_none_is_set_aside_once_and_begun_anew(path: Path) -> Non
     assert path.with_name(path.name + ".damaged").read_bytes().startswith(b"no database")
 
 
+def test_the_journal_of_a_damaged_file_is_not_taken_for_that_of_the_new_one(path: Path) -> None:
+    """A killed run leaves one; rolled back into the new file it would bring back old pages."""
+    exchange(path, *((b"%d" % number, 1 + number) for number in range(500)))
+    journal = path.with_name(path.name + "-journal")
+    with closing(sqlite3.connect(path, isolation_level=None)) as killed:
+        killed.execute("PRAGMA cache_size = 1")
+        killed.execute("BEGIN")
+        killed.execute("UPDATE preambles SET tokens = 7")
+        left = journal.read_bytes()
+    path.write_bytes(b"no database at all" * 100)
+    journal.write_bytes(left)
+    assert left.startswith(b"\xd9\xd5\x05\xf9")  # the header that makes a journal count
+    damaged = counts(exchange(path, (b"new", 9)))
+    assert damaged == ([9], [])
+    assert counts(exchange(path)) == ([9], [])
+    assert not journal.exists()
+
+
 def test_a_page_that_is_damaged_is_found_when_it_is_read(path: Path) -> None:
     exchange(path, *((b"%d" % number, 1 + number) for number in range(500)))
     content = bytearray(path.read_bytes())
