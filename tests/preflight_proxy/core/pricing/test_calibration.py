@@ -22,9 +22,19 @@ from preflight_proxy.core.pricing.calibration import (
     off_pusd,
 )
 from preflight_proxy.core.pricing.endpoint import EndpointPrices
-from preflight_proxy.core.pricing.prompt_bound import CLAUDE_ASCII_FACTOR, TEMPLATE_TOKENS, WRAP_TOKENS, prompt_bound
+from preflight_proxy.core.pricing.prompt_bound import (
+    CLAUDE_ASCII_FACTOR,
+    TEMPLATE_TOKENS,
+    TOOL_TOKENS,
+    TOOL_USE_TOKENS,
+    WRAP_TOKENS,
+    prompt_bound,
+)
+from preflight_proxy.core.pricing.text_sizes import TextSizes, text_sizes
+from preflight_proxy.core.pricing.token_estimate import family_of
 from preflight_proxy.core.shapes.memo import DIGEST_BYTES
 from preflight_proxy.core.shapes.shape import CallUsage, Prompt, Reading, Request
+from preflight_proxy.core.shapes.steps import run_steps
 from tests.support.cases import each
 from tests.support.quote_cases import (
     ASSISTANT_BYTES,
@@ -491,3 +501,114 @@ def test_a_bill_that_is_used_stays_while_others_are_forgotten() -> None:
         assert known.prompt_tokens("a", asked, ENDPOINT) < 5000
         known.record("a", conversation(f"{number} {LONG}"), ENDPOINT, bill(2010))
     assert known.prompt_tokens("a", asked, ENDPOINT) < 5000
+
+
+def sizes_of(request: Request) -> TextSizes:
+    return run_steps(text_sizes(CHAT, request, family_of(ENDPOINT.model, ENDPOINT.tokenizer)))
+
+
+SIZED = TextSizes("claude3", 50_000, (400_000, 10_000, 100_000))
+"""Estimates of 50 tokens for the other fields, 400, 10 and 100 for three messages; with its margin: 58, 460, 12 and 115."""
+THREE = conversation(LONG, "yes", LONG)
+
+
+def test_new_text_counts_by_its_estimate_and_constants() -> None:
+    expected = 644 + 3 * WRAP_TOKENS + TEMPLATE_TOKENS  # 560 x 1.15
+    assert Calibration().bounds("a", THREE, ENDPOINT, SIZED) == (prompt_bound(THREE.prompt, ENDPOINT), expected)
+
+
+def test_without_estimates_both_bounds_are_the_proven_one() -> None:
+    bound = prompt_bound(THREE.prompt, ENDPOINT)
+    assert Calibration().bounds("a", THREE, ENDPOINT) == (bound, bound)
+
+
+def test_an_unknown_tokenizer_has_a_wider_margin() -> None:
+    _proven, measured = Calibration().bounds("a", THREE, ENDPOINT, replace(SIZED, family="U"))
+    assert measured == 560 * 140 // 100 + 3 * WRAP_TOKENS + TEMPLATE_TOKENS
+
+
+def test_tools_add_their_constants() -> None:
+    asked = conversation(LONG, "yes", LONG, tools=[TOOL])
+    _proven, measured = Calibration().bounds("a", asked, ENDPOINT, SIZED)
+    assert measured == 644 + 3 * WRAP_TOKENS + TEMPLATE_TOKENS + TOOL_USE_TOKENS + TOOL_TOKENS
+
+
+@each("factor, tokens", [(1000, 644), (1500, 966), (3000, 1932)])
+def test_what_an_endpoint_counted_more_raises_the_estimate(factor: int, tokens: int) -> None:
+    _proven, measured = Calibration().bounds("a", THREE, ENDPOINT, SIZED, factor)
+    assert measured == tokens + 3 * WRAP_TOKENS + TEMPLATE_TOKENS
+
+
+@each("factor, tokens", [(1000, 127), (2000, 253)])
+def test_a_known_prefix_and_the_estimate_of_what_is_new(factor: int, tokens: int) -> None:
+    """110 tokens are estimated for what comes after the first message. The bill itself is not multiplied."""
+    known = Calibration()
+    known.record("a", conversation(LONG), ENDPOINT, bill(300))
+    proven, measured = known.bounds("a", THREE, ENDPOINT, SIZED, factor)
+    assert measured == 300 + tokens + 2 * WRAP_TOKENS + TEMPLATE_TOKENS
+    assert proven == 300 + ascii_tokens("yes", role="assistant") + ascii_tokens(LONG) + TEMPLATE_TOKENS
+
+
+def test_estimates_of_weighings_and_other_runs_lower_only_the_measured_bound() -> None:
+    known = Calibration()
+    known.note_estimate("a", THREE, ENDPOINT, 1, 200)
+    proven, measured = known.bounds("a", THREE, ENDPOINT, SIZED)
+    assert (proven, measured) == (prompt_bound(THREE.prompt, ENDPOINT), 200 + 127 + 2 * WRAP_TOKENS + TEMPLATE_TOKENS)
+    assert known.bounds("a", THREE, ENDPOINT) == (proven, proven)
+    assert known.prompt_tokens("a", THREE, ENDPOINT) == proven
+    assert known.bounds("b", THREE, ENDPOINT, SIZED)[1] > measured
+    assert known.bounds("a", THREE, replace(ENDPOINT, tag="other"), SIZED)[1] > measured
+
+
+def test_opaque_parts_count_by_their_bytes_beside_their_estimate() -> None:
+    signed = [{"type": "thinking", "thinking": "hm", "signature": "A" * 3000}]
+    asked, known = conversation("hi", signed, LONG), Calibration()
+    opaque_tokens = CLAUDE_ASCII_FACTOR * 3000
+    _proven, measured = known.bounds("a", asked, ENDPOINT, SIZED)
+    wraps = WRAP_TOKENS * asked.prompt.message_count
+    assert measured == 644 + wraps + opaque_tokens + TEMPLATE_TOKENS
+    known.record("a", conversation("hi", signed), ENDPOINT, bill(300))
+    _proven, measured = known.bounds("a", asked, ENDPOINT, SIZED)
+    assert measured == 300 + 115 + WRAP_TOKENS + opaque_tokens + TEMPLATE_TOKENS
+
+
+def test_media_that_is_new_is_not_estimated() -> None:
+    data, known = image("data:image/png;base64,AAAA"), Calibration()
+    ceiling = ENDPOINT.context_length
+    assert known.bounds("a", conversation(LONG, "yes", data), ENDPOINT, SIZED) == (ceiling, ceiling)
+    known.record("a", conversation(data), ENDPOINT, bill(1600))
+    assert known.bounds("a", conversation(data, data, LONG), ENDPOINT, SIZED) == (ceiling, ceiling)
+    _proven, measured = known.bounds("a", conversation(data, "yes", LONG), ENDPOINT, SIZED)
+    assert measured == 1600 + 127 + 2 * WRAP_TOKENS + TEMPLATE_TOKENS
+
+
+@given(CONVERSATIONS, st.booleans(), st.integers(1000, 10_000), st.integers(0, 3000))
+def test_no_measured_bound_is_above_the_proven_one(
+    conversations: list[list[dict[str, object]]], has_tools: bool, factor: int, billed: int
+) -> None:
+    """Whatever was billed, weighed or raised before."""
+    known = Calibration()
+    for messages in conversations:
+        body = {"model": ENDPOINT.model, "messages": [RULES, *messages], **({"tools": [TOOL]} if has_tools else {})}
+        asked = read(CHAT, body)
+        sizes = sizes_of(asked)
+        proven, measured = known.bounds("a", asked, ENDPOINT, sizes, factor)
+        assert measured <= proven == known.prompt_tokens("a", asked, ENDPOINT) <= prompt_bound(asked.prompt, ENDPOINT)
+        known.note_estimate("a", asked, ENDPOINT, 1, billed)
+        known.record("a", asked, ENDPOINT, bill(billed))
+
+
+@given(CONVERSATIONS, st.booleans())
+def test_natural_text_is_within_its_measured_bound(
+    conversations: list[list[dict[str, object]]], has_tools: bool
+) -> None:
+    """As the simulator counts it for a model of the GPT family, by the real tokenizer."""
+    known, scenario = Calibration(), Scenario(tokenizer=Tokenizer.REALISTIC)
+    gpt = endpoint("openai/gpt-4.1", "GPT")
+    for messages in conversations:
+        body = {"model": gpt.model, "messages": [RULES, *messages], **({"tools": [TOOL]} if has_tools else {})}
+        asked = read(CHAT, body)
+        counted = sum(segment.tokens for segment in SimChat().read(body, scenario, "GPT").segments)
+        sizes = run_steps(text_sizes(CHAT, asked, family_of(gpt.model, gpt.tokenizer)))
+        assert known.bounds("a", asked, gpt, sizes)[1] >= counted
+        known.record("a", asked, gpt, bill(counted))

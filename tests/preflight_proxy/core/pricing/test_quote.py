@@ -17,6 +17,7 @@ from preflight_proxy.core.pricing.quote import (
     WISHES_CHARS_MAX,
     Offers,
     Quote,
+    Quotes,
     UnquotableError,
     WorstCase,
     quote,
@@ -353,3 +354,31 @@ def test_every_charge_is_rounded_up() -> None:
     cheap = replace(endpoint(), listed=(EndpointPrices(1, 0),), listed_above=(-1,), prices=EndpointPrices(1, 0))
     quoted = quote(chat(max_tokens=1), [cheap], prompt_tokens=lambda _endpoint: 10**6 + 1)
     assert quoted.worst_pusd(1) == 2
+
+
+def line(fixed_pusd: int, price: int = MTOK) -> WorstCase:
+    return WorstCase(fixed_pusd, price, None, 0)
+
+
+MEASURED = Quote("m/x", ("a", "b"), 4000, 4000, 1024, {}, 1, (line(100), line(90)))
+PROVEN = replace(MEASURED, worst=(line(300), line(80)))
+
+
+def test_the_least_amount_for_a_call_is_that_of_its_cheapest_way() -> None:
+    """A known prefix may be proven at less than is measured elsewhere."""
+    quotes = Quotes((MEASURED, PROVEN), PROVEN)
+    assert (quotes.first, quotes.least_pusd, quotes.cheapest_pusd) == (MEASURED, 4080, 1104)
+    dear = replace(PROVEN, worst=(line(300), line(300)))
+    assert Quotes((MEASURED, dear), dear).least_pusd == 4090
+
+
+def test_a_call_that_is_not_estimated_has_one_way() -> None:
+    quotes = Quotes.of(PROVEN)
+    assert (quotes.ways, quotes.first, quotes.proven) == ((PROVEN,), PROVEN, PROVEN)
+    assert quotes.cheapest_pusd == PROVEN.cheapest_pusd
+
+
+def test_a_quote_has_a_line_for_each_tag() -> None:
+    assert (PROVEN.line("a"), PROVEN.line("b")) == (line(300), line(80))
+    with pytest.raises(ValueError, match="not in tuple"):
+        PROVEN.line("c")
