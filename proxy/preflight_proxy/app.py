@@ -18,6 +18,7 @@ from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.calls.free_reads import FreeReads
 from preflight_proxy.calls.paid_calls import PaidCalls
 from preflight_proxy.calls.routes import Routes
+from preflight_proxy.calls.token_counts import TokenCounts
 from preflight_proxy.control.accounts import Accounts
 from preflight_proxy.control.api import Control
 from preflight_proxy.control.runner_watch import RunnerWatch
@@ -123,7 +124,8 @@ async def running(
             weigh=config.weigh,
             shared_counts=shared_counts,
         )
-        routes = Routes(ledger, paid_calls, FreeReads(ledger, prices, upstream))
+        token_counts = TokenCounts(ledger, intake, paid_calls.reader)
+        routes = Routes(ledger, paid_calls, FreeReads(ledger, prices, upstream), token_counts)
         listeners, forwarders = Listeners(), ForwarderListener()
         accounts = Accounts(ledger, upstream, listeners, routes.handler, egress_rules, forwarders)
         watch = RunnerWatch(ledger, accounts, run=config.run, grace_s=config.grace_s, over=over)

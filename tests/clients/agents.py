@@ -1,4 +1,4 @@
-"""Seven clients as agents of a run: each is told where to ask as docs/proxy.md says, and nothing more."""
+"""Seven clients as agents of a run: each is told where to ask as docs/clients.md says, and nothing more."""
 
 from __future__ import annotations
 

@@ -49,6 +49,25 @@ async def test_it_works_and_is_posted_as_billed(stage: Stage, client: anthropic.
     assert await stage.posted_as_billed() == 3
 
 
+def count(client: anthropic.Anthropic) -> int:
+    return client.messages.count_tokens(model=MODEL, messages=TASK).input_tokens
+
+
+def count_in_beta(client: anthropic.Anthropic) -> int:
+    return client.beta.messages.count_tokens(
+        model=MODEL, messages=[{"role": "user", "content": "Read it."}]
+    ).input_tokens
+
+
+@pytest.mark.parametrize("ask", [count, count_in_beta])
+async def test_it_counts_tokens_without_a_call(
+    stage: Stage, client: anthropic.Anthropic, ask: Callable[[anthropic.Anthropic], int]
+) -> None:
+    """The beta of it has other headers and a query."""
+    assert 5 <= await asyncio.to_thread(ask, client) <= 25
+    assert stage.sim.requests == []
+
+
 @pytest.mark.parametrize("ask", [create, create_streamed])
 async def test_it_stops_when_refused(stage: Stage, client: anthropic.Anthropic, ask: Ask) -> None:
     """One request, one exception, which says why."""

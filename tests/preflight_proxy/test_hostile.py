@@ -23,6 +23,7 @@ from preflight_proxy.calls import relay
 from preflight_proxy.calls.free_reads import FreeReads
 from preflight_proxy.calls.paid_calls import PaidCalls
 from preflight_proxy.calls.routes import Routes
+from preflight_proxy.calls.token_counts import TokenCounts
 from preflight_proxy.core.ledger.commands import Quarantine
 from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.core.refusals.refusals import OVERDUE
@@ -603,9 +604,10 @@ async def test_a_fault_of_our_own_ends_the_call_for_its_client_and_leaves_it_to_
     upstream.sends = sends
     async with upstream, asyncio.timeout(20):
         prices = Prices(upstream, ledger.clock)
-        routes = Routes(
-            ledger, PaidCalls(ledger, upstream, prices, tasks, Intake()), FreeReads(ledger, prices, upstream)
-        )
+        intake = Intake()
+        paid_calls = PaidCalls(ledger, upstream, prices, tasks, intake)
+        token_counts = TokenCounts(ledger, intake, paid_calls.reader)
+        routes = Routes(ledger, paid_calls, FreeReads(ledger, prices, upstream), token_counts)
         host, port = await listeners.on_tcp(routes.handler(), "127.0.0.1", 0)
         url, headers = f"http://{host}:{port}/api/v1/chat/completions", {"Authorization": f"Bearer {TOKEN}"}
         async with liar.client.post(url, json=chat(), headers=headers) as response:

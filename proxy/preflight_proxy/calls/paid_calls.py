@@ -61,6 +61,9 @@ class PaidCalls:
         weigh: A prompt that does not fit by its estimate may be weighed.
         shared_counts: What other runs of the user know; None for nothing.
         foreign_keys: Reads a key that is not this ledger's alone, before the first call with it (M13).
+
+    Attributes:
+        reader: Parses the bodies of all accounts.
     """
 
     def __init__(
@@ -78,17 +81,17 @@ class PaidCalls:
         shared_counts: SharedCounts | None = None,
     ) -> None:
         self._ledger = ledger
-        self._reader = RequestReader(unknown_fields)
+        self.reader = RequestReader(unknown_fields)
         self._services = CallServices(
             ledger=ledger,
             upstream=upstream,
-            quoter=Quoter(ledger, prices, self._reader, bound, shared_counts),
+            quoter=Quoter(ledger, prices, self.reader, bound, shared_counts),
             backoff=Backoff(ledger.clock),
             cache_trace=CacheTrace(),
             foreign_keys=foreign_keys or ForeignKeys(ledger, upstream),
         )
         self._tasks = tasks
-        self._weigher = Weigher(self._services, self._reader, tasks) if weigh and bound == "measured" else None
+        self._weigher = Weigher(self._services, self.reader, tasks) if weigh and bound == "measured" else None
         self._intake = intake
         self._dropped_logged: set[str] = set()
 
@@ -114,7 +117,7 @@ class PaidCalls:
                 refusal = refusal_of(code, ledger.account(account_id))
                 response.answer(*refusal_answer(ledger, caller, refusal, digest, ""))
             else:
-                parsed = await self._reader.read(account_id, caller.shape, body)
+                parsed = await self.reader.read(account_id, caller.shape, body)
                 if parsed.dropped:
                     response.extra = self._dropped_header(parsed)
                 is_busy = state.requested(parsed.digest, began_s)

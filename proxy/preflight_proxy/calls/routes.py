@@ -14,9 +14,10 @@ import msgspec
 from preflight_proxy.calls.free_reads import FreeReads, failure
 from preflight_proxy.calls.paid_calls import PaidCalls
 from preflight_proxy.calls.quoting import Caller
+from preflight_proxy.calls.token_counts import TokenCounts
 from preflight_proxy.core.ledger.rows import CLOSED
 from preflight_proxy.core.refusals.refusals import error_body
-from preflight_proxy.core.shapes.paths import API, CALLS, dialect, read_path, wrong_path
+from preflight_proxy.core.shapes.paths import API, CALLS, COUNTS, dialect, read_path, wrong_path
 from preflight_proxy.core.shapes.reading import Shape
 from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.server.http_server import Handler
@@ -46,15 +47,17 @@ class Routes:
         ledger: Accounts by token.
         paid_calls: The paths that spend money.
         free_reads: The paths that do not.
+        token_counts: The path that counts tokens.
 
     Attributes:
         closing: True once the proxy is about to stop: nothing new is admitted.
     """
 
-    def __init__(self, ledger: Ledger, paid_calls: PaidCalls, free_reads: FreeReads) -> None:
+    def __init__(self, ledger: Ledger, paid_calls: PaidCalls, free_reads: FreeReads, token_counts: TokenCounts) -> None:
         self._ledger = ledger
         self._paid_calls = paid_calls
         self._free_reads = free_reads
+        self._token_counts = token_counts
         self.closing = False
 
     def handler(self, account_id: str | None = None) -> Handler:
@@ -90,6 +93,9 @@ class Routes:
             if "expect" not in request.headers or _invites(request):
                 sent_query = f"?{query}" if query in QUERIES else ""
                 await self._paid_calls.serve(request, Caller(*caller, shape, sent_query))
+        elif request.method == "POST" and path in COUNTS:
+            if "expect" not in request.headers or _invites(request):
+                await self._token_counts.serve(request, caller[0])
         elif below is not None and (answer := await self._free_reads.serve(below, query, caller[0])) is not None:
             response.answer(*answer)
         else:

@@ -114,6 +114,18 @@ def family_of(model: str, tokenizer: str) -> str:
     return UNKNOWN
 
 
+@lru_cache(1024)
+def likely_family(model: str) -> str:
+    """Return the family that a model's id suggests, for counts. A bound takes `family_of`, which knows the tokenizer too.
+
+    Args:
+        model: OpenRouter's id, without `:suffix`; or one of Anthropic's own, such as `claude-sonnet-4-5`.
+    """
+    name = f"anthropic/{model}" if model.lower().startswith("claude-") else model
+    families = (family_of(name, tokenizer) for tokenizer in _TOKENIZERS)
+    return next((family for family in families if family != UNKNOWN), UNKNOWN)
+
+
 def pairs(text: bytes) -> bytes:
     """Return one byte for each byte of `text`: its class in the five low bits, the class of the byte before in the three high ones.
 

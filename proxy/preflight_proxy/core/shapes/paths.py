@@ -28,6 +28,8 @@ CALLS: Mapping[str, Shape] = {
     f"{prefix}{path}{end}": shape for path, shape in SHAPES.items() for prefix in PREFIXES for end in ("", "/")
 }
 """Each spelling of a path that spends money, with its API."""
+COUNTS = frozenset(f"{prefix}/messages/count_tokens{end}" for prefix in PREFIXES for end in ("", "/"))
+"""Each spelling of the path that counts tokens, which spends nothing."""
 
 _READ = re.compile(
     f"(?:{'|'.join(map(re.escape, PREFIXES))})({'|'.join(READS)}|/models/{MODEL_NAME}/endpoints)/?", re.ASCII

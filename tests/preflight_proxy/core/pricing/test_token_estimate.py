@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preflight_proxy.core.pricing.token_estimate import UNKNOWN, family_of, millitokens, pairs, tokens_at_most
+from preflight_proxy.core.pricing.token_estimate import (
+    UNKNOWN,
+    family_of,
+    likely_family,
+    millitokens,
+    pairs,
+    tokens_at_most,
+)
 from preflight_proxy.core.pricing.token_weights import WEIGHTS
 
 FAMILIES = tuple(WEIGHTS)
@@ -63,6 +70,17 @@ def test_a_model_has_the_family_of_its_vocabulary_and_none_where_it_is_not_certa
     tokenizer: str, models: tuple[str, ...], family: str
 ) -> None:
     assert {model: family_of(model, tokenizer) for model in models} == dict.fromkeys(models, family)
+
+
+@pytest.mark.parametrize(
+    ("model", "family"),
+    [
+        *(("anthropic/claude-sonnet-4.5", "claude3"), ("claude-opus-4-7-20260115", "claude4.7")),
+        *(("openai/gpt-4.1-nano", "o200k"), ("meta-llama/llama-3.3-70b-instruct", "llama3"), ("nobody/x", UNKNOWN)),
+    ],
+)
+def test_the_id_alone_suggests_a_family_for_a_count(model: str, family: str) -> None:
+    assert likely_family(model) == family
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 from preflight_proxy.core.shapes import SHAPES
-from preflight_proxy.core.shapes.paths import CALLS, PREFIXES, READS, dialect, read_path, wrong_path
+from preflight_proxy.core.shapes.paths import CALLS, COUNTS, PREFIXES, READS, dialect, read_path, wrong_path
 from tests.preflight_proxy.core.refusals.test_refusals import RETRY_PATTERN
 from tests.support.cases import each
 
@@ -15,7 +15,15 @@ def test_each_spelling_leads_to_its_api(prefix: str, path: str, end: str) -> Non
     assert CALLS[f"{prefix}{path}{end}"] is SHAPES[path]
 
 
+@each("prefix, end", product(PREFIXES, ["", "/"]))
+def test_a_count_has_the_same_spellings_and_is_no_call(prefix: str, end: str) -> None:
+    path = f"{prefix}/messages/count_tokens{end}"
+    assert path in COUNTS
+    assert path not in CALLS
+
+
 def test_the_spellings_are_written_out() -> None:
+    assert len(COUNTS) == len(PREFIXES) * 2
     assert len(CALLS) == len(PREFIXES) * len(SHAPES) * 2
     assert set(PREFIXES) >= {"/api/v1", "/api", "/v1", "/api/v1/v1", "", "/api/v1/", "/api//v1"}
 
