@@ -19,7 +19,7 @@ from preflight_proxy.core.errors import ConfigError
 if TYPE_CHECKING:
     from agent_preflight.estimates.calls_that_fit import Estimate
 
-OF_ESTIMATE = ("models", "budget_usd", "expect_tokens", "byok", "openrouter_base_url")
+OF_ESTIMATE = ("models", "budget_usd", "expect_tokens", "byok", "bound", "openrouter_base_url")
 """The options of a run that an estimate depends on."""
 
 
@@ -67,6 +67,14 @@ def estimate(
         Path | None,
         typer.Option(metavar="FILE", help="A preflight.toml or pyproject.toml.  [default: the one in this folder]"),
     ] = None,
+    bound: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="How prompts are counted: measured or proven.  [default: that of a run]",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each model.")] = False,
 ) -> None:
     """Say how many calls each budget affords; spends nothing.
@@ -81,12 +89,12 @@ def estimate(
     from agent_preflight.openrouter.reachable import trouble
 
     environment = Environment.read()
-    values = {"models": model, "budget_usd": budget, "expect_tokens": expect_tokens}
+    values = {"models": model, "budget_usd": budget, "expect_tokens": expect_tokens, "bound": bound}
     values = {name: _read(name, value) for name, value in values.items() if value not in (None, [])}
     settings = _settings(values, environment, config)
     tokens = EXPECT_TOKENS if settings.expect_tokens is None else settings.expect_tokens
-    bound = None if max_tokens is None else _read("expect_tokens", max_tokens, "--max-tokens")
-    estimates = _estimates(settings, environment, tokens, bound)
+    asked = None if max_tokens is None else _read("expect_tokens", max_tokens, "--max-tokens")
+    estimates = _estimates(settings, environment, tokens, asked)
     if as_json:
         for row in estimates:
             emit_json(row.to_json())
@@ -95,7 +103,7 @@ def estimate(
         cause = trouble(environment.api_key, settings.openrouter_base_url)
         complain(cause or f"Nothing was estimated: {reasons}")
     else:
-        show(*report(estimates, tokens))
+        show(*report(estimates, tokens, settings.bound))
     raise typer.Exit(0 if all(row.calls for row in estimates) else 1)
 
 
@@ -116,7 +124,7 @@ def _settings(values: Mapping[str, Any], environment: Environment, config: Path 
     return read_settings({name: sources[name] for name in OF_ESTIMATE if name in sources})
 
 
-def _estimates(settings: RunSettings, environment: Environment, tokens: int, bound: int | None) -> list[Estimate]:
+def _estimates(settings: RunSettings, environment: Environment, tokens: int, asked: int | None) -> list[Estimate]:
     """Return an estimate for each model and budget. A pair that occurs twice is estimated once."""
     from agent_preflight.estimates.price_list import read_estimate
 
@@ -125,7 +133,16 @@ def _estimates(settings: RunSettings, environment: Environment, tokens: int, bou
         (model, pusd(budgets[alias] if isinstance(budgets, Mapping) else budgets)) for model, alias in settings.pairs
     ]
     return [
-        read_estimate(model, budget_pusd, key, base_url, expect_tokens=tokens, max_tokens=bound, byok=settings.byok)
+        read_estimate(
+            model,
+            budget_pusd,
+            key,
+            base_url,
+            expect_tokens=tokens,
+            max_tokens=asked,
+            byok=settings.byok,
+            bound=settings.bound,
+        )
         for model, budget_pusd in dict.fromkeys(pairs)
     ]
 

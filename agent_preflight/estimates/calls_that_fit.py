@@ -15,19 +15,21 @@ from msgspec import structs
 from msgspec.structs import asdict
 
 from agent_preflight.base.usd import usd
+from preflight_proxy.base.config import Bound
 from preflight_proxy.core.admission.admission import Admission, admit
 from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.pricing.endpoint import Endpoint
-from preflight_proxy.core.pricing.quote import Quote, Quotes, UnquotableError, quote
+from preflight_proxy.core.pricing.fits import counted_tokens, fits_tokens
+from preflight_proxy.core.pricing.prompt_bound import prompt_tokens_max, token_percent
+from preflight_proxy.core.pricing.quote import Offer, Quote, Quotes, UnquotableError
+from preflight_proxy.core.pricing.token_factors import AS_ESTIMATED
 from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.shapes.chat import Chat
 from preflight_proxy.core.shapes.shape import Request
 
 EXPECT_TOKENS = 20_000
 """The assumed size of a prompt, unless the user states one: tools and system text of a large agent."""
-BYTES_PER_TOKEN = 4
-"""Bytes of ASCII text per expected token, as in English and in code. The quote counts bytes: M3 (bound on prompt tokens)."""
 EXPECTED_TOKENS_MAX = 100_000_000
 """Of a prompt or an answer that can be stated: above every context."""
 CALLS_WANTED = 5
@@ -54,6 +56,7 @@ class Estimate(msgspec.Struct, frozen=True):
         least_pusd: The least with which a call is admitted, clamped to `floor` (the least output bound).
         first_bound: Output tokens with which the first call leaves; None if it is refused.
         calls: Calls that are admitted, at most `CALLS_COUNTED_MAX`.
+        fits_tokens: Tokens of the largest new prompt that the budget affords, with the shortest answer.
     """
 
     model: str
@@ -68,6 +71,7 @@ class Estimate(msgspec.Struct, frozen=True):
     least_pusd: int = 0
     first_bound: int | None = None
     calls: int = 0
+    fits_tokens: int = 0
 
     @property
     def is_low(self) -> bool:
@@ -106,6 +110,7 @@ def estimate(
     expect_tokens: int = EXPECT_TOKENS,
     max_tokens: int | None = None,
     byok: bool = False,
+    bound: Bound = "measured",
 ) -> Estimate:
     """Return what a budget affords of a model.
 
@@ -113,16 +118,23 @@ def estimate(
         model: Its id.
         budget_pusd: The budget.
         endpoints: Those that are priced and not quarantined.
-        expect_tokens: Tokens of each call's prompt, `BYTES_PER_TOKEN` bytes each.
+        expect_tokens: Tokens of each call's prompt.
         max_tokens: The output bound that each call asks for; None if it asks for none.
         byok: Quotes hold the fee for a provider key of the user's own (M16).
+        bound: How many tokens the proxy counts a prompt as (M3).
     """
     try:
-        plain = quote(_call(model, expect_tokens, max_tokens), endpoints)
+        request = _call(model, max_tokens)
+        offer = Offer(endpoints, request.only, request.ignore, has_output=True)
     except (BadRequest, UnquotableError) as exc:
         return Estimate(model, budget_pusd, expect_tokens, why_none=str(exc))
-    price = plain.with_byok_fee() if byok else plain
-    first, calls = _admitted(price, budget_pusd)
+    proven = _priced(offer, request, expect_tokens, None, byok=byok)
+    price = proven if bound == "proven" else _priced(offer, request, expect_tokens, AS_ESTIMATED, byok=byok)
+    first, calls = _admitted(Quotes((price, proven), proven), budget_pusd)
+    percent = token_percent(
+        offer.quoted[offer.tags.index(price.cheapest_tag)], None if price is proven else AS_ESTIMATED
+    )
+    rate = offer.prompt_rate(request, price, price.cheapest_tag, percent, has_fee=byok)
     return Estimate(
         model=model,
         budget_pusd=budget_pusd,
@@ -134,24 +146,30 @@ def estimate(
         least_pusd=price.cheapest_pusd,
         first_bound=None if first is None else first.bound,
         calls=calls,
+        fits_tokens=fits_tokens(rate, budget_pusd),
     )
 
 
-def _call(model: str, expect_tokens: int, max_tokens: int | None) -> Request:
-    """Return a first call as the proxy reads one: a system message and a user message, which together have the stated size."""
+def _priced(offer: Offer, request: Request, tokens: int, factor: int | None, *, byok: bool) -> Quote:
+    """Quote a new prompt of so many tokens; see `token_percent` for the factor."""
+    counted = [(each, counted_tokens(tokens, token_percent(each, factor))) for each in offer.quoted]
+    plain = offer.quote(request, [min(prompt_tokens_max(each), count) for each, count in counted])
+    return plain.with_byok_fee() if byok else plain
+
+
+def _call(model: str, max_tokens: int | None) -> Request:
+    """Return a first call as the proxy reads one, but for its text: a system message and a user message."""
     messages = [{"role": role, "content": ""} for role in ("system", "user")]
     bound = {} if max_tokens is None else {"max_tokens": max_tokens}
     body = json.dumps({"model": model, "messages": messages, **bound})
-    request = Chat().read(body.encode(), "drop")
-    text_bytes = request.prompt.ascii_bytes + BYTES_PER_TOKEN * expect_tokens
-    return structs.replace(request, prompt=structs.replace(request.prompt, ascii_bytes=text_bytes))
+    return Chat().read(body.encode(), "drop")
 
 
-def _admitted(price: Quote, budget_pusd: int) -> tuple[Admission | None, int]:
+def _admitted(quotes: Quotes, budget_pusd: int) -> tuple[Admission | None, int]:
     """Return the first admission and how many there are. Calls after the first follow within a minute: M9 (lower output bound)."""
     account, first = Account("estimate", "estimate", budget_pusd), None
     for calls in range(CALLS_COUNTED_MAX):
-        decision = admit(account, Quotes.of(price), busy=calls > 0, has_unknown=False, waited_s=0)
+        decision = admit(account, quotes, busy=calls > 0, has_unknown=False, waited_s=0)
         if not isinstance(decision, Admission):
             return first, calls
         first = first or decision

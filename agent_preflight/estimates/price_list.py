@@ -14,7 +14,7 @@ from urllib.parse import quote as url_quote
 from agent_preflight.estimates.calls_that_fit import Estimate, estimate
 from agent_preflight.openrouter import http
 from agent_preflight.openrouter.http import Key
-from preflight_proxy.base.config import origin, user_quarantine_file
+from preflight_proxy.base.config import Bound, origin, user_quarantine_file
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.money import PUSD_PER_USD, TOKENS_PER_MTOK
 from preflight_proxy.core.pricing.endpoint import Endpoint, endpoint_from_json
@@ -39,6 +39,7 @@ def read_estimate(
     expect_tokens: int,
     max_tokens: int | None = None,
     byok: bool = False,
+    bound: Bound = "measured",
 ) -> Estimate:
     """Read a model's prices and return what a budget pays for; the arguments are those of `read_endpoints` and `estimate`.
 
@@ -48,7 +49,9 @@ def read_estimate(
         endpoints = read_endpoints(model, key, base_url)
     except UpstreamError as exc:
         return Estimate(model, budget_pusd, expect_tokens, why_unread=str(exc))
-    return estimate(model, budget_pusd, endpoints, expect_tokens=expect_tokens, max_tokens=max_tokens, byok=byok)
+    return estimate(
+        model, budget_pusd, endpoints, expect_tokens=expect_tokens, max_tokens=max_tokens, byok=byok, bound=bound
+    )
 
 
 def read_endpoints(model: str, key: Key | None, base_url: str | None = None) -> tuple[Endpoint, ...]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from agent_preflight.base.tables import TableColumn, TextTable
 from agent_preflight.base.usd import dollars
-from agent_preflight.estimates.calls_that_fit import BYTES_PER_TOKEN, Estimate, advice, calls_text, rounded_up
+from agent_preflight.estimates.calls_that_fit import Estimate, advice, calls_text, rounded_up
+from preflight_proxy.base.config import Bound
+from preflight_proxy.core.pricing.fits import fits_text
+from preflight_proxy.core.pricing.prompt_bound import BYTES_PER_TOKEN
 
 COLUMNS = (
     TableColumn("model", fold=20),
@@ -18,11 +21,18 @@ COLUMNS = (
 """`first answer` is the output bound that the first call is sent with."""
 
 
-def report(estimates: Sequence[Estimate], expect_tokens: int) -> Iterator[TextTable | str]:
+COUNTED: Mapping[Bound, str] = {
+    "measured": "reserved with a margin",
+    "proven": f"reserved as {BYTES_PER_TOKEN} bytes of text each",
+}
+"""What a token is reserved as."""
+
+
+def report(estimates: Sequence[Estimate], expect_tokens: int, bound: Bound = "measured") -> Iterator[TextTable | str]:
     """Yield the table, and below it what its figures mean."""
     yield TextTable(COLUMNS, [_row(each) for each in estimates], notes=[_note(each) for each in estimates])
     yield ""
-    yield f"Calls of {expect_tokens:,} prompt tokens, reserved as {BYTES_PER_TOKEN * expect_tokens:,} bytes of text."
+    yield f"Calls of {expect_tokens:,} new prompt tokens, {COUNTED[bound]}."
     yield "Each is taken at its worst case. Real calls cost less, so a run gets more."
     yield "Nothing was spent."
 
@@ -36,5 +46,7 @@ def _row(estimate: Estimate) -> tuple[str, ...]:
 
 
 def _note(estimate: Estimate) -> str:
+    if estimate.why_unknown or not estimate.is_low:
+        return estimate.why_unknown
     least = "" if estimate.calls else f"one call takes at least {rounded_up(estimate.least_pusd)}: "
-    return estimate.why_unknown or f"{least}{advice(estimate)}"
+    return f"{least}{advice(estimate)}. {fits_text(estimate.model, estimate.fits_tokens)}"

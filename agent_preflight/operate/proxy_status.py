@@ -16,6 +16,7 @@ from preflight_proxy.base.control_messages import Balance, balance_of
 from preflight_proxy.base.data_folder import control_socket, serving_pid
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.account_name import is_kept
+from preflight_proxy.core.pricing.fits import fits_text
 from preflight_proxy.ledger.reader import read_snapshot
 
 _T = TypeVar("_T")
@@ -40,6 +41,8 @@ def account_document(account: Balance) -> dict[str, Any]:
         "reserved_usd": exact(account.pending_pusd),
         "available_usd": exact(account.available_pusd),
         "calls": account.calls,
+        "fits_tokens": account.fits_tokens,
+        "fits_model": account.fits_model,
         "state": state_of(account),
     }
 
@@ -142,4 +145,5 @@ def show_accounts(accounts: Sequence[Balance]) -> None:
         )
         for account in accounts
     ]
-    show(TextTable(_COLUMNS, rows) if rows else "no account")
+    notes = [fits_text(each.fits_model, each.fits_tokens) for each in accounts]
+    show(TextTable(_COLUMNS, rows, notes=notes) if rows else "no account")

@@ -32,6 +32,7 @@ from agent_preflight.runs.folder import LOCK_NAME, is_live
 from agent_preflight.runs.plan_file import PlannedTrial, planned_trials, trial_folder
 from preflight_proxy.core.errors import ConfigError, OperatingError
 from preflight_proxy.core.ledger.rows import Account
+from preflight_proxy.core.pricing.fits import fits_text
 from preflight_proxy.core.terminal import plain
 
 BUDGET_BYTES_MAX = 4096
@@ -41,7 +42,7 @@ COMPLETE = ("done", "spent", "ejected", "failed", "stopped")
 ENDINGS = (*COMPLETE, "interrupted", "lost")
 WORST_FIRST = ("lost", "interrupted", "stopped", "failed")
 """Statuses of trials that decide the status of the run; without one of them, it is done."""
-OF_ACCOUNT = ("limit_pusd", "posted_pusd", "pending_pusd", "calls", "refused")
+OF_ACCOUNT = ("limit_pusd", "posted_pusd", "pending_pusd", "calls", "refused", "fits_tokens", "fits_model")
 """Figures of a trial that come from its account, if the ledger has it."""
 
 
@@ -55,6 +56,7 @@ class TrialStatus(msgspec.Struct, frozen=True):
         pending_pusd: What is reserved for calls whose cost is not known yet.
         calls: Calls that have a cost.
         refused: Calls that were refused.
+        fits_tokens: Tokens of the largest new prompt that fits, for `fits_model`; None before its first call, and without a ledger.
         events_count: Events that the agent printed; before its end: lines of events.jsonl.
         started_at: UTC, ISO 8601.
         duration_s: Seconds from its start to its end, or to now.
@@ -81,6 +83,8 @@ class TrialStatus(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
     budget: str | None = None
     cleanup: Mapping[str, Any] = {}
+    fits_tokens: int | None = None
+    fits_model: str | None = None
 
     @property
     def ended(self) -> bool:
@@ -89,8 +93,9 @@ class TrialStatus(msgspec.Struct, frozen=True):
 
     @property
     def note(self) -> str:
-        """Its error and notes in one line, else its budget line."""
-        return end_note(self.error, self.notes) or self.budget or ""
+        """Its error and notes in one line, else its budget line; while it runs, the largest new prompt that fits."""
+        fits = "" if self.ended else fits_text(self.fits_model, self.fits_tokens)
+        return end_note(self.error, self.notes) or fits or self.budget or ""
 
     def to_json(self) -> dict[str, Any]:
         """Return it for machines, with the keys of summary.json; amounts are exact decimal text."""
@@ -204,11 +209,9 @@ def runs_table(runs: Sequence[RunStatus]) -> TextTable:
 
 def _is_run(folder: Path) -> bool:
     """Return whether a folder is a run's. Runs of older versions have neither plan nor lock, but trials."""
-    if any((folder / name).is_file() for name in ("plan.json", LOCK_NAME)):
-        return True
-    return any(
-        (trial / name).is_file() for trial in trial_dirs(folder) for name in ("summary.json", "events.jsonl", LOCK_NAME)
-    )
+    places: list[tuple[Path, tuple[str, ...]]] = [(folder, ("plan.json", LOCK_NAME))]
+    places += [(trial, ("summary.json", "events.jsonl", LOCK_NAME)) for trial in trial_dirs(folder)]
+    return any((place / name).is_file() for place, names in places for name in names)
 
 
 def read_run(run_dir: Path) -> RunStatus:
@@ -246,7 +249,6 @@ def read_trial(folder: Path, plan: PlannedTrial | None = None, *, live: bool) ->
         return status_of_summary(folder.name, summary)
     events = read_events(folder)
     status = _unfinished_word(folder, events, plan, live=live)
-    now = datetime.now(UTC).isoformat()
     return TrialStatus(
         folder.name,
         plan.model_id if plan else None,
@@ -255,7 +257,9 @@ def read_trial(folder: Path, plan: PlannedTrial | None = None, *, live: bool) ->
         tool_calls=events.tool_calls,
         events_count=events.count,
         started_at=events.started_at,
-        duration_s=seconds_between(events.started_at, now) if status == "running" else events.duration_s,
+        duration_s=seconds_between(events.started_at, datetime.now(UTC).isoformat())
+        if status == "running"
+        else events.duration_s,
         budget=budget_line(folder),
     )
 

@@ -164,6 +164,7 @@ class Balance(ControlMessage, frozen=True, kw_only=True, gc=False):
         calls: Calls that ended in a cost.
         refused: Calls refused so far.
         outcomes: What became of the calls.
+        fits_tokens: Tokens of the largest new prompt that fits, for `fits_model`; None before the first call.
         frozen: Why no call is admitted; None if calls are admitted.
         spent: Not even the cheapest call would fit.
         keyed: The proxy has the account's key. Without it, it learns no more about unknown calls.
@@ -186,6 +187,8 @@ class Balance(ControlMessage, frozen=True, kw_only=True, gc=False):
     calls_in_flight: int = 0
     refused: int = 0
     outcomes: Outcomes = NONE_YET
+    fits_tokens: int | None = None
+    fits_model: str | None = None
     frozen: str | None = None
     spent: bool = False
     quarantined: tuple[str, ...] = ()

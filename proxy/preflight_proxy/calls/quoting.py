@@ -24,7 +24,8 @@ from preflight_proxy.core.pricing.calibration import (
     system_count,
 )
 from preflight_proxy.core.pricing.endpoint import Endpoint
-from preflight_proxy.core.pricing.prompt_bound import prompt_bound
+from preflight_proxy.core.pricing.fits import PromptRate
+from preflight_proxy.core.pricing.prompt_bound import prompt_bound, token_percent
 from preflight_proxy.core.pricing.quote import Offer, Offers, Quote, Quotes, UnquotableError
 from preflight_proxy.core.pricing.text_sizes import TextSizes, text_sizes
 from preflight_proxy.core.pricing.token_estimate import family_of
@@ -173,8 +174,18 @@ class Quoter:
         except UnquotableError:
             return refusal(Code.UNPRICED, account)
         quotes = self._quotes(context, offer, None)
-        if not self._is_measured or not request.prompt.messages or not self._is_tight(account_id, quotes.proven):
-            return CallQuote(quotes, offer)
+        first = CallQuote(quotes, offer)
+        return await self.estimated(context, first) if self._is_tight(account_id, quotes.proven) else first
+
+    async def estimated(self, context: CallContext, first: CallQuote) -> CallQuote:
+        """Quote a request by the estimates of its texts besides, unless it has them, or only what is proven counts.
+
+        Raises:
+            BadRequest: A text of it cannot be read.
+        """
+        caller, request, offer = context.caller, context.request, first.offer
+        if not self._is_measured or not request.prompt.messages or first.sizes is not None:
+            return first
         sizes = await self.sizes(caller, request, offer)
         return CallQuote(self._quotes(context, offer, sizes), offer, sizes)
 
@@ -194,6 +205,16 @@ class Quoter:
         account = self._ledger.account(account_id)
         part = TIGHT_PART_BESIDE if account.pending_pusd else TIGHT_PART
         return proven.cheapest_pusd * part > account.available_pusd
+
+    def prompt_rate(self, account_id: str, request: Request, offer: Offer, quotes: Quotes) -> PromptRate | None:
+        """Return what a new prompt is reserved at where a call is cheapest; None for an API without messages."""
+        if not request.prompt.messages:
+            return None
+        tag = quotes.first.cheapest_tag
+        endpoint = offer.quoted[offer.tags.index(tag)]
+        factor = self._factor(account_id, endpoint) if self._is_measured else BY_BYTES
+        percent = token_percent(endpoint, factor if factor < BY_BYTES else None)
+        return offer.prompt_rate(request, quotes.first, tag, percent, has_fee=self._ledger.byok)
 
     def again(self, context: CallContext, first: CallQuote) -> Quotes | Refusal:
         """Quote a waiting call once more: bills may have tightened its bound (M4), or put endpoints out of use (M14)."""

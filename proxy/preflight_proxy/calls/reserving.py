@@ -6,6 +6,7 @@ import asyncio
 import os
 
 import msgspec
+from msgspec.structs import replace
 
 from preflight_proxy.calls.quoting import CallContext, CallQuote, Quoter, ReservedCall
 from preflight_proxy.core.admission.admission import Admission, Wait, Weigh, admit
@@ -14,6 +15,7 @@ from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Reserve, Void
 from preflight_proxy.core.ledger.rows import Reservation
 from preflight_proxy.core.ledger.transition import refusal
+from preflight_proxy.core.pricing.fits import PromptRate
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.ledger.service import Ledger
@@ -41,7 +43,7 @@ class _Attempt:
         self.state = ledger.account_state(context.caller.account_id)
         self._quoter = quoter
         self._context = context
-        self._first = first
+        self.first = first
         self._quotes = first.quotes
         self._has_tried = False
         self._may_weigh = may_weigh
@@ -62,7 +64,7 @@ class _Attempt:
             left_s = context.until_s - ledger.clock.monotonic_s()
             waited_s = CALL_WAIT_S_MAX - left_s if left_s > 0 else CALL_WAIT_S_MAX
         if self._has_tried:
-            worst_case = self._quoter.again(context, self._first)
+            worst_case = self._quoter.again(context, self.first)
             if isinstance(worst_case, Refusal):
                 self.outcome = worst_case
                 return True
@@ -80,8 +82,15 @@ class _Attempt:
         )
         if isinstance(verdict, Wait):
             return False
+        if isinstance(verdict, Refusal):
+            verdict = replace(verdict, rate=self._rate())
         self.outcome = self._reserve(verdict) if isinstance(verdict, Admission) else verdict
         return True
+
+    def _rate(self) -> PromptRate | None:
+        """What a new prompt is reserved at where this call is cheapest."""
+        account_id, request = self._context.caller.account_id, self._context.request
+        return self._quoter.prompt_rate(account_id, request, self.first.offer, self._quotes)
 
     def _reserve(self, admission: Admission) -> Reservation | Refusal:
         account_id, request = self._context.caller.account_id, self._context.request
@@ -98,6 +107,7 @@ class _Attempt:
                 digest=request.digest,
                 key_base=self._ledger.key_base(account_id),
                 exposure_pusd=admission.exposure_pusd,
+                rate=None if self._context.purpose else self._rate(),
                 purpose=self._context.purpose,
             )
         )
@@ -132,7 +142,11 @@ async def reserve(
     attempt = _Attempt(ledger, quoter, context, first, may_weigh=may_weigh)
     try:
         waiting = ledger.waiting_calls
-        if (waiting.attempts and waiting.has(account_id)) or not attempt():
+        waits = (waiting.attempts and waiting.has(account_id)) or not attempt()
+        if waits and (estimated := await quoter.estimated(context, first)) is not first:  # by these it may fit
+            first = attempt.first = estimated
+            waits = waiting.has(account_id) or not attempt()
+        if waits:
             needed_pusd = first.quotes.least_pusd
             if not await waiting.wait(account_id, attempt.id, needed_pusd, attempt, context.until_s):
                 attempt(CALL_WAIT_S_MAX)

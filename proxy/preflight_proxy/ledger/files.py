@@ -21,6 +21,7 @@ import structlog
 from preflight_proxy.base.atomic_file import replace_file
 from preflight_proxy.core.budget_text import detailed_text, simple_text
 from preflight_proxy.core.ledger.rows import Account, Entry
+from preflight_proxy.core.pricing.fits import fits_text
 
 FILES_INTERVAL_S = 0.1
 """Files are written ten times a second at most: faster than an agent reads them, slow enough to cost nothing."""
@@ -198,7 +199,9 @@ class BudgetFiles:
 def _budget_text(account: Account) -> str:
     used_pusd = account.posted_pusd + account.pending_pusd
     if account.budget_mode == "detailed":
-        return detailed_text(used_pusd, account.limit_pusd, account.actions, account.actions_count)
+        text = detailed_text(used_pusd, account.limit_pusd, account.actions, account.actions_count)
+        fits = fits_text(account.fits_model, account.fits_tokens)
+        return f"{text}{fits}\n" if fits and account.actions_count else text
     return simple_text(used_pusd, account.limit_pusd)
 
 

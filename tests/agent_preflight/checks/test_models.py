@@ -201,9 +201,9 @@ def test_a_clamped_first_call_reports_how_long_its_answer_can_be() -> None:
 
 
 def test_a_refused_call_reports_the_least_that_it_could_cost() -> None:
-    result = estimate(SONNET, pusd("0.25"), [endpoint()])
+    result = estimate(SONNET, pusd("0.05"), [endpoint()])
     assert estimate_text(result).endswith(
-        "one can cost up to $1.21 if the agent asks for no max_tokens ($0.257 with an answer of 1,024 tokens)"
+        "one can cost up to $1.04 if the agent asks for no max_tokens ($0.0855 with an answer of 1,024 tokens)"
     )
 
 

@@ -18,7 +18,7 @@ def of(budget: str, model: str = SONNET) -> Estimate:
 ESTIMATES = (
     of("50"),
     of("0.5"),
-    of("0.25"),
+    of("0.05"),
     of("1", "openrouter/auto"),
     Estimate("a/b", pusd(1), 20_000, why_unread="HTTP 500"),
 )
@@ -40,7 +40,7 @@ def test_a_row_has_budget_worst_case_count_and_first_answer() -> None:
         rounded_up(clamped.worst_pusd),
         *f"1 call {clamped.first_bound:,} tokens".split(),
     ]
-    assert rows[2] == [SONNET, "$0.25", rounded_up(low.worst_pusd), "no", "call", "refused"]
+    assert rows[2] == [SONNET, "$0.05", rounded_up(low.worst_pusd), "no", "call", "refused"]
     assert rows[3] == ["openrouter/auto", "$1.00", "-", "no", "call", "-"]
     assert rows[4] == ["a/b", "$1.00", "-", "-", "-"]
     assert low.calls == 0
@@ -48,13 +48,25 @@ def test_a_row_has_budget_worst_case_count_and_first_answer() -> None:
 
 def test_advice_is_given_only_if_a_count_is_low() -> None:
     text = " ".join(shown(*ESTIMATES).split())
-    assert f"{SONNET}: one call takes at least $0.497: raise the budget to $7.21 for 5 calls" in text
+    assert f"{SONNET}: one call takes at least $0.0855: raise the budget to $5.16 for 5 calls" in text
     assert "openrouter/auto: every call is refused: Routers" in text
     assert "a/b: not estimated: HTTP 500" in text
     assert text.endswith("Nothing was spent.")
     assert "raise" not in shown(of("50"))
     assert "at least" not in shown(of("0.5"))
-    assert "raise the budget to $7.21 for 5 calls" in " ".join(shown(of("0.5")).split())
+    assert "raise the budget to $5.16 for 5 calls" in " ".join(shown(of("0.5")).split())
+
+
+def test_a_low_count_has_the_largest_new_prompt_that_fits() -> None:
+    assert f"Largest new prompt: ~9,730 tokens ({SONNET})" in " ".join(shown(ESTIMATES[2]).split())
+    assert "Largest" not in shown(of("50"))
+
+
+def test_what_a_token_is_reserved_as_is_said_for_each_bound() -> None:
+    assert "Calls of 100 new prompt tokens, reserved with a margin." in text_of(*report([of("1")], 100))
+    assert "Calls of 100 new prompt tokens, reserved as 4 bytes of text each." in text_of(
+        *report([of("1")], 100, "proven")
+    )
 
 
 def test_no_line_is_longer_than_a_terminal() -> None:

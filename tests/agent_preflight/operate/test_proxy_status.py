@@ -68,6 +68,8 @@ def test_without_a_proxy_the_ledger_shows_all_accounts_but_removed_ones(tmp_path
         "reserved_usd": "0.25",
         "available_usd": "0.75",
         "calls": 0,
+        "fits_tokens": None,
+        "fits_model": None,
         "state": "open",
     }
     assert json.loads(json.dumps(found.document()))["running"] is False

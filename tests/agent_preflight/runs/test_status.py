@@ -145,6 +145,7 @@ def test_machines_get_the_words_of_summary_json_and_exact_amounts(run: Path) -> 
     assert list(document) == [
         *("alias", "model_id", "status", "limit_usd", "posted_usd", "pending_usd", "calls", "refused", "tool_calls"),
         *("events_count", "started_at", "duration_s", "cache_hit_rate", "error", "notes", "budget"),
+        *("fits_tokens", "fits_model"),
     ]
     assert (document["posted_usd"], document["pending_usd"], document["status"]) == ("0.000000000001", "0", "ejected")
     assert (document["duration_s"], document["error"], document["calls"]) == (1.25, "ejected: idle", None)

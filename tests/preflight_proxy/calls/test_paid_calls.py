@@ -465,3 +465,44 @@ async def test_any_chunking_gives_the_same_bytes_as_the_simulator_alone(world: W
     assert response.status == 200
     assert through.count(b"data: ") >= 3
     assert isinstance(response, aiohttp.ClientResponse)
+
+
+# What fits
+
+
+async def test_a_refused_call_is_admitted_with_exactly_what_its_refusal_says(world: World) -> None:
+    """Counted by its estimate: by its bytes it would need several times as much."""
+    text = "Read the plan of this house, and say what is wrong with it. " * 500
+    await world.open("poor", "0.01")
+    async with world.post(token=world.tokens["poor"], model=DEAR_MODEL, text=text, max_tokens=4000) as response:
+        needed = Decimal(response.headers["X-Budget-Needed"])
+        assert response.status == 402
+    assert Decimal("0.01") < needed < Decimal("0.05")
+    for name, limit, status in (("less", needed - Decimal("1e-12"), 402), ("enough", needed, 200)):
+        await world.open(name, f"{limit:f}")
+        async with world.post(token=world.tokens[name], model=DEAR_MODEL, text=text, max_tokens=4000) as response:
+            assert response.status == status
+
+
+async def test_a_new_prompt_of_the_size_that_fits_is_admitted(world: World) -> None:
+    """Its size is that of `count_tokens`; a refusal says it, and every answer after a first call."""
+    await world.open("b", "0.05")
+    async with world.post(
+        token=world.tokens["b"], model=DEAR_MODEL, text="long " * 60_000, max_tokens=1024
+    ) as response:
+        fits = int(response.headers["X-Budget-Fits-Tokens"])
+        assert response.status == 402
+    assert 5_000 < fits < 12_000
+
+    async def count(text: str) -> int:
+        body, headers = chat(text, model=DEAR_MODEL), {"x-api-key": world.tokens["b"]}
+        url = world.base_url + "/messages/count_tokens"
+        async with world.client.post(url, json=body, headers=headers) as response:
+            return int((await response.json())["input_tokens"])
+
+    words = fits * 1000 // (await count("long " * 1000))
+    while await count("long " * words) > fits:
+        words -= 10
+    async with world.post(token=world.tokens["b"], model=DEAR_MODEL, text="long " * words, max_tokens=1024) as response:
+        assert response.status == 200
+        assert int(response.headers["X-Budget-Fits-Tokens"]) < fits

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from preflight_proxy.core.budget_text import Action
 from preflight_proxy.core.ledger.rows import Account, Entry, EntryKind
+from preflight_proxy.core.pricing.fits import PriceTier, PromptRate
 from preflight_proxy.ledger import files as ledger_files
 from preflight_proxy.ledger.files import BudgetFiles, CostLog, Files, Listing, read_listing
 
@@ -266,6 +267,20 @@ def test_the_detailed_file_lists_the_newest_actions(account: Account, tmp_path: 
     detailed = replace(account, budget_mode="detailed", actions=(Action("grep", USD // 10),), actions_count=5)
     BudgetFiles().write(replace(detailed, posted_pusd=USD // 2))
     assert "  - $0.1000  (grep)\n" in (tmp_path / "budget.txt").read_text()
+
+
+def test_the_detailed_file_ends_with_the_largest_new_prompt_that_fits(account: Account, tmp_path: Path) -> None:
+    """The simple one stays one line."""
+    rate = PromptRate("a/b", 10**6, 100, (PriceTier(-1, 0, 3 * USD),))
+    known = replace(account, rate=rate, actions=(Action("grep", USD // 10),), actions_count=1)
+    path, whole = tmp_path / "budget.txt", replace(known, budget_mode="detailed")
+    BudgetFiles().write(whole)
+    assert path.read_text().splitlines()[-2:] == [
+        "Estimated actions remaining: ~0",
+        "Largest new prompt: ~332,000 tokens (a/b)",
+    ]
+    BudgetFiles().write(known)
+    assert len(path.read_text().splitlines()) == 1
 
 
 def test_an_account_without_a_file_and_one_without_a_directory_stop_nothing(tmp_path: Path) -> None:

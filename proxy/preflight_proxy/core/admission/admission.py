@@ -98,7 +98,8 @@ def admit(
     if may_wait and quotes.cheapest_pusd <= settled_pusd:
         return Wait(quotes.cheapest_pusd)
     spent = settled_pusd < cheapest_pusd and not has_unknown
-    return refusal(Code.SPENT if spent else Code.DOES_NOT_FIT, account, quotes.cheapest_pusd)
+    needed_pusd = quotes.cheapest_pusd if is_alone else _needed_beside(quotes, exposure_max_pusd)
+    return refusal(Code.SPENT if spent else Code.DOES_NOT_FIT, account, needed_pusd)
 
 
 def unread_refusal(account: Account) -> Code | None:
@@ -109,6 +110,17 @@ def unread_refusal(account: Account) -> Code | None:
     if account.frozen_reason is not None:
         return Code.FROZEN
     return Code.SPENT if account.limit_pusd < account.posted_pusd else None
+
+
+def _needed_beside(quotes: Quotes, exposure_max_pusd: int) -> int:
+    """Return the least available amount with which a call is admitted at its floor, with so little exposure (M24)."""
+    floor, proven = quotes.first.floor, quotes.proven
+    exposed = (
+        (line.pusd(floor), proven.line(tag))
+        for way in quotes.ways
+        for tag, line in zip(way.tags, way.worst, strict=True)
+    )
+    return min(pusd for pusd, most in exposed if most.pusd(floor) - pusd <= exposure_max_pusd)
 
 
 def _clamped(

@@ -6,6 +6,7 @@ import msgspec
 
 from preflight_proxy.core.budget_text import UNLABELLED
 from preflight_proxy.core.ledger.rows import CallFacts
+from preflight_proxy.core.pricing.fits import PromptRate
 
 NO_FACTS = CallFacts()
 
@@ -59,6 +60,7 @@ class Reserve(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         exposure_pusd: see `Reservation`, as for `purpose`.
+        rate: see `Account`.
     """
 
     reservation_id: str
@@ -73,6 +75,7 @@ class Reserve(msgspec.Struct, frozen=True, gc=False):
     key_base: int | None = None
     exposure_pusd: int = 0
     purpose: str = ""
+    rate: PromptRate | None = None
 
 
 class SetGeneration(msgspec.Struct, frozen=True, gc=False):

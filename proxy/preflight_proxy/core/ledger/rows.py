@@ -11,6 +11,7 @@ from enum import StrEnum
 import msgspec
 
 from preflight_proxy.core.budget_text import Action
+from preflight_proxy.core.pricing.fits import PromptRate, fits_tokens
 from preflight_proxy.core.refusals.outcomes import NONE_YET, Outcomes
 
 USAGE_UNREAD = "waiting for the sub-key's usage: the machine has restarted since the last commit"
@@ -53,6 +54,7 @@ class Account(msgspec.Struct, frozen=True, gc=False):
         actions: what the last posted calls were for and cost, newest last.
         actions_count: posted calls.
         byte_counted: "model tag" of the endpoints that billed above a reservation: there its prompts count by their bytes (M14).
+        rate: what a new prompt is reserved at where its last call was cheapest; None if it has made none.
         last_entry_s: when its last entry was written, in seconds since the epoch; 0 if it has none.
     """
 
@@ -85,11 +87,22 @@ class Account(msgspec.Struct, frozen=True, gc=False):
     actions_count: int = 0
     last_entry_s: float = 0.0
     byte_counted: tuple[str, ...] = ()
+    rate: PromptRate | None = None
 
     @property
     def available_pusd(self) -> int:
         """Limit minus posted minus pending: what a new reservation may take; below 0 after a lowered limit or an overrun."""
         return self.limit_pusd - self.posted_pusd - self.pending_pusd
+
+    @property
+    def fits_tokens(self) -> int | None:
+        """The tokens of the largest new prompt that fits now; None without a rate."""
+        return None if self.rate is None else fits_tokens(self.rate, self.available_pusd)
+
+    @property
+    def fits_model(self) -> str | None:
+        """The model of that prompt; None without a rate."""
+        return None if self.rate is None else self.rate.model
 
     @property
     def frozen(self) -> str | None:

@@ -137,6 +137,7 @@ def refusal(code: Code, account: Account, needed_pusd: int = 0) -> Refusal:
         pending_pusd=account.pending_pusd,
         available_pusd=account.available_pusd,
         needed_pusd=needed_pusd,
+        rate=account.rate,
     )
 
 
@@ -155,7 +156,7 @@ def _reserve(state: LedgerState, command: Reserve, at_s: float) -> Change | Refu
     exposure_pusd, pending = command.exposure_pusd, state.pending_exposure(account.id)
     if pending.count and exposure_pusd > pending.exposure_max_pusd(account.limit_pusd):
         return refusal(Code.DOES_NOT_FIT, account, reserved_pusd)
-    charged = replace(account, pending_pusd=account.pending_pusd + reserved_pusd)
+    charged = replace(account, pending_pusd=account.pending_pusd + reserved_pusd, rate=command.rate or account.rate)
     assert charged.posted_pusd + charged.pending_pusd <= charged.limit_pusd, "an admission passes no limit"
     reservation = Reservation(
         id=command.reservation_id,

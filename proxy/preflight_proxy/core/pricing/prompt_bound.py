@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from preflight_proxy.core.pricing.endpoint import Endpoint
+from preflight_proxy.core.pricing.token_estimate import family_of, margin_percent
 from preflight_proxy.core.shapes.shape import Prompt
 
 TEMPLATE_TOKENS = 256
@@ -18,6 +19,8 @@ TOOL_USE_TOKENS = 1024
 """The tool-use prompt that comes with the first tool: up to about 530 tokens on Anthropic (their pricing page, 2026-10)."""
 TOOL_TOKENS = 32
 """What wraps one tool's declaration."""
+BYTES_PER_TOKEN = 4
+"""Bytes of ASCII text for each token of a prompt that is known by its tokens alone, as in English and in code."""
 WRAP_TOKENS = 16
 """What wraps one message, part or tool call: role and channel marks. The longest known (harmony) take 12."""
 
@@ -48,13 +51,17 @@ def prompt_bound(prompt: Prompt, endpoint: Endpoint) -> int:
 
     Parts whose tokens the request does not bound (media) leave only the endpoint's own ceiling.
     """
-    most = endpoint.context_length if endpoint.max_prompt_tokens is None else endpoint.max_prompt_tokens
-    ceiling = most * prompt.sequence_count
+    ceiling = prompt_tokens_max(endpoint) * prompt.sequence_count
     if prompt.opaque_media:
         return ceiling
     tokens = text_tokens(prompt.ascii_bytes, prompt.other_bytes, prompt.message_count, endpoint)
     tokens += ascii_factor(endpoint) * prompt.tool_bytes + constant_tokens(prompt)
     return tokens if tokens < ceiling else ceiling
+
+
+def prompt_tokens_max(endpoint: Endpoint) -> int:
+    """The most tokens of one prompt that `endpoint` takes."""
+    return endpoint.context_length if endpoint.max_prompt_tokens is None else endpoint.max_prompt_tokens
 
 
 def constant_tokens(prompt: Prompt) -> int:
@@ -67,6 +74,19 @@ def text_tokens(ascii_bytes: int, other_bytes: int, wrap_count: int, endpoint: E
     """The most tokens of text of that many bytes, in that many wrappings."""
     tokens = ascii_factor(endpoint) * ascii_bytes + WRAP_TOKENS * wrap_count
     return tokens + _factor(endpoint.model, endpoint.tokenizer) * other_bytes if other_bytes else tokens
+
+
+def token_percent(endpoint: Endpoint, factor: int | None = 1000) -> int:
+    """What a token of plain text counts as, in hundredths: with the margin of the estimate, or by its bytes.
+
+    Args:
+        endpoint: Where.
+        factor: Thousandths by which estimates are multiplied there; None where bytes are counted.
+    """
+    if factor is None:
+        return 100 * BYTES_PER_TOKEN * ascii_factor(endpoint)
+    family = family_of(endpoint.model, endpoint.tokenizer)
+    return min(token_percent(endpoint, None), -(-margin_percent(family) * factor // 1000))
 
 
 def ascii_factor(endpoint: Endpoint) -> int:

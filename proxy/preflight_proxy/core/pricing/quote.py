@@ -14,7 +14,8 @@ import msgspec
 
 from preflight_proxy.core.money import TOKENS_PER_MTOK
 from preflight_proxy.core.pricing.endpoint import Endpoint, EndpointPrices
-from preflight_proxy.core.pricing.prompt_bound import prompt_bound
+from preflight_proxy.core.pricing.fits import PriceTier, PromptRate
+from preflight_proxy.core.pricing.prompt_bound import prompt_bound, prompt_tokens_max
 from preflight_proxy.core.recent import Recent
 from preflight_proxy.core.shapes.provider import serves
 from preflight_proxy.core.shapes.shape import Prompt, Request
@@ -26,6 +27,8 @@ WRITES_ON_REQUEST = ("anthropic/", "google/", "qwen/", "alibaba/")
 
 Source: openrouter.ai/docs/guides/best-practices/prompt-caching, 2026-10.
 """
+RATES_MAX = 64
+"""Rates of new prompts that an offer keeps: for a few kinds of request, and for accounts with evidence of their own."""
 OFFERS_MAX = 256
 """Offers that are kept: models times different wishes about providers."""
 WISHES_CHARS_MAX = 1000
@@ -243,6 +246,7 @@ class Offer:
             for endpoint in self.quoted
         ]
         self._rates: dict[tuple[bool, bool, bool], list[list[Rate]]] = {}
+        self._prompt_rates: Recent[tuple[object, ...], PromptRate] = Recent(RATES_MAX)
 
     def quote(self, request: Request, prompt_tokens: Sequence[int]) -> Quote:
         """Quote a request that has the same wishes as this offer.
@@ -252,23 +256,11 @@ class Offer:
             prompt_tokens: The most prompt tokens on each of the quoted endpoints.
         """
         prompt, asked = request.prompt, request.bound
-        kind = (prompt.cache_control, prompt.cache_1h, prompt.opaque_media)
-        if (all_rates := self._rates.get(kind)) is None:
-            all_rates = self._rates[kind] = [_rates(each, prompt, self._has_output) for each in self.quoted]
         worst = []
-        for endpoint, tokens, rates, default in zip(
-            self.quoted, prompt_tokens, all_rates, self._default_bounds, strict=True
-        ):
+        for place, (tokens, rates) in enumerate(zip(prompt_tokens, self._rates_of(prompt), strict=True)):
             rate = rates[0] if len(rates) == 1 else next(rate for rate in rates if tokens > rate.above_tokens)
             fixed_pusd = rate.request_pusd - (-tokens * rate.prompt_price // TOKENS_PER_MTOK)  # rounded up
-            worst.append(
-                WorstCase(
-                    fixed_pusd + prompt.image_count * rate.image_pusd,
-                    rate.output_price,
-                    None if endpoint.honours_bound and asked is not None else default,
-                    0 if endpoint.honours_bound else default,
-                )
-            )
+            worst.append(self._line(place, fixed_pusd + prompt.image_count * rate.image_pusd, rate, asked))
         bound = 0 if not self._has_output else max(self._default_bounds) if asked is None else asked
         return Quote(
             model=self.quoted[0].model,
@@ -280,6 +272,41 @@ class Offer:
             prompt_tokens=max(prompt_tokens),
             worst=tuple(worst),
         )
+
+    def prompt_rate(self, request: Request, quote: Quote, tag: str, percent: int, *, has_fee: bool) -> PromptRate:
+        """Return what a new prompt of such a request is reserved at on one endpoint.
+
+        Args:
+            request: As read.
+            quote: Of it.
+            tag: The endpoint.
+            percent: What a token counts as there, in hundredths of a token.
+            has_fee: OpenRouter's fee for a provider key of the caller's own is added (M16).
+        """
+        prompt = request.prompt
+        kind = (prompt.cache_control, prompt.cache_1h, prompt.opaque_media)
+        key = (tag, kind, quote.asked is None, quote.floor, percent, has_fee)
+        if (rate := self._prompt_rates.get(key)) is None:
+            place, tiers = self.tags.index(tag), []
+            for each in self._rates_of(prompt)[place]:
+                floor_pusd = self._line(place, each.request_pusd, each, quote.asked).pusd(quote.floor)
+                amounts = (floor_pusd, each.prompt_price)
+                tiers.append(PriceTier(each.above_tokens, *(map(_with_fee, amounts) if has_fee else amounts)))
+            rate = PromptRate(quote.model, prompt_tokens_max(self.quoted[place]), percent, tuple(tiers))
+            self._prompt_rates.put(key, rate)
+        return rate
+
+    def _rates_of(self, prompt: Prompt) -> list[list[Rate]]:
+        """The rates of each quoted endpoint for such prompts."""
+        kind = (prompt.cache_control, prompt.cache_1h, prompt.opaque_media)
+        if (rates := self._rates.get(kind)) is None:
+            rates = self._rates[kind] = [_rates(each, prompt, self._has_output) for each in self.quoted]
+        return rates
+
+    def _line(self, place: int, fixed_pusd: int, rate: Rate, asked: int | None) -> WorstCase:
+        endpoint, default = self.quoted[place], self._default_bounds[place]
+        tokens_max = None if endpoint.honours_bound and asked is not None else default
+        return WorstCase(fixed_pusd, rate.output_price, tokens_max, 0 if endpoint.honours_bound else default)
 
 
 class Offers:

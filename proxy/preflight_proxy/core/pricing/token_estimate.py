@@ -150,5 +150,9 @@ def millitokens(text: bytes, family: str) -> int:
 
 def tokens_at_most(millitokens: int, family: str) -> int:
     """Return the estimate with the margin of its family, in whole tokens, rounded up."""
-    percent = UNKNOWN_MARGIN_PERCENT if family == UNKNOWN else FAMILY_MARGIN_PERCENT
-    return -(-millitokens * percent // 100_000)
+    return -(-millitokens * margin_percent(family) // 100_000)
+
+
+def margin_percent(family: str) -> int:
+    """Return m of a family, in hundredths."""
+    return UNKNOWN_MARGIN_PERCENT if family == UNKNOWN else FAMILY_MARGIN_PERCENT

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from preflight_proxy.core.money import usd_text
+from preflight_proxy.core.pricing.fits import PromptRate, fits_tokens
 from preflight_proxy.core.shapes.error_body import RETRIED_DIGITS, envelope_body
 
 if TYPE_CHECKING:
@@ -108,7 +109,9 @@ class Refusal(msgspec.Struct, frozen=True):
 
     Attributes:
         code: Why.
-        needed_pusd: The least with which this call could have been admitted; 0 if money is not the reason.
+        needed_pusd: The least available amount with which this call is admitted, with the shortest answer; 0 if money is not the
+            reason, or the call was not read.
+        rate: What a new prompt is reserved at; None if it is not known.
     """
 
     code: Code
@@ -117,6 +120,7 @@ class Refusal(msgspec.Struct, frozen=True):
     pending_pusd: int = 0
     available_pusd: int = 0
     needed_pusd: int = 0
+    rate: PromptRate | None = None
 
     @property
     def limit_needed_pusd(self) -> int:
@@ -143,6 +147,10 @@ class LimitFigures(Protocol):
     def available_pusd(self) -> int:
         """What is left."""
 
+    @property
+    def rate(self) -> PromptRate | None:
+        """What a new prompt is reserved at; None if it is not known."""
+
 
 def answer(shape: Shape, refusal: Refusal, escalated: bool, detail: str = "") -> tuple[int, bytes]:
     """Return status and body of a refusal, in the caller's API shape.
@@ -168,7 +176,9 @@ def allowed_detail(models: Iterable[str]) -> str:
 
 
 def budget_headers(balance: LimitFigures) -> list[tuple[str, str]]:
-    """Return the `X-Budget-*` headers in exact decimal dollars; on a refusal also what was needed, and `x-should-retry: false`.
+    """Return the `X-Budget-*` headers: amounts in exact decimal dollars, and the largest new prompt that fits, in tokens.
+
+    A refusal also has what was needed, and `x-should-retry: false`.
 
     Args:
         balance: An account as it stands, this call's own reservation included; or a refusal.
@@ -179,6 +189,8 @@ def budget_headers(balance: LimitFigures) -> list[tuple[str, str]]:
         ("X-Budget-Reserved", usd_text(balance.pending_pusd)),
         ("X-Budget-Available", usd_text(balance.available_pusd)),
     ]
+    if balance.rate is not None:
+        headers.append(("X-Budget-Fits-Tokens", str(fits_tokens(balance.rate, balance.available_pusd))))
     if isinstance(balance, Refusal):
         headers += [("X-Budget-Needed", usd_text(balance.needed_pusd)), ("x-should-retry", "false")]
     return headers

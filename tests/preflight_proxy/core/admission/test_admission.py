@@ -273,3 +273,31 @@ def test_a_clamped_call_is_exposed_as_much() -> None:
     clamped = beside(exposed(QUARTER), Pending(1, 0), posted=short, waited_s=CALL_WAIT_S_MAX)
     assert clamped == Admission(ASKED - 1000, WORST - 1000, True, ("t0",), QUARTER)
     assert isinstance(beside(exposed(QUARTER + 1), Pending(1, 0), posted=short, waited_s=CALL_WAIT_S_MAX), Refusal)
+
+
+# What a refused call needs
+
+
+PROVEN_DEAR = structs.replace(QUOTE, worst=(structs.replace(LINE, fixed_pusd=9 * PROMPT),))
+"""What is proven of a call that is measured at `QUOTE`."""
+SMALL_LIMIT = 16 * PROMPT
+
+
+def decide(available: int, pending: Pending) -> Admission | Wait | Weigh | Refusal:
+    """Decide a measured call after the longest wait."""
+    account = Account("a", "run", SMALL_LIMIT, posted_pusd=SMALL_LIMIT - available)
+    quotes = Quotes((QUOTE, PROVEN_DEAR), PROVEN_DEAR)
+    return admit(account, quotes, pending=pending, busy=False, has_unknown=False, waited_s=CALL_WAIT_S_MAX)
+
+
+@pytest.mark.parametrize(
+    ("pending", "needed"),
+    [(Pending(), CHEAPEST), (Pending(1), 9 * PROMPT + FLOOR), (Pending(1, SMALL_LIMIT), 9 * PROMPT + FLOOR)],
+)
+def test_what_a_refusal_says_is_needed_is_the_least_that_admits_the_call(pending: Pending, needed: int) -> None:
+    """Beside others its exposure may be too large: then it takes what is proven (M24)."""
+    refused, admitted = decide(needed - 1, pending), decide(needed, pending)
+    assert isinstance(refused, Refusal)
+    assert refused.needed_pusd == needed
+    assert isinstance(admitted, Admission)
+    assert admitted.bound == FLOOR

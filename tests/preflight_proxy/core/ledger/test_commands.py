@@ -22,6 +22,6 @@ def test_no_command_is_left_out_of_the_union() -> None:
     written = {
         value
         for name, value in vars(commands).items()
-        if isinstance(value, type) and name not in ("CallFacts", "Cause")
+        if isinstance(value, type) and name not in ("CallFacts", "Cause", "PromptRate")
     }
     assert written == set(get_args(Command))

@@ -31,6 +31,7 @@ from preflight_proxy.core.ledger.commands import (
 from preflight_proxy.core.ledger.rows import Account, CallFacts
 from preflight_proxy.core.ledger.state import Change, LedgerState, Pending
 from preflight_proxy.core.ledger.transition import may_send, transition
+from preflight_proxy.core.pricing.fits import PriceTier, PromptRate, fits_tokens
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 from tests.support.cases import each
 from tests.support.ledger_cases import NOW_S, account, do, hold, opened
@@ -466,3 +467,14 @@ def test_a_purpose_is_kept_in_the_reservation() -> None:
     change = do(opened(), replace(hold("r"), purpose="weighing"))
     assert change.reservation is not None
     assert change.reservation.purpose == "weighing"
+
+
+def test_an_account_keeps_the_last_rate_of_a_new_prompt() -> None:
+    """A reservation without one, such as that of an embedding, changes nothing."""
+    state, rate = opened(), PromptRate("m/x", 1000, 115, (PriceTier(-1, 10, 3 * 10**6),))
+    do(state, hold("first"))
+    assert (account(state).fits_tokens, account(state).fits_model) == (None, None)
+    do(state, replace(hold("second"), rate=rate))
+    do(state, hold("third"))
+    assert (account(state).rate, account(state).fits_model) == (rate, "m/x")
+    assert account(state).fits_tokens == fits_tokens(rate, account(state).available_pusd)

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from itertools import product
 
+from preflight_proxy.core.pricing.fits import FIXED_TOKENS, PriceTier, PromptRate
 from preflight_proxy.core.refusals.refusals import (
     OVERDUE,
     Code,
@@ -114,6 +115,7 @@ class Account:
     posted_pusd: int = 5 * 10**11
     pending_pusd: int = 10**9
     available_pusd: int = 499 * 10**9
+    rate: PromptRate | None = None
 
 
 def test_the_headers_carry_exact_dollars() -> None:
@@ -123,6 +125,14 @@ def test_the_headers_carry_exact_dollars() -> None:
         ("X-Budget-Reserved", "0.001"),
         ("X-Budget-Available", "0.499"),
     ]
+
+
+def test_the_largest_new_prompt_that_fits_is_told_where_its_price_is_known() -> None:
+    rate = PromptRate("a/b", 10**6, 100, (PriceTier(-1, 99 * 10**9, 3 * 10**12),))
+    fits = (400 * 10**9 // (3 * 10**6)) - FIXED_TOKENS
+    refusal = Refusal(Code.DOES_NOT_FIT, available_pusd=499 * 10**9, rate=rate)
+    for balance in (Account(rate=rate), refusal):
+        assert dict(budget_headers(balance))["X-Budget-Fits-Tokens"] == str(fits)
 
 
 def test_the_headers_of_a_refusal_also_say_what_was_needed_and_not_to_retry() -> None:
