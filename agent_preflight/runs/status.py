@@ -94,8 +94,8 @@ class TrialStatus(msgspec.Struct, frozen=True):
     @property
     def note(self) -> str:
         """Its error and notes in one line, else its budget line; while it runs, the largest new prompt that fits."""
-        fits = "" if self.ended else fits_text(self.fits_model, self.fits_tokens)
-        return end_note(self.error, self.notes) or fits or self.budget or ""
+        note = end_note(self.error, self.notes) or self.budget or ""
+        return note if self.ended or note else fits_text(self.fits_model, self.fits_tokens)
 
     def to_json(self) -> dict[str, Any]:
         """Return it for machines, with the keys of summary.json; amounts are exact decimal text."""
@@ -209,9 +209,8 @@ def runs_table(runs: Sequence[RunStatus]) -> TextTable:
 
 def _is_run(folder: Path) -> bool:
     """Return whether a folder is a run's. Runs of older versions have neither plan nor lock, but trials."""
-    places: list[tuple[Path, tuple[str, ...]]] = [(folder, ("plan.json", LOCK_NAME))]
-    places += [(trial, ("summary.json", "events.jsonl", LOCK_NAME)) for trial in trial_dirs(folder)]
-    return any((place / name).is_file() for place, names in places for name in names)
+    of_trials = (trial / name for trial in trial_dirs(folder) for name in ("summary.json", "events.jsonl", LOCK_NAME))
+    return any(path.is_file() for path in (folder / "plan.json", folder / LOCK_NAME, *of_trials))
 
 
 def read_run(run_dir: Path) -> RunStatus:
@@ -391,8 +390,7 @@ def read_events(folder: Path) -> EventFacts:
 def seconds_between(start: str | None, end: str | None) -> float | None:
     """Return the seconds between two ISO 8601 times, at least 0; None if one of them is invalid."""
     try:
-        moments = [datetime.fromisoformat(text or "") for text in (start, end)]
-        return max((moments[1] - moments[0]).total_seconds(), 0.0)
+        return max((datetime.fromisoformat(end or "") - datetime.fromisoformat(start or "")).total_seconds(), 0.0)
     except (ValueError, TypeError):
         return None
 

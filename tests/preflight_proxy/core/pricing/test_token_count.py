@@ -36,14 +36,21 @@ def test_a_short_request_is_near_the_count_that_anthropic_documents() -> None:
     assert 14 <= count(system="You are a scientist") <= 20
 
 
+def test_a_request_with_a_tool_is_counted_above_what_anthropic_documents() -> None:
+    """403 tokens, by the same page."""
+    schema = {"location": {"type": "string", "description": "The city and state, e.g. San Francisco, CA"}}
+    tool = {**WEATHER, "input_schema": {**WEATHER["input_schema"], "properties": schema}}  # type: ignore[dict-item]
+    assert 403 <= count("What's the weather like in San Francisco?", tools=[tool]) <= 560
+
+
 @pytest.mark.parametrize(
     "file", sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("proxy/preflight_proxy/c*/*.py")]), ids=str
 )
-def test_a_text_is_counted_by_a_tenth_too_low_to_two_thirds_too_high(file: Path) -> None:
+def test_a_text_is_counted_by_a_fifth_too_low_to_a_half_too_high(file: Path) -> None:
     """As docs/clients.md says of models whose real tokenizer is at hand."""
     text = file.read_text("utf-8")
     real = real_count(text, Tokenizer.O200K)
-    assert 0.9 * real <= count(text, "openai/gpt-4.1") <= 1.67 * real + 32
+    assert 0.8 * real <= count(text, "openai/gpt-4.1") <= 1.5 * real + 32
 
 
 def test_tools_add_anthropics_tool_prompt_once_and_on_its_own_models_alone() -> None:
@@ -60,7 +67,7 @@ def test_an_image_is_counted_at_its_usual_size_and_not_by_its_bytes() -> None:
 
 
 def test_a_model_that_nobody_knows_is_counted_too() -> None:
-    assert count("Say OK " * 100, "nobody/nothing-1") > count("Say OK " * 100, "openai/gpt-4.1")
+    assert 250 <= count("Say OK " * 100, "nobody/nothing-1") <= 500
 
 
 def test_what_a_call_may_not_ask_for_is_not_counted() -> None:
