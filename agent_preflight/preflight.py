@@ -44,8 +44,9 @@ def preflight(
 ) -> list[str]:
     """Run the checks, print the report, and return the failures.
 
-    The list is empty if all checks passed. Of the checks that run by default, only `key_smoke` and `cache_smoke` spend money: each
-    makes one or two calls with a test key that has a small limit, and deletes the key. If a deletion cannot be confirmed, the
+    The list is empty if all checks passed. Of the checks that run by default, only `key_smoke`, `cache_smoke` and, for
+    models whose tokenizer is unknown, `token_smoke` spend money: each makes one to three calls with a test key that has a small
+    limit, and deletes the key. If a deletion cannot be confirmed, the
     report warns and names the key.
 
     Source of the requests: openrouter.ai/docs/api-reference, read 2026-10.
@@ -56,8 +57,8 @@ def preflight(
         models: Model ids. Repetitions count once.
         budget_per_model: Dollars, such as `0.25` or `"$2"`.
         checks: Names of the checks to run, of `BUILT_IN`; `[]` runs none of them. None runs `balance`, `math`, `models`,
-            `estimate`, `api_key`, `key_smoke`, `cache_smoke`, and `tool_support` and `docker_image` if there is something to
-            check. An unknown name is a warning.
+            `estimate`, `api_key`, `key_smoke`, `cache_smoke`, `token_smoke`, and `tool_support` and `docker_image` if there is
+            something to check. An unknown name is a warning.
         docker_image: An image that must be on this machine.
         custom_checks: Functions that return `(name, ok, detail)`, with `ok` as in `InfraResult`. One with a positional parameter
             gets a dict of the inputs, the balance and the models. An exception is a failure.

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from agent_preflight.checks import account, machine, models, proxy_path, smoke
+from agent_preflight.checks import account, machine, models, proxy_path, smoke, token_smoke
 from agent_preflight.checks.custom import custom_jobs
 from agent_preflight.checks.inputs import OPENROUTER, Facts, Inputs, unique
 from agent_preflight.checks.report import CheckLine, failed, print_report, warned
@@ -29,15 +29,16 @@ BUILT_IN: Mapping[str, tuple[Callable[[Inputs, Facts], list[CheckLine]], str]] =
     "docker_socket": (machine.check_docker_socket, machine.SOCKET),
     "key_smoke": (smoke.check_key_smoke, smoke.KEYS),
     "cache_smoke": (smoke.check_cache_smoke, smoke.CACHING),
+    "token_smoke": (token_smoke.check_token_smoke, token_smoke.TOKENS),
     "bound_smoke": (smoke.check_bound_smoke, smoke.BOUND),
     "proxy_path": (proxy_path.check_proxy_path, proxy_path.NAME),
 }
 """The built-in checks by name, in the order of the report. Each value is the check and its label in the report."""
 
-MAKE_KEYS = ("key_smoke", "cache_smoke", "bound_smoke", "proxy_path")
+MAKE_KEYS = ("key_smoke", "cache_smoke", "token_smoke", "bound_smoke", "proxy_path")
 """Checks that make a test key and spend a little. They run after all others, a script's own included."""
 
-DEFAULT = ("balance", "math", "models", "estimate", "api_key", "key_smoke", "cache_smoke")
+DEFAULT = ("balance", "math", "models", "estimate", "api_key", "key_smoke", "cache_smoke", "token_smoke")
 """The checks that run by default. `tool_support` and `docker_image` are added if there is something to check.
 
 The others run only if they are named: `bound_smoke` makes a call for each endpoint of each model, and `proxy_path` starts a

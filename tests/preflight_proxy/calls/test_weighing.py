@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from openrouter_sim import FaultRule, Scenario, Simulator, make_fault
+from openrouter_sim import FaultRule, Scenario, Simulator, Tokenizer, make_fault
 from openrouter_sim.calls.call import Frame
 from openrouter_sim.calls.scenario import Fault
 from preflight_proxy.app import running
@@ -37,7 +38,8 @@ from preflight_proxy.upstream.prices import Prices
 from tests.support.fake_clock import FakeClock
 from tests.support.proxy_world import DEAR_MODEL, World, quick_config
 from tests.support.reserved_calls import CHAT
-from tests.usable.agent import text
+from tests.usable.agent import Agent, text
+from tests.usable.sessions import LONG as LONG_SESSION
 
 if TYPE_CHECKING:
     from openrouter_sim.calls.call import SimCall
@@ -454,3 +456,20 @@ def test_the_answer_of_a_weighing_is_sent_to_nobody() -> None:
     assert (answer.is_gone, left) == (True, [])
     answer.leave()
     assert left == [True]
+
+
+@pytest.mark.parametrize("tokenizer", [Tokenizer.USUAL, Tokenizer.REALISTIC])
+async def test_claude_codes_first_call_is_admitted_with_a_quarter_of_a_dollar(
+    world: World, tokenizer: Tokenizer
+) -> None:
+    """By its bytes it counts for $0.71. It is weighed for about 0.3 cents, and sent."""
+    world.sim.scenario = Scenario(comments=0, tokenizer=tokenizer)
+    await world.open("b", "0.25")
+    first = replace(LONG_SESSION, turns=LONG_SESSION.turns[:1])
+    agent = Agent(world.client, f"{world.base_url}/chat/completions", world.tokens["b"], DEAR_MODEL, first, "agent")
+    await agent.run(conversations_max=1)
+    assert agent.calls == 1
+    weighing, call = world.cost_lines()
+    assert (weighing["purpose"], call["purpose"]) == (PURPOSE, "")
+    assert Decimal(weighing["cost_usd"]) < Decimal("0.0035")
+    assert Decimal(call["cost_usd"]) <= Decimal(call["reserved_usd"]) <= Decimal("0.25")
