@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from decimal import Decimal
+from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -13,6 +17,8 @@ from aiohttp import ClientResponse
 from msgspec.structs import replace
 
 from openrouter_sim import FaultRule, Rule, Scenario, make_fault
+from openrouter_sim.base.tokens import Tokenizer
+from preflight_proxy.base.config import Bound
 from preflight_proxy.calls.parsing import RequestReader
 from preflight_proxy.calls.quoting import Quoter, ReservedCall
 from preflight_proxy.calls.reserving import Unweighed, reserve
@@ -28,6 +34,8 @@ from tests.support.proxy_world import DEAR_MODEL, MODEL, World
 from tests.support.reserved_calls import call_context
 
 pytestmark = pytest.mark.wire
+
+ROOT = Path(__file__).parents[3]
 
 HOLDS_IT_ALL: dict[str, Any] = {"model": DEAR_MODEL, "max_tokens": 1500}
 
@@ -360,3 +368,66 @@ async def test_where_the_ledger_cannot_be_written_a_call_is_refused_and_nothing_
 def test_what_is_known_of_a_call_shows_neither_its_body_nor_its_headers() -> None:
     context = replace(call_context("a", "m/x"), headers=(("Authorization", "Bearer secret"),))
     assert ("secret" in repr(context), "request" in repr(context)) == (False, False)
+
+
+LIMITS = {"a0": "0.25", "a1": "0.06", "a2": "1"}
+
+
+async def many_callers(world: World, text: Callable[[Random], str]) -> dict[str, int]:
+    """Make 96 calls, 24 at a time, on accounts with these limits. Return the largest exposure of a call of each."""
+    for name, limit_usd in LIMITS.items():
+        await world.reopen(name, await world.sub_key(name), limit_usd)
+
+    async def call_on(number: int) -> set[int]:
+        random, statuses = Random(number), set()
+        token = world.tokens[f"a{number % 3}"]
+        for _ in range(4):
+            async with world.post(token=token, model=DEAR_MODEL, text=text(random), max_tokens=16) as response:
+                statuses.add(response.status)
+                await response.read()
+        return statuses
+
+    statuses = await asyncio.gather(*(call_on(number) for number in range(24)))
+    await world.all_settled()
+    assert set().union(*statuses) <= {200, 401, 402}
+    with closing(sqlite3.connect(world.data / "ledger.sqlite3")) as ledger:
+        return dict(ledger.execute("SELECT account, max(exposure_pusd) FROM reservations GROUP BY account").fetchall())
+
+
+@pytest.mark.parametrize("bound", ["measured", "proven"])
+@pytest.mark.parametrize("scenario", [Scenario(tokenizer=Tokenizer.DENSE, replies=(Rule(tokens=16),))])
+async def test_crafted_text_of_many_callers_passes_a_limit_by_no_more_than_is_promised(
+    world: World, bound: Bound
+) -> None:
+    """M24: by a quarter of it, or by the exposure of one call; by nothing if that is proven. And no endpoint is disabled."""
+    largest = await many_callers(
+        world, lambda random: "".join(random.choices("bcdfghjklmnpqrstvwxz ", k=random.choice([300, 3000, 9000])))
+    )
+    for name in LIMITS:
+        account = world.proxy.ledger.account(name)
+        over_pusd = account.posted_pusd - account.limit_pusd
+        assert over_pusd <= (max(account.limit_pusd // 4, largest[name]) if bound == "measured" else 0)
+        assert account.calls > 0
+        assert (largest[name] > 0, account.overrun_pusd > 0) == (bound == "measured",) * 2
+    assert world.proxy.ledger.store.state.quarantined == {}
+
+
+@pytest.mark.parametrize("bound", ["measured", "proven"])
+@pytest.mark.parametrize("scenario", [Scenario(tokenizer=Tokenizer.REALISTIC, replies=(Rule(tokens=16),))])
+async def test_natural_text_of_many_callers_is_never_billed_above_its_reservation(world: World, bound: Bound) -> None:
+    """Prose and code of this repository."""
+    folders = (ROOT / "docs", ROOT / "proxy" / "preflight_proxy")
+    texts = [
+        path.read_text() for folder in folders for path in sorted(folder.rglob("*")) if path.suffix in (".md", ".py")
+    ]
+
+    def part(random: Random) -> str:
+        text, size = random.choice(texts), random.choice([300, 3000, 9000])
+        start = random.randrange(max(1, len(text) - size))
+        return text[start : start + size]
+
+    largest = await many_callers(world, part)
+    for name in LIMITS:
+        account = world.proxy.ledger.account(name)
+        assert (account.overrun_pusd, account.byte_counted) == (0, ())
+        assert (account.calls > 0, largest[name] > 0) == (True, bound == "measured")
