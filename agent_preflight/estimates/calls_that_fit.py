@@ -131,10 +131,8 @@ def estimate(
     proven = _priced(offer, request, expect_tokens, None, byok=byok)
     price = proven if bound == "proven" else _priced(offer, request, expect_tokens, AS_ESTIMATED, byok=byok)
     first, calls = _admitted(Quotes((price, proven), proven), budget_pusd)
-    percent = token_percent(
-        offer.quoted[offer.tags.index(price.cheapest_tag)], None if price is proven else AS_ESTIMATED
-    )
-    rate = offer.prompt_rate(request, price, price.cheapest_tag, percent, has_fee=byok)
+    factor = None if bound == "proven" else AS_ESTIMATED
+    rate = offer.prompt_rate(request, price, price.cheapest_tag, factor, has_fee=byok)
     return Estimate(
         model=model,
         budget_pusd=budget_pusd,

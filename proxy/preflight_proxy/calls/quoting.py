@@ -25,7 +25,7 @@ from preflight_proxy.core.pricing.calibration import (
 )
 from preflight_proxy.core.pricing.endpoint import Endpoint
 from preflight_proxy.core.pricing.fits import PromptRate
-from preflight_proxy.core.pricing.prompt_bound import prompt_bound, token_percent
+from preflight_proxy.core.pricing.prompt_bound import prompt_bound
 from preflight_proxy.core.pricing.quote import Offer, Offers, Quote, Quotes, UnquotableError
 from preflight_proxy.core.pricing.text_sizes import TextSizes, text_sizes
 from preflight_proxy.core.pricing.token_estimate import family_of
@@ -213,8 +213,8 @@ class Quoter:
         tag = quotes.first.cheapest_tag
         endpoint = offer.quoted[offer.tags.index(tag)]
         factor = self._factor(account_id, endpoint) if self._is_measured else BY_BYTES
-        percent = token_percent(endpoint, factor if factor < BY_BYTES else None)
-        return offer.prompt_rate(request, quotes.first, tag, percent, has_fee=self._ledger.byok)
+        factor_or_none = factor if factor < BY_BYTES else None
+        return offer.prompt_rate(request, quotes.first, tag, factor_or_none, has_fee=self._ledger.byok)
 
     def again(self, context: CallContext, first: CallQuote) -> Quotes | Refusal:
         """Quote a waiting call once more: bills may have tightened its bound (M4), or put endpoints out of use (M14)."""

@@ -15,7 +15,7 @@ import msgspec
 from preflight_proxy.core.money import TOKENS_PER_MTOK
 from preflight_proxy.core.pricing.endpoint import Endpoint, EndpointPrices
 from preflight_proxy.core.pricing.fits import PriceTier, PromptRate
-from preflight_proxy.core.pricing.prompt_bound import prompt_bound, prompt_tokens_max
+from preflight_proxy.core.pricing.prompt_bound import prompt_bound, prompt_tokens_max, token_percent
 from preflight_proxy.core.recent import Recent
 from preflight_proxy.core.shapes.provider import serves
 from preflight_proxy.core.shapes.shape import Prompt, Request
@@ -147,7 +147,7 @@ class Quote(msgspec.Struct, frozen=True):
     @property
     def cheapest_tag(self) -> str:
         """The endpoint where it can be admitted with the least amount."""
-        costs = [line.pusd(self.floor) for line in self.worst]
+        costs = [line.pusd(self.floor) for line in self.worst] if len(self.worst) > 1 else [0]
         return self.tags[costs.index(min(costs))]
 
     @property
@@ -273,26 +273,28 @@ class Offer:
             worst=tuple(worst),
         )
 
-    def prompt_rate(self, request: Request, quote: Quote, tag: str, percent: int, *, has_fee: bool) -> PromptRate:
+    def prompt_rate(self, request: Request, quote: Quote, tag: str, factor: int | None, *, has_fee: bool) -> PromptRate:
         """Return what a new prompt of such a request is reserved at on one endpoint.
 
         Args:
             request: As read.
             quote: Of it.
             tag: The endpoint.
-            percent: What a token counts as there, in hundredths of a token.
+            factor: See `token_percent`.
             has_fee: OpenRouter's fee for a provider key of the caller's own is added (M16).
         """
         prompt = request.prompt
         kind = (prompt.cache_control, prompt.cache_1h, prompt.opaque_media)
-        key = (tag, kind, quote.asked is None, quote.floor, percent, has_fee)
+        key = (tag, *kind, quote.asked is None, quote.floor, factor, has_fee)
         if (rate := self._prompt_rates.get(key)) is None:
             place, tiers = self.tags.index(tag), []
             for each in self._rates_of(prompt)[place]:
                 floor_pusd = self._line(place, each.request_pusd, each, quote.asked).pusd(quote.floor)
                 amounts = (floor_pusd, each.prompt_price)
                 tiers.append(PriceTier(each.above_tokens, *(map(_with_fee, amounts) if has_fee else amounts)))
-            rate = PromptRate(quote.model, prompt_tokens_max(self.quoted[place]), percent, tuple(tiers))
+            endpoint = self.quoted[place]
+            percent = token_percent(endpoint, factor)
+            rate = PromptRate(quote.model, prompt_tokens_max(endpoint), percent, tuple(tiers))
             self._prompt_rates.put(key, rate)
         return rate
 

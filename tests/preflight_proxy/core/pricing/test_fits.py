@@ -65,7 +65,7 @@ def test_a_person_reads_three_figures_rounded_down(tokens: int, shown: str) -> N
 
 def rate(at: Endpoint, fields: dict[str, object], *, has_fee: bool = False) -> PromptRate:
     request, offer = chat(**fields), Offer([at], None, (), has_output=True)
-    return offer.prompt_rate(request, offer.quote(request, [0]), at.tag, 115, has_fee=has_fee)
+    return offer.prompt_rate(request, offer.quote(request, [0]), at.tag, 1000, has_fee=has_fee)
 
 
 @each(
