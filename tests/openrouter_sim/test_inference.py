@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
-from openrouter_sim import Scenario
+from openrouter_sim import Scenario, Tokenizer
+from openrouter_sim.base.tokens import MESSAGE_TOKENS, count
 
 if TYPE_CHECKING:
     from tests.openrouter_sim.conftest import Caller
@@ -69,3 +70,22 @@ async def test_a_conversation_is_cached_and_billed_at_the_cached_rate(caller: Ca
 async def test_a_cached_conversation_stays_with_its_endpoint(caller: Caller) -> None:
     served = {(await caller.chat("x" * 8000, provider={}, max_tokens=10)).json["provider"] for _ in range(12)}
     assert len(served) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "family"),
+    [
+        ("openai/gpt-4.1-nano", "GPT"),
+        ("anthropic/claude-sonnet-4.5", "Claude"),
+        ("anthropic/claude-opus-4.7", "Claude 4.7"),
+        ("qwen/qwen3-coder", "Qwen3"),
+    ],
+)
+@pytest.mark.parametrize("tokenizer", [Tokenizer.USUAL, Tokenizer.REALISTIC, Tokenizer.DENSE])
+async def test_a_prompt_is_counted_as_the_model_counts(
+    caller: Caller, model: str, family: str, tokenizer: Tokenizer
+) -> None:
+    caller.sim.scenario = Scenario(tokenizer=tokenizer)
+    text = "Größere Änderungen, 1,204 lines: checked before release. " * 9
+    usage = (await caller.chat(text, model=model, provider=None, max_tokens=10)).json["usage"]
+    assert usage["prompt_tokens"] == count(f"user\n{text}", tokenizer, family) + MESSAGE_TOKENS

@@ -40,6 +40,9 @@ LIMITS_USD = {
 BYTES = (200, 24_000)
 """How long a text is."""
 REFUSED = frozenset({400, 401, 402})
+BROKEN_OFF = 502
+SETTLED_S_MAX = 300.0
+"""The cost of a call that broke off is asked for, which takes a while."""
 KEY_USD = Decimal(1_000)
 """The limit of each sub-key. It must not end an account before the proxy does."""
 MORE_USD = Decimal(20)
@@ -88,6 +91,7 @@ class Result:
     """What came of all accounts."""
 
     calls: int
+    broken_off: int
     accounts: list[Spent]
 
     @property
@@ -115,7 +119,7 @@ async def overshoot(asked: Asked) -> Result:
             if run.calls >= asked.calls:
                 break
         assert world.posted_usd() == world.billed_usd()
-        return Result(run.calls, accounts)
+        return Result(run.calls, run.broken_off, accounts)
 
 
 def _pairs() -> Iterator[tuple[str, str]]:
@@ -131,13 +135,14 @@ class _Run:
         self._world = world
         self._random = Random(f"{asked.seed}:texts")
         self.calls = 0
+        self.broken_off = 0
 
     async def account(self, name: str, model: str, limit_usd: str) -> Spent:
         """Spend an account; return what came of it."""
         world = self._world
         await world.reopen(name, await world.sub_key(name, KEY_USD), limit_usd)
         await asyncio.gather(*(self._call_on(name, model) for _ in range(self._asked.callers)))
-        await world.settled(name)
+        await world.settled(name, SETTLED_S_MAX)
         account = world.proxy.ledger.account(name)
         lines = self._lines(name)
         overruns = [line for line in lines if Decimal(line["cost_usd"]) > Decimal(line["reserved_usd"])]
@@ -199,6 +204,9 @@ class _Run:
             answer = await response.json()
             if response.status in REFUSED:
                 return None
+            if response.status == BROKEN_OFF:
+                self.broken_off += 1
+                return {"role": "assistant", "content": ""}
             assert response.status == 200, answer
         return {"role": "assistant", "content": answer["choices"][0]["message"]["content"] or ""}
 
@@ -241,7 +249,9 @@ def show(asked: Asked, result: Result, took_s: float) -> None:
     """Print what came out."""
     rules = asked.rules
     print(f"{rules.bound}, {asked.text} text, counter {rules.counter.value}, seed {asked.seed}: {took_s:.0f} s")
-    print(f"  {result.calls} calls of {asked.callers} callers on {len(result.accounts)} accounts")
+    print(
+        f"  {result.calls} calls of {asked.callers} callers on {len(result.accounts)} accounts, {result.broken_off} broken off"
+    )
     worst = max(result.accounts, key=lambda account: account.overshoot_pusd)
     share = max(account.overshoot_pusd / account.limit_pusd for account in result.accounts)
     print(f"  {len(result.over)} accounts over; at most ${worst.overshoot_pusd / PICO:.6f}, {share:.1%} of a limit")
