@@ -5,17 +5,23 @@ from __future__ import annotations
 import gzip
 import hashlib
 import itertools
+import json
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.tokens.crafted import DRAWN, PLAIN, crafted
+from tests.tokens.crafted import DRAWN, PLAIN, SEARCHED, TINY, crafted
 
 PIECE_BYTES_MAX = 8000
 HELD_OUT_OF_5 = 2
 """Of five files that a glob finds, so many are never seen by the fit."""
-CRAFTED = ((PLAIN, (2000, 10_000), range(1, 2), range(11, 12)), (DRAWN, (2000,), range(1, 41), range(101, 121)))
+CRAFTED = (
+    (PLAIN, (2000, 10_000), range(1, 2), range(11, 12)),
+    (DRAWN, (2000,), range(1, 41), range(101, 121)),
+    (TINY, (2000,), range(1, 261), range(1001, 1041)),
+    (SEARCHED, (2000,), range(1, 301), range(1001, 1201)),
+)
 """Crafted kinds, their sizes in bytes, and the seeds of the training set and of the texts that are held out."""
 
 RECIPE: Mapping[str, tuple[tuple[str, int], ...]] = {
@@ -94,10 +100,11 @@ def texts(folder: Path) -> Iterator[Text]:
             paths = sorted(path for path in folder.glob(pattern) if path.is_file() and not path.is_symlink())
             random.Random(pattern).shuffle(paths)
             for path in paths[:most]:
-                if len(text := _piece(path)) >= 200:
-                    name = str(path.relative_to(folder))
-                    held_out = hashlib.sha256(name.encode()).digest()[0] % 5 < HELD_OUT_OF_5
-                    yield Text(kind, name, text, natural=True, held_out=held_out)
+                name = str(path.relative_to(folder))
+                held_out = hashlib.sha256(name.encode()).digest()[0] % 5 < HELD_OUT_OF_5
+                for text in (_piece(path), _indented(path) if path.suffix == ".json" else ""):
+                    if len(text) >= 200:
+                        yield Text(kind, name, text, natural=True, held_out=held_out)
     for kinds, sizes, training, held in CRAFTED:
         for kind, size_bytes, seed in itertools.product(kinds, sizes, (*training, *held)):
             text = crafted(kind, seed, size_bytes)
@@ -113,3 +120,13 @@ def _piece(path: Path) -> str:
     piece = data[start : start + PIECE_BYTES_MAX]
     text = piece.decode("utf-8", "ignore")
     return text if b"\0" not in piece and len(piece) - len(text.encode()) < 8 else ""
+
+
+def _indented(path: Path) -> str:
+    """Return a piece of a JSON file, indented by four spaces as templates indent the declarations of tools."""
+    try:
+        text = json.dumps(json.loads(path.read_bytes()), indent=4, ensure_ascii=False)
+    except ValueError:
+        return ""
+    start = random.Random(path.name).randrange(max(1, len(text) - PIECE_BYTES_MAX))
+    return text[start : start + PIECE_BYTES_MAX]

@@ -88,6 +88,11 @@ def _letters(size: int) -> Kind:
     return lambda rng: "".join(rng.choices([*rng.sample(LOWER, size), *" " * (size // 3)], k=2000))
 
 
+def _repeated(rng: random.Random) -> str:
+    """Make one short piece of any characters, again and again."""
+    return "".join(rng.choices(PRINTABLE + " \n\t", k=rng.randint(2, 7))) * 400
+
+
 def _mixed(rng: random.Random) -> str:
     """Make some pieces of a plain kind."""
     kind = rng.choice(list(PLAIN.values()))
@@ -204,14 +209,21 @@ PLAIN: Mapping[str, Kind] = {
     "all of Unicode": lambda rng: chr(rng.choice((rng.randrange(0x80, 0xD800), rng.randrange(0xE000, 0x110000)))),
 }
 """Kind of text to what makes its next piece."""
+TINY: Mapping[str, Kind] = {
+    **{f"alphabet of {n}": _alphabet(n, 0) for n in (2, 3)},
+    **{f"alphabet of {n} and spaces": _alphabet(n, n // 2) for n in (2, 3)},
+}
+"""Texts of two or three characters: of these there are the most, and the densest."""
+SEARCHED: Mapping[str, Kind] = {"repeated piece": _repeated}
+"""What an attacker would search through. It is in the fit, but no table covers all of it: its figure is said apart."""
 DRAWN: Mapping[str, Kind] = {
-    **{f"alphabet of {n}": _alphabet(n, 0) for n in (2, 3, 5, 8, 13)},
-    **{f"alphabet of {n} and spaces": _alphabet(n, n // 2) for n in (2, 3, 5, 8, 13)},
+    **{f"alphabet of {n}": _alphabet(n, 0) for n in (5, 8, 13)},
+    **{f"alphabet of {n} and spaces": _alphabet(n, n // 2) for n in (5, 8, 13)},
     **{f"words of {n} letters": _letters(n) for n in (2, 3, 5, 8)},
     "mixed": _mixed,
 }
 """Kinds whose texts differ: the characters themselves are drawn, so only many texts show what one can be."""
-KINDS: Mapping[str, Kind] = {**PLAIN, **DRAWN}
+KINDS: Mapping[str, Kind] = {**PLAIN, **DRAWN, **TINY, **SEARCHED}
 
 
 def crafted(kind: str, seed: int, size_bytes: int) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from preflight_proxy.core.pricing.prompt_bound import TEMPLATE_TOKENS
 from preflight_proxy.core.pricing.token_estimate import millitokens, tokens_at_most
-from tests.tokens.crafted import KINDS, crafted
+from tests.tokens.crafted import KINDS, SEARCHED, crafted
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("agent_preflight", "proxy", "tests", "docs", "docker", "examples")
@@ -53,7 +53,7 @@ def test_the_bound_of_this_repository_is_not_much_more_than_its_tokens() -> None
 
 
 @pytest.mark.parametrize("family", ["o200k", "U"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - SEARCHED.keys()))
 def test_no_kind_of_crafted_text_is_above_the_bound_by_more_than_a_tenth(kind: str, family: str) -> None:
     text = crafted(kind, OWN_SEED, 6000)
     assert 100 * o200k().count(text) <= CRAFTED_EXCESS_PERCENT * bound(text, family)

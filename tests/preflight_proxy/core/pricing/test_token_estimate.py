@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preflight_proxy.core.pricing.token_estimate import (
+    CLASSES,
     UNKNOWN,
     family_of,
     likely_family,
@@ -93,6 +94,14 @@ def test_no_text_has_no_tokens_and_each_pair_of_classes_has_a_weight(family: str
 def test_a_pair_holds_the_class_of_a_byte_and_of_the_one_before_it(text: bytes) -> None:
     alone = [pairs(bytes([before, byte]))[1] for before, byte in zip(b" " + text, text, strict=False)]
     assert list(pairs(text)) == alone
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_weight_of_a_pair_is_in_the_row_of_the_byte_before_and_the_column_of_the_byte(family: str) -> None:
+    digit = CLASSES.index("0123456789")
+    for before, row in zip((" ", "a", "t", "b", "A", "1", ".", "\x01"), WEIGHTS[family], strict=True):
+        added = millitokens(f"{before}7".encode(), family) - millitokens(before.encode(), family)
+        assert added == 10 * bytes.fromhex(row)[digit]
 
 
 def test_what_tokenizers_treat_alike_is_a_class() -> None:
