@@ -96,5 +96,6 @@ class WaitingCalls:
             return None
         if self.attempts[line[0]]():
             return line[0]
-        called = self._queue.next(account_id, self._account(account_id).available_pusd, self._clock.monotonic_s())
+        available_pusd, now_s = self._account(account_id).available_pusd, self._clock.monotonic_s()
+        called = self._queue.next(account_id, available_pusd, now_s, first_has_tried=True)
         return called if called is not None and called != line[0] and self.attempts[called]() else None

@@ -78,6 +78,25 @@ async def test_a_call_that_fits_passes_the_first_one_after_a_time_though_nothing
     large.cancel()
 
 
+async def test_a_call_passes_the_first_one_that_something_else_than_money_stops(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As its exposure does (M24)."""
+    monkeypatch.setattr(waiting, "WAITING_LOOK_S", 0.01)
+    purse = Purse(100)
+    exposed = asyncio.ensure_future(purse.waiting_calls.wait("a", "exposed", 20, lambda: False, 1e9))
+    await asyncio.sleep(0)
+    small = purse.wait("small", 10)
+    await asyncio.sleep(0)
+    purse.settle(50)
+    assert purse.served == []
+    purse.clock.advance(HEAD_BLOCK_S + 1)
+    async with asyncio.timeout(20):
+        assert await small
+    assert purse.served == ["small"]
+    exposed.cancel()
+
+
 async def test_a_waiter_that_is_cancelled_leaves_the_line_at_once() -> None:
     purse = Purse(100)
     gone, next_one = purse.wait("gone", 90), purse.wait("next", 10)

@@ -73,13 +73,20 @@ class Queue:
         elif line.called == waiter_id:
             line.passed_count += 1
 
-    def next(self, account: str, available_pusd: int, now_s: float) -> str | None:
-        """Return the call that may try now with this much available; None if there is none. A second call returns the same."""
+    def next(self, account: str, available_pusd: int, now_s: float, *, first_has_tried: bool = False) -> str | None:
+        """Return the call that may try now with this much available; None if there is none. A second call returns the same.
+
+        Args:
+            account: whose queue.
+            available_pusd: what a call may need.
+            now_s: now.
+            first_has_tried: something else than money stops the first, such as its exposure (M24).
+        """
         line = self._lines.get(account)
         if line is None:
             return None
         may_pass = now_s - line.head_since_s >= HEAD_BLOCK_S and line.passed_count < PASS_COUNT_MAX
-        may_try = line.waiters if may_pass else line.waiters[:1]
+        may_try = line.waiters[first_has_tried:] if may_pass else line.waiters[:1]
         line.called = next((waiter.id for waiter in may_try if waiter.needed_pusd <= available_pusd), None)
         return line.called
 
