@@ -49,6 +49,8 @@ The second holds while other calls are pending: each of many may take only a sma
 
 PREAMBLE_BYTES_MIN = 4096
 """A shorter preamble is not shared between accounts: its tokens are few, and it could be guessed (M4)."""
+_BESIDE_PROMPT = ("cache_control", "service_tier", "verbosity")
+"""Fields that no prompt's digest has, and that may decide a price, or words of a template."""
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -336,14 +338,13 @@ class Quoter:
             return
         shared.note_factor(endpoint.model, endpoint.tag, factor)
         if preamble_bytes(prompt) >= PREAMBLE_BYTES_MIN and not call.context.purpose:
-            estimate = (sizes.after(None) - sizes.after(system_count(prompt))) // 1000
-            shared.note_preamble(_preamble_digest(call.context, endpoint), billed, estimate // 2)
+            shared.note_preamble(_preamble_digest(call.context, endpoint), billed, sizes.after(None) // 2000)
 
-    def overran(self, call: ReservedCall, reading: Reading) -> None:
+    def overran(self, call: ReservedCall) -> None:
         """Forget what other runs were billed for the preamble of a call that was billed above its reservation (M14)."""
-        endpoint = call.quote.offer.by_provider.get(reading.provider or "")
-        if endpoint is not None and self._preamble(call.context, endpoint) is not None:
-            self._shared_counts.forget_preamble(_preamble_digest(call.context, endpoint))
+        for endpoint in call.quote.offer.quoted if call.quote.sizes is not None else ():
+            if self._preamble(call.context, endpoint) is not None:
+                self._shared_counts.forget_preamble(_preamble_digest(call.context, endpoint))
 
     def billed_tokens(self, call: ReservedCall, reading: Reading) -> int | None:
         """Return the prompt tokens that a call was billed for; None if its bill does not tell."""
@@ -374,7 +375,8 @@ def _preamble_digest(context: CallContext, endpoint: Endpoint) -> bytes:
     headers = [f"{name.lower()}:{value}" for name, value in context.headers if "anthropic" in name.lower()]
     parts = [
         *(endpoint.model, endpoint.tag, request.shape, context.caller.query, *sorted(headers)),
-        *(f"{name}={bytes(request.fields[name])!r}" for name in ("service_tier", "speed") if name in request.fields),
+        repr(sorted(request.provider.items())),
+        *(f"{name}={bytes(request.fields[name])!r}" for name in _BESIDE_PROMPT if name in request.fields),
     ]
     digests = prompt.fields_digest + prompt.prefix_digest(system_count(prompt))
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape") + b"\0" + digests).digest()

@@ -120,7 +120,7 @@ class Settlement:
         is_overrun = cost_pusd > self.reservation.reserved_pusd
         is_miscount = is_overrun and self._quoter.is_miscount(self._call, reading)
         if is_overrun:
-            self._quoter.overran(self._call, reading)
+            self._quoter.overran(self._call)
         self._ledger.commit(Post(self.reservation.id, cost_pusd, facts, label, is_miscount))
         if self._ledger.events.wanted:
             self._publish("posted", cost_pusd, reading)

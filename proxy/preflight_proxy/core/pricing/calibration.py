@@ -328,8 +328,8 @@ def _measured_with_rest(
 
 def system_count(prompt: Prompt) -> int:
     """Return how many messages of the system a prompt begins with."""
-    roles = [message.role for message in prompt.messages[:PREAMBLE_MESSAGES_MAX]]
-    return next((place for place, role in enumerate(roles) if role not in SYSTEM_ROLES), len(roles))
+    are_system = [each.is_preamble and each.role in SYSTEM_ROLES for each in prompt.messages[:PREAMBLE_MESSAGES_MAX]]
+    return [*are_system, False].index(False)
 
 
 def preamble_bytes(prompt: Prompt) -> int:
