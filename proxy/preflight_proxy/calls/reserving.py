@@ -44,7 +44,7 @@ class _Attempt:
         self._quoter = quoter
         self._context = context
         self.first = first
-        self._quotes = first.quotes
+        self.quotes = first.quotes
         self._has_tried = False
         self._may_weigh = may_weigh
         self.id = os.urandom(16).hex()
@@ -68,11 +68,11 @@ class _Attempt:
             if isinstance(worst_case, Refusal):
                 self.outcome = worst_case
                 return True
-            self._quotes = worst_case
+            self.quotes = worst_case
         self._has_tried = True
         verdict = admit(
             ledger.account(account_id),
-            self._quotes,
+            self.quotes,
             pending=ledger.store.state.pending_exposure(account_id),
             busy=context.is_busy,
             has_unknown=ledger.store.state.unknown_count(account_id) > 0,
@@ -90,7 +90,7 @@ class _Attempt:
     def _rate(self) -> PromptRate | None:
         """What a new prompt is reserved at where this call is cheapest."""
         account_id, request = self._context.caller.account_id, self._context.request
-        return self._quoter.prompt_rate(account_id, request, self.first.offer, self._quotes)
+        return self._quoter.prompt_rate(account_id, request, self.first.offer, self.quotes)
 
     def _reserve(self, admission: Admission) -> Reservation | Refusal:
         account_id, request = self._context.caller.account_id, self._context.request
@@ -100,7 +100,7 @@ class _Attempt:
                 account=account_id,
                 reserved_pusd=admission.reserve_pusd,
                 api=request.shape,
-                model=self._quotes.first.model,
+                model=self.quotes.first.model,
                 tags=admission.tags,
                 bound=admission.bound,
                 streamed=request.stream,
@@ -115,7 +115,7 @@ class _Attempt:
             return committed
         assert committed.reservation is not None, "a committed Reserve has its reservation"
         if not self._context.purpose:  # a weighing costs less than any call of the agent (M19)
-            self.state.admitted(self._quotes.cheapest_pusd)
+            self.state.admitted(self.quotes.cheapest_pusd)
         return committed.reservation
 
 
@@ -145,6 +145,7 @@ async def reserve(
         waits = (waiting.attempts and waiting.has(account_id)) or not attempt()
         if waits and (estimated := await quoter.estimated(context, first)) is not first:  # by these it may fit
             first = attempt.first = estimated
+            attempt.quotes = estimated.quotes
             waits = waiting.has(account_id) or not attempt()
         if waits:
             needed_pusd = first.quotes.least_pusd

@@ -20,7 +20,7 @@ from openrouter_sim import FaultRule, Rule, Scenario, make_fault
 from openrouter_sim.base.tokens import Tokenizer
 from preflight_proxy.base.config import Bound
 from preflight_proxy.calls.parsing import RequestReader
-from preflight_proxy.calls.quoting import Quoter, ReservedCall
+from preflight_proxy.calls.quoting import CallQuote, Quoter, ReservedCall
 from preflight_proxy.calls.reserving import Unweighed, reserve
 from preflight_proxy.core.admission import queue
 from preflight_proxy.core.ledger.commands import Quarantine, SetLimit, Void
@@ -241,14 +241,21 @@ class Reserving:
         self.ledger = ledger
         self.tags = tags
 
-    def begin(self, tokens: int) -> asyncio.Task[ReservedCall | Refusal | Unweighed]:
-        context = call_context("one", DEAR_MODEL, tokens=tokens, until_s=self.ledger.clock.monotonic_s() + 30)
+    def begin(self, tokens: int, wait_s: float = 30.0) -> asyncio.Task[ReservedCall | Refusal | Unweighed]:
+        context = call_context("one", DEAR_MODEL, tokens=tokens, until_s=self.ledger.clock.monotonic_s() + wait_s)
         return asyncio.create_task(reserve(self.ledger, self._quoter, context))
 
     async def reserved(self, tokens: int) -> Reservation:
         call = await self.begin(tokens)
         assert isinstance(call, ReservedCall)
         return call.reservation
+
+    async def proven_pusd(self, tokens: int) -> int:
+        """What a call needs by its bytes."""
+        quote = await self._quoter.quote(call_context("one", DEAR_MODEL, tokens=tokens, until_s=0.0))
+        assert isinstance(quote, CallQuote)
+        assert quote.sizes is None
+        return quote.quotes.proven.cheapest_pusd
 
     async def waiting(self, tokens: int) -> asyncio.Task[ReservedCall | Refusal | Unweighed]:
         """A call that waits for others to settle."""
@@ -292,6 +299,21 @@ async def test_a_call_that_fits_waits_behind_one_that_does_not(reserving: Reserv
     async with asyncio.timeout(20):
         calls = await asyncio.gather(second, third)
     assert [call.reservation.bound for call in calls if isinstance(call, ReservedCall)] == [1500, 16]
+
+
+async def test_a_call_that_waited_is_refused_with_what_it_needs_by_its_estimate(reserving: Reserving) -> None:
+    """Though when it came there was so much that its bytes were enough to quote it by."""
+    reserving.ledger.commit(SetLimit("one", 19 * 10**11))
+    proven_pusd = await reserving.proven_pusd(16)
+    await reserving.reserved(64_000)
+    second = await reserving.waiting(64_000)
+    third = reserving.begin(16, wait_s=1.0)
+    await asyncio.sleep(0.1)
+    reserving.ledger.commit(SetLimit("one", 10**11))
+    refusal = await third
+    second.cancel()
+    assert isinstance(refusal, Refusal)
+    assert 0 < refusal.needed_pusd < proven_pusd
 
 
 async def test_a_call_whose_endpoints_are_quarantined_while_it_waits_is_refused(reserving: Reserving) -> None:
