@@ -135,6 +135,22 @@ async def test_a_weighing_is_reserved_by_the_proven_bound(poor: World) -> None:
     assert Decimal(call["cost_usd"]) <= Decimal(call["reserved_usd"]) < Decimal("0.21")
 
 
+async def test_a_weighing_beside_another_call_is_reserved_by_the_proven_bound_too(poor: World) -> None:
+    """There other calls are reserved by their estimates, which is a third less for this text."""
+    held = HeldAnswer()
+    poor.sim.scenario = Scenario(faults=(FaultRule(held, times=2),))
+    system = [{"role": "system", "content": text(LONG_BYTES, f"You are agent {number}.")} for number in range(2)]
+    tasks = []
+    for number, message in enumerate(system):
+        tasks.append(asking(poor, messages=[message, {"role": "user", "content": "Go."}]))
+        await poor.sim.until(lambda count=number + 1: len(poor.sim.requests) == count)  # type: ignore[misc]
+    reserved_usd = [Decimal(each.reserved_pusd) / 10**12 for each in poor.proxy.ledger.store.pending("a")]
+    held.over.set()
+    await asyncio.gather(*tasks)
+    assert len(reserved_usd) == 2
+    assert min(reserved_usd) > 2 * 2_400 * Decimal("0.000003")
+
+
 async def test_a_weighing_is_nothing_that_the_agent_did(poor: World) -> None:
     """It is no action, no served or refused call, and changes nothing that decides when an account is spent."""
     events = poor.proxy.ledger.events.follow(0, 0.01)
@@ -399,11 +415,11 @@ class Weighing:
         services = CallServices(
             ledger, upstream, quoter, Backoff(ledger.clock), CacheTrace(), ForeignKeys(ledger, upstream)
         )
-        self._ledger, self._services, self.tasks = ledger, services, Tasks()
+        self._ledger, self._services, self.quoter, self.tasks = ledger, services, quoter, Tasks()
         self._weigher = Weigher(services, reader, self.tasks)
 
-    async def run(self, wait_s: float) -> None:
-        """Weigh it for a call that may wait for so long."""
+    async def run(self, wait_s: float) -> tuple[CallContext, Unweighed]:
+        """Weigh it for a call that may wait for so long; return the call."""
         body = {**ASKED, "messages": [{"role": "user", "content": LONG}]}
         request = CHAT.read(json.dumps(body).encode(), "drop")
         until_s = self._ledger.clock.monotonic_s() + wait_s
@@ -411,6 +427,7 @@ class Weighing:
         unweighed = await reserve(self._ledger, self._services.quoter, context, may_weigh=True)
         assert isinstance(unweighed, Unweighed)
         await self._weigher.weigh(context, unweighed)
+        return context, unweighed
 
 
 async def test_a_call_waits_for_its_weighing_only_as_long_as_it_may_wait(world: World) -> None:
@@ -426,6 +443,17 @@ async def test_a_call_waits_for_its_weighing_only_as_long_as_it_may_wait(world: 
         await weighing.run(wait_s=0)  # no time is left: nothing is begun
         assert len(weighing.tasks) == 0
     assert purposes(world) == [PURPOSE]
+
+
+async def test_the_text_of_a_weighing_begins_no_conversation(world: World) -> None:
+    """Its bill is for slices. A prompt that has the same other fields does not begin with them."""
+    await world.open("b", FITS_WEIGHED)
+    async with Upstream(world.sim.base_url) as upstream:
+        weighing = Weighing(world, upstream, RequestReader("drop"))
+        context, unweighed = await weighing.run(wait_s=30)
+        known = [weighing.quoter.known("b", context.request, each) for each in unweighed.quote.offer.quoted]
+    assert purposes(world) == [PURPOSE]
+    assert known == [(None, 0)] * len(known)
 
 
 class FailingReader(RequestReader):
