@@ -77,3 +77,11 @@ def test_the_ceiling_is_never_passed() -> None:
 def test_media_leave_only_the_ceiling() -> None:
     part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     assert prompt_bound(chat([part]).prompt, endpoint()) == 1_000_000
+
+
+def test_ascii_of_claudes_tokenizers_counts_two_tokens_a_byte_and_tools_as_text_does() -> None:
+    """Crafted text reaches 1.7 there. Either the listed tokenizer or the maker's name tells; any other model has one a byte."""
+    plain = Prompt(ascii_bytes=1000, tool_bytes=100)
+    for model, tokenizer, factor in (("anthropic/x", "Other", 2), ("x/y", "Claude", 2), ("openai/x", "GPT", 1)):
+        bound = prompt_bound(plain, endpoint(model, tokenizer))
+        assert bound == factor * 1100 + TEMPLATE_TOKENS
