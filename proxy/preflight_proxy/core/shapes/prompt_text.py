@@ -25,7 +25,7 @@ ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function
 _PART_KEYS = frozenset({"content", "output"})
 _TEXT_KEYS = frozenset({"role", "content", "type", "text", "name", "id", "tool_call_id"})
 """Fields of a part that count as nothing but text if they are strings."""
-_TYPELESS_OUTPUT = frozenset({"shell_call_output"})
+_TYPELESS_OUTPUT = ("shell_call_output",)
 """Items whose output is a list of objects without a type."""
 _OPAQUE_KEYS = frozenset({"encrypted_content", "signature", "data", "thinking_signature", "thought_signature"})
 _JSON_KEYS = frozenset({"input", "arguments", "parameters", "action", "operation", "tools"})
@@ -317,19 +317,22 @@ def _is_remote(decoded: Json) -> bool:
     return False
 
 
-def _canonical(decoded: Json) -> Json:
-    """The message without what clients change as a conversation grows: cache marks, and the one-part list that carries them."""
-    match decoded:
+def _canonical(part: Json) -> Json:
+    """The message without what clients change as a conversation grows: cache marks, and the one-part list that carries them.
+
+    Both are looked for where marks stand, in messages and parts. Elsewhere they are text that the model reads, as in arguments.
+    """
+    match part:
         case {"type": "text", "text": str() as text, **more} if more.keys() <= {"cache_control"}:
             return text
-        case dict():
+        case dict() if part.get("type") not in _TYPELESS_OUTPUT:
             return {
-                key: item if type(item) is str else _canonical(item)
-                for key, item in decoded.items()
+                key: _canonical(item) if key in _PART_KEYS and type(item) is not str else item
+                for key, item in part.items()
                 if key != "cache_control"
             }
-        case [only]:
+        case [{"type": "text", "text": str(), **more} as only] if more.keys() <= {"cache_control"}:
             return _canonical(only)
         case list():
-            return [_canonical(item) for item in decoded]
-    return decoded
+            return [_canonical(item) for item in part]
+    return part

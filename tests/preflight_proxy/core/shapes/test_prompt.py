@@ -1,5 +1,8 @@
 """The prompt is all that was counted, and its digests tell what a bill can be compared with."""
 
+from typing import Any
+
+from tests.support.cases import each
 from tests.support.quote_cases import CHAT, EMBEDDINGS, MESSAGES, RESPONSES, chat, read
 
 
@@ -25,6 +28,46 @@ def test_the_digest_of_a_prefix_depends_on_its_messages_and_on_their_order_alone
         assert prefix(count, "a", "b") == prefix(count, "a", "b", "c")
     assert prefix(2, "a", "b") != prefix(2, "b", "a")
     assert len({prefix(count, "a", "a") for count in (0, 1, 2)}) == 3
+
+
+MARK = {"cache_control": {"type": "ephemeral"}}
+
+
+def digests(content: Any) -> bytes:
+    """Return the digest of one message of an assistant."""
+    body = {"model": "a/b", "max_tokens": 9, "messages": [{"role": "assistant", "content": content}]}
+    return read(MESSAGES, body).prompt.digests
+
+
+def test_cache_marks_that_clients_move_change_no_digest() -> None:
+    text = {"type": "text", "text": "a"}
+    assert digests("a") == digests([text]) == digests([{**text, **MARK}])
+    assert digests([text, text]) == digests([text, {**text, **MARK}]) != digests("a")
+    results = [
+        {"type": "tool_result", "tool_use_id": "t", "content": "a"},
+        {"type": "tool_use", "id": "u", "name": "n"},
+    ]
+    assert digests(results) == digests([{**results[0], "content": [{**text, **MARK}], **MARK}, {**results[1], **MARK}])
+
+
+@each(
+    "arguments",
+    [
+        {"a": 1, "cache_control": "more text"},
+        {"a": [1]},
+        {"a": [[[[1]]]]},
+        {"a": {"b": 1, **MARK}},
+        {"a": 1, "content": [{"type": "text", "text": "more"}]},
+    ],
+)
+def test_all_that_a_model_reads_is_in_the_digest(arguments: dict[str, Any]) -> None:
+    """Else an earlier bill, for less text, would be taken for its bill (M4)."""
+
+    def called(of: dict[str, Any]) -> bytes:
+        return digests([{"type": "tool_use", "id": "t", "name": "n", "input": of}])
+
+    assert called(arguments) != called({"a": 1})
+    assert called({"a": [{"type": "text", "text": "x"}]}) != called({"a": "x"})
 
 
 def test_only_fields_that_can_change_the_prompt_are_in_the_digest() -> None:
