@@ -35,7 +35,7 @@ from preflight_proxy.core.refusals.refusals import Code, Refusal
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.core.shapes.model_name import split_model
 from preflight_proxy.core.shapes.reading import Shape
-from preflight_proxy.core.shapes.shape import Reading, Request
+from preflight_proxy.core.shapes.shape import CallUsage, Reading, Request
 from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.ledger.shared_counts import SharedCounts
 from preflight_proxy.upstream.prices import Prices, StalePricesError, UnreachableError
@@ -358,14 +358,21 @@ class Quoter:
 
     def is_miscount(self, call: ReservedCall, reading: Reading) -> bool:
         """True if prompt tokens alone, at quoted prices, explain what a call costs above its measured reservation (M14)."""
-        offer, request, reservation = call.quote.offer, call.context.request, call.reservation
-        endpoint, usage = offer.by_provider.get(reading.provider or ""), reading.usage
-        if endpoint is None or usage is None or usage.cost_pusd is None or not reservation.exposure_pusd:
+        usage, served = reading.usage, reading.provider
+        if usage is None or not call.reservation.exposure_pusd or usage.completion_tokens > call.reservation.bound:
             return False
-        if off_pusd(endpoint, usage, request.prompt.image_count) is None or usage.completion_tokens > reservation.bound:
+        # An answer names the provider alone: one that has several endpoints may have billed at the prices of any of them.
+        places = [endpoint for endpoint in call.quote.offer.endpoints if endpoint.provider == served]
+        return any(self._is_quoted(call, endpoint, usage) for endpoint in places)
+
+    def _is_quoted(self, call: ReservedCall, endpoint: Endpoint, usage: CallUsage) -> bool:
+        """True if a bill agrees with the prices of an endpoint, and is no more than its tokens are quoted at there."""
+        offer, request = call.quote.offer, call.context.request
+        usage = billed_reading(endpoint, usage, request.prompt.image_count)
+        if usage.cost_pusd is None or off_pusd(endpoint, usage, request.prompt.image_count) is None:
             return False
         quoted = self._priced(offer.quote(request, [usage.prompt_tokens] * len(offer.quoted)))
-        quoted_pusd = quoted.line(endpoint.tag).pusd(reservation.bound)
+        quoted_pusd = quoted.line(endpoint.tag).pusd(call.reservation.bound)
         return (usage.cost_pusd - quoted_pusd) * COST_TOLERANCE <= quoted_pusd
 
 

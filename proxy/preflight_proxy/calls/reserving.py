@@ -45,7 +45,7 @@ class _Attempt:
         self._context = context
         self.first = first
         self.quotes = first.quotes
-        self._has_tried = False
+        self.is_stale = False
         self._may_weigh = may_weigh
         self.id = os.urandom(16).hex()
         self.outcome: Reservation | Refusal | Weigh | None = None
@@ -53,7 +53,7 @@ class _Attempt:
     def __call__(self, waited_s: float | None = None) -> bool:
         """Try once; True if that decided, as it does after `CALL_WAIT_S_MAX`.
 
-        Every try after the first quotes anew, because others may have been billed meanwhile.
+        It quotes anew if it is not tried at once, because others may have been billed meanwhile.
 
         Args:
             waited_s: How long the call has waited; by its clock, if not given.
@@ -63,13 +63,13 @@ class _Attempt:
         if waited_s is None:
             left_s = context.until_s - ledger.clock.monotonic_s()
             waited_s = CALL_WAIT_S_MAX - left_s if left_s > 0 else CALL_WAIT_S_MAX
-        if self._has_tried:
+        if self.is_stale:
             worst_case = self._quoter.again(context, self.first)
             if isinstance(worst_case, Refusal):
                 self.outcome = worst_case
                 return True
             self.quotes = worst_case
-        self._has_tried = True
+        self.is_stale = True
         verdict = admit(
             ledger.account(account_id),
             self.quotes,
@@ -142,7 +142,8 @@ async def reserve(
     attempt = _Attempt(ledger, quoter, context, first, may_weigh=may_weigh)
     try:
         waiting = ledger.waiting_calls
-        waits = (waiting.attempts and waiting.has(account_id)) or not attempt()
+        attempt.is_stale = waiting.attempts != {} and waiting.has(account_id)
+        waits = attempt.is_stale or not attempt()
         if waits and (estimated := await quoter.estimated(context, first)) is not first:  # by these it may fit
             first = attempt.first = estimated
             attempt.quotes = estimated.quotes

@@ -102,6 +102,20 @@ def test_where_nothing_was_exposed_an_excess_is_no_miscount(quoter: Quoter) -> N
     assert not quoter.is_miscount(measured_call(exposure_pusd=0), reading)
 
 
+@pytest.mark.parametrize(("cost_pusd", "is_miscount"), [(FAIR_PUSD, True), (FAIR_PUSD * 102 // 100, False)])
+def test_one_endpoint_of_the_provider_that_served_may_explain_a_miscount(
+    quoter: Quoter, cost_pusd: int, *, is_miscount: bool
+) -> None:
+    """An answer names no tag. Else crafted text would put all endpoints of the provider out of use."""
+    call = measured_call()
+    twin = endpoint(tag="anthropic/fast", pricing={"prompt": "0.0003"})
+    offer = Offer([twin, ENDPOINT], None, (), True)
+    quotes = Quotes.of(offer.quote(call.context.request, [MEASURED] * 2))
+    call = replace(call, quote=CallQuote(quotes, offer))
+    assert offer.by_provider == {}
+    assert quoter.is_miscount(call, billed(cost_pusd, COUNTED)) is is_miscount
+
+
 TEXT = "read the plan of the house, then say what is missing. " * 200
 """10.8 kB. A byte of it may be two tokens, and is counted as 1.7 by `Tokenizer.DENSE`. It is estimated at 0.25."""
 ASKED: dict[str, Any] = {"model": DEAR_MODEL, "text": TEXT, "max_tokens": 16, "provider": {"only": ["anthropic"]}}

@@ -337,6 +337,20 @@ async def test_a_call_does_not_use_an_endpoint_that_was_quarantined_while_it_wai
     assert first.tags[0] not in call.reservation.tags != ()
 
 
+async def test_a_call_that_joined_the_queue_untried_is_quoted_anew_too(reserving: Reserving) -> None:
+    """Else it would be refused for an endpoint that is out of use by now, or reserved by an estimate that a bill has disproved."""
+    first = await reserving.reserved(1500)
+    second = await reserving.waiting(1500)
+    third = reserving.begin(16)
+    await asyncio.sleep(0.1)
+    reserving.ledger.commit(Quarantine(DEAR_MODEL, first.tags[0], "test"))
+    reserving.ledger.commit(Void(first.id, "settled"))
+    async with asyncio.timeout(20):
+        calls = await asyncio.gather(second, third)
+    reserved = [call.reservation for call in calls if isinstance(call, ReservedCall)]
+    assert [first.tags[0] in each.tags for each in reserved] == [False, False]
+
+
 async def test_the_cheapest_call_that_was_admitted_is_remembered(reserving: Reserving) -> None:
     """With less than that left, the account counts as spent once a call was refused (M19)."""
     reservation = await reserving.reserved(1500)
