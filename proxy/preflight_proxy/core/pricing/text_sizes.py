@@ -14,7 +14,7 @@ from preflight_proxy.core.recent import Recent
 from preflight_proxy.core.shapes.counted_text import fields_text, message_slices, message_text
 from preflight_proxy.core.shapes.reading import MESSAGES_MAX, Shape
 from preflight_proxy.core.shapes.shape import Request
-from preflight_proxy.core.shapes.steps import STEP_COST, Steps, apart
+from preflight_proxy.core.shapes.steps import NEW_MESSAGE_COST, STEP_COST, Steps, apart, text_cost
 
 ESTIMATE_COST = 4
 """To estimate a byte takes about four times as long as to decode it."""
@@ -71,11 +71,12 @@ def text_sizes(shape: Shape, request: Request, family: str) -> Steps[TextSizes]:
     for key, raw, size in zip(keys, slices, sizes, strict=True):
         if size is None:
             text = bytes(raw)
-            cost += ESTIMATE_COST * len(text)
+            new_cost = NEW_MESSAGE_COST + text_cost(text) + ESTIMATE_COST * len(text)
+            cost += new_cost
             if cost > STEP_COST:
                 yield None
-                cost = ESTIMATE_COST * len(text)
-            size = yield from apart(partial(_message_size, text, family), ESTIMATE_COST * len(text))
+                cost = new_cost
+            size = yield from apart(partial(_message_size, text, family), new_cost)
             _sizes.put(key, size)
         messages.append(size)
     return TextSizes(family, fields, tuple(messages))

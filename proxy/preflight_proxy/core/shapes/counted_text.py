@@ -20,7 +20,7 @@ from preflight_proxy.core.shapes.prompt import SPOKEN
 from preflight_proxy.core.shapes.prompt_text import PLAIN_KEYS, PromptText
 from preflight_proxy.core.shapes.reading import Shape, elements_of
 from preflight_proxy.core.shapes.shape import Request
-from preflight_proxy.core.shapes.steps import STEP_COST, Steps, apart, text_cost
+from preflight_proxy.core.shapes.steps import NEW_MESSAGE_COST, STEP_COST, Steps, apart, text_cost
 
 _OTHER_TEXT = re.compile(r"[^\x00-\x7f]+")
 _plain = msgspec.json.Decoder(dict[str, str])
@@ -105,9 +105,9 @@ def text_after(shape: Shape, request: Request, count: int | None) -> Steps[bytes
     cost = 0
     for raw in message_slices(shape, request)[count or 0 :]:
         message = bytes(raw)
-        cost += len(message)
+        cost += NEW_MESSAGE_COST + len(message)
         if cost > STEP_COST:
             yield None
-            cost = len(message)
+            cost = NEW_MESSAGE_COST + len(message)
         texts.append((yield from apart(partial(message_text, message), text_cost(message))))
     return b"\n".join(texts)
