@@ -11,7 +11,7 @@ import msgspec
 
 from preflight_proxy.core.pricing.token_estimate import millitokens
 from preflight_proxy.core.recent import Recent
-from preflight_proxy.core.shapes.counted_text import fields_text, message_slices, message_text
+from preflight_proxy.core.shapes.counted_text import declared_tokens, fields_text, message_slices, message_text
 from preflight_proxy.core.shapes.reading import MESSAGES_MAX, Shape
 from preflight_proxy.core.shapes.shape import Request
 from preflight_proxy.core.shapes.steps import NEW_MESSAGE_COST, STEP_COST, Steps, apart, text_cost
@@ -28,7 +28,7 @@ class TextSizes(msgspec.Struct, frozen=True):
 
     Attributes:
         family: The family of the tokenizer that they are estimated for.
-        fields: Of the text beside the messages: system text, tools, formats.
+        fields: Of the text beside the messages: system text, tools, formats; with the provider's own declarations of tools.
         messages: Of each message.
     """
 
@@ -83,7 +83,8 @@ def text_sizes(shape: Shape, request: Request, family: str) -> Steps[TextSizes]:
 
 
 def _fields_size(shape: Shape, request: Request, family: str) -> int:
-    return 1 + millitokens(fields_text(shape, request), family)  # no item of `Recent` may be false
+    declared = 1000 * declared_tokens(shape, request)
+    return 1 + millitokens(fields_text(shape, request), family) + declared  # no item of `Recent` may be false
 
 
 def _message_size(raw: bytes, family: str) -> int:

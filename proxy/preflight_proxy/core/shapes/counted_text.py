@@ -21,8 +21,11 @@ from preflight_proxy.core.shapes.prompt_text import PLAIN_KEYS, PromptText
 from preflight_proxy.core.shapes.reading import Shape, elements_of
 from preflight_proxy.core.shapes.shape import Request
 from preflight_proxy.core.shapes.steps import NEW_MESSAGE_COST, STEP_COST, Steps, apart, text_cost
+from preflight_proxy.core.shapes.tools import read_tools
 
 _OTHER_TEXT = re.compile(r"[^\x00-\x7f]+")
+_EXPONENT, _ZEROS = re.compile(rb"[eE][+-]?[0-9]{1,3}(?![^\s,\]}])"), b"0" * 21
+"""JavaScript writes 1e20 with all its zeros, up to 21 of them, and a template may write a float so."""
 _plain = msgspec.json.Decoder(dict[str, str])
 
 
@@ -77,6 +80,16 @@ def fields_text(shape: Shape, request: Request) -> bytes:
     return b"\n".join([texts.joined(), *declared])
 
 
+def declared_tokens(shape: Shape, request: Request) -> int:
+    """Return the most tokens of what the provider itself declares of tools: text that the request does not show.
+
+    Raises:
+        BadRequest: The tools cannot be read.
+    """
+    tools = [(request.fields[name], api) for name, api in shape.tools.items() if name in request.fields]
+    return sum(read_tools(bytes(raw), PromptText(), api).declared_tokens for raw, api in tools)
+
+
 def message_slices(shape: Shape, request: Request) -> Sequence[Slice]:
     """Return the slices of the messages, in the order of `Prompt.messages`."""
     return elements_of(shape, request.fields[request.prompt_field])
@@ -88,6 +101,7 @@ def indented(raw: bytes) -> bytes:
         text = msgspec.json.format(raw, indent=INDENT)
     except (msgspec.DecodeError, RecursionError):  # deep JSON was refused, so this is another text with many brackets
         text = raw
+    text = _EXPONENT.sub(_ZEROS, text)
     if text.isascii():
         return text
     return _OTHER_TEXT.sub(lambda run: encode_basestring_ascii(run[0])[1:-1], text.decode("utf-8", "replace")).encode()

@@ -45,7 +45,8 @@ class Tools(msgspec.Struct, frozen=True):
     """The tools of one request.
 
     Attributes:
-        size_bytes: Their declarations, written with indent 4.
+        size_bytes: Their declarations, written with indent 4, and those of the provider's own.
+        declared_tokens: Of these, the most tokens of the provider's own declarations, which the request does not show.
         count: How many they are, those within namespaces included.
         marks: Their cache marks.
         kept: The positions of those that are sent; None if all are.
@@ -57,11 +58,17 @@ class Tools(msgspec.Struct, frozen=True):
     marks: PromptText = msgspec.field(default_factory=PromptText)
     kept: tuple[int, ...] | None = None
     dropped: tuple[str, ...] = ()
+    declared_tokens: int = 0
 
     def joined(self, other: Tools) -> Tools:
         """Return both together."""
         return Tools(
-            self.size_bytes + other.size_bytes, self.count + other.count, PromptText(), other.kept, other.dropped
+            self.size_bytes + other.size_bytes,
+            self.count + other.count,
+            PromptText(),
+            other.kept,
+            other.dropped,
+            self.declared_tokens + other.declared_tokens,
         )
 
 
@@ -90,7 +97,7 @@ def _read(raw: bytes, api: Api) -> Tools:
     marks = PromptText()
     kept: list[int] = []
     dropped: list[str] = []
-    size_bytes = count = 0
+    size_bytes = count = declared_tokens = 0
     for position, item in enumerate(slices):
         tool = body.value(bytes(item))
         if api == "responses" and (name := _expendable(tool)):
@@ -98,8 +105,10 @@ def _read(raw: bytes, api: Api) -> Tools:
             continue
         kept.append(position)
         count += _check(tool, marks, api)
-        size_bytes += indented_bytes(tool) + _declared_tokens(tool, api)
-    return Tools(size_bytes, count, marks, tuple(kept) if dropped else None, tuple(dropped))
+        size_bytes += indented_bytes(tool)
+        declared_tokens += _declared_tokens(tool, api)
+    kept_places = tuple(kept) if dropped else None
+    return Tools(size_bytes + declared_tokens, count, marks, kept_places, tuple(dropped), declared_tokens)
 
 
 def kept_tools(raw: bytes, kept: Sequence[int]) -> bytes:

@@ -10,7 +10,7 @@ from preflight_proxy.core.pricing.token_estimate import millitokens
 from preflight_proxy.core.shapes.counted_text import fields_text, message_slices, message_text
 from preflight_proxy.core.shapes.reading import Shape
 from preflight_proxy.core.shapes.shape import Request
-from preflight_proxy.core.shapes.steps import STEP_COST, run_steps
+from preflight_proxy.core.shapes.steps import NEW_MESSAGE_COST, STEP_COST, run_steps
 from tests.support.cases import each
 from tests.support.quote_cases import CHAT, MESSAGES, RESPONSES, read
 
@@ -65,6 +65,20 @@ def test_each_text_has_the_estimate_of_its_family(shape: Shape, fields: dict[str
             1 + millitokens(fields_text(shape, request), family),
             tuple(1 + millitokens(text, family) for text in texts),
         )
+
+
+def test_what_the_provider_declares_of_its_tools_is_estimated_at_its_most() -> None:
+    def fields(kind: str) -> int:
+        return sizes_of(asked("x", shape=MESSAGES, tools=[{"type": kind, "name": "n"}]), MESSAGES).fields
+
+    assert fields("computer_20250124") - fields("custom") > 1000 * 4000
+    assert fields("bash_20250124") - fields("custom") > 1000 * 1000
+
+
+def test_messages_of_few_bytes_are_estimated_in_steps_too() -> None:
+    texts = [new() for _ in range(400)]
+    steps = list(text_sizes(CHAT, asked(*texts), "U"))
+    assert len(steps) >= 400 * NEW_MESSAGE_COST // STEP_COST
 
 
 def test_a_longer_conversation_estimates_only_what_is_new() -> None:

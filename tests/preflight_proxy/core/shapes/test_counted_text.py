@@ -149,6 +149,12 @@ def test_an_unknown_field_that_is_passed_on_is_in_the_text() -> None:
     assert b"of a template" not in fields_text(CHAT, read(CHAT, body, "drop"))
 
 
+@each("number", ["1e20", "1.5E+9", "-2e-7"])
+def test_numbers_with_an_exponent_are_as_long_as_they_may_be_written(number: str) -> None:
+    for raw in (f"[{number}]", f'{{"a":{number},"b":1}}', number, f"[1, {number} ]"):
+        assert indented(raw.encode()).count(b"0") == 21
+
+
 @each(
     "raw, text",
     [
