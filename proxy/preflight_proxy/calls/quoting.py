@@ -337,7 +337,7 @@ class Quoter:
         if not shared.shares or sizes is None:
             return
         shared.note_factor(endpoint.model, endpoint.tag, factor)
-        if preamble_bytes(prompt) >= PREAMBLE_BYTES_MIN and not call.context.purpose:
+        if preamble_bytes(prompt) >= PREAMBLE_BYTES_MIN:
             shared.note_preamble(_preamble_digest(call.context, endpoint), billed, sizes.after(None) // 2000)
 
     def overran(self, call: ReservedCall) -> None:

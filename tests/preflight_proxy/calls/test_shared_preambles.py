@@ -16,7 +16,7 @@ import pytest
 import structlog
 from msgspec.structs import replace
 
-from openrouter_sim import Rule, Scenario, Simulator
+from openrouter_sim import FaultRule, Rule, Scenario, Simulator, make_fault
 from openrouter_sim.base.tokens import Tokenizer
 from preflight_proxy.app import running
 from preflight_proxy.base.config import StandaloneConfig
@@ -137,6 +137,7 @@ async def test_a_third_run_is_admitted_by_what_two_others_were_billed(path: Path
         await noted(sim, path, "one", "two", api=api)
         assert rows(path) == 2
         async with run(sim, path, "three", MISSES_USD) as world:
+            assert await call(world, CODE * 200, api) == 402  # what is new counts as ever
             assert await call(world, api=api) == 200
             account = world.proxy.ledger.account("a")
             assert account.overrun_pusd == 0
@@ -166,7 +167,7 @@ async def test_two_runs_at_once_let_a_third_one_know_that_runs_beside_them(path:
     "statement",
     [
         "DELETE FROM preambles WHERE rowid = 1",
-        "UPDATE preambles SET tokens = tokens * 1.02 WHERE rowid = 1",
+        "UPDATE preambles SET tokens = tokens * 102 / 100 WHERE rowid = 1",
         "UPDATE preambles SET at_s = at_s - 30 * 86400",
         "UPDATE preambles SET upstream = 'https://elsewhere.example'",
     ],
@@ -236,6 +237,18 @@ async def test_an_overrun_that_was_quoted_from_a_row_deletes_it_and_the_account_
         assert rows(path) == 0
         async with run(sim, path, "four", MISSES_USD) as world:
             assert await call(world) == 402
+
+
+@pytest.mark.wire
+async def test_an_overrun_that_was_reserved_by_bytes_deletes_no_row(path: Path) -> None:
+    """The row had no part in it."""
+    async with Simulator() as sim:
+        await noted(sim, path, "one", "two")
+        sim.scenario = Scenario(faults=(FaultRule(make_fault("price_rise", {"factor": 10})),))
+        async with run(sim, path, "rich", "1") as world:
+            assert await call(world) == 200
+            assert world.proxy.ledger.account("a").overrun_pusd > 0
+        assert rows(path) == 2
 
 
 @pytest.mark.wire
