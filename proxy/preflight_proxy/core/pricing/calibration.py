@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from preflight_proxy.core.money import TOKENS_PER_MTOK
 from preflight_proxy.core.pricing.endpoint import Endpoint
+from preflight_proxy.core.pricing.known_prefixes import KnownPrefixes
 from preflight_proxy.core.pricing.prompt_bound import (
     TEMPLATE_TOKENS,
     WRAP_TOKENS,
@@ -25,7 +26,6 @@ from preflight_proxy.core.pricing.prompt_bound import (
 )
 from preflight_proxy.core.pricing.text_sizes import TextSizes
 from preflight_proxy.core.pricing.token_estimate import tokens_at_most
-from preflight_proxy.core.shapes.memo import DIGEST_BYTES
 from preflight_proxy.core.shapes.shape import CallUsage, Prompt, Reading, Request
 
 PREFIXES_MAX = 4096
@@ -38,16 +38,8 @@ FINISHES = frozenset({"stop", "length", "tool_calls"})
 COST_TOLERANCE = 100
 """A bill confirms its token counts if it is within one part in this many of tokens times a listed price."""
 
-TRIES_MAX = 64
-"""Known lengths of a prefix that are tried, the longest first: more than conversations that one account has side by side."""
-TRIED_BYTES_MAX = 2**20
-"""Bytes of digests that are read for these tries; more take longer than they save."""
-
 NEW_PART = 4
 """A prompt is not weighed if this part of it or less is new: what is said of the rest says enough."""
-
-_Fields = tuple[str, str, str, bytes]
-"""Account, model, endpoint, and the digest of all fields but the messages."""
 
 
 class Calibration:
@@ -58,9 +50,9 @@ class Calibration:
     """
 
     def __init__(self, prefixes_max: int = PREFIXES_MAX) -> None:
-        self._prefixes = _Bills(prefixes_max)
-        self._preambles = _Bills(prefixes_max)
-        self._estimates = _Bills(prefixes_max)
+        self._prefixes = KnownPrefixes[int](prefixes_max)
+        self._preambles = KnownPrefixes[int](prefixes_max)
+        self._estimates = KnownPrefixes[int](prefixes_max)
 
     def prompt_tokens(self, account: str, request: Request, endpoint: Endpoint) -> int:
         """Return the most prompt tokens that an endpoint can count: by bytes (M3), or less by a known prefix and the rest."""
@@ -160,7 +152,9 @@ class Calibration:
         return prefix or self._longest(self._preambles, account, request, endpoint) or (None, 0)
 
     @staticmethod
-    def _longest(bills: _Bills, account: str, request: Request, endpoint: Endpoint) -> tuple[int, int] | None:
+    def _longest(
+        bills: KnownPrefixes[int], account: str, request: Request, endpoint: Endpoint
+    ) -> tuple[int, int] | None:
         prompt = request.prompt
         fields = (account, endpoint.model, endpoint.tag, prompt.fields_digest)
         return bills.longest(fields, prompt, len(prompt.messages))
@@ -175,7 +169,7 @@ class Calibration:
         self._prefixes.remember(fields, count, prompt.prefix_digest(count), tokens)
         for leading in range(preamble_count(prompt) + 1):
             digest = prompt.prefix_digest(leading)
-            known = self._preambles.tokens(fields, leading, digest)
+            known = self._preambles.get(fields, leading, digest)
             if known is None or tokens < known:
                 self._preambles.remember(fields, leading, digest, tokens)
 
@@ -192,73 +186,6 @@ class Calibration:
         if not prompt.messages or prompt.shrinks or prompt.remote_media:
             return False
         return off_pusd(endpoint, usage, prompt.image_count) is not None
-
-
-class _Known:
-    """Bills with the same fields: tokens by the digest of the messages, and which numbers of messages there are."""
-
-    __slots__ = ("counts", "tokens")
-
-    def __init__(self) -> None:
-        self.counts: set[int] = set()
-        self.tokens: dict[bytes, int] = {}
-
-
-class _Bills:
-    """Billed prompt tokens, by what they were billed for. Those that were not billed or used for long are forgotten.
-
-    Like `Recent`, in two generations; in each, the bills with the same fields lie together.
-    """
-
-    def __init__(self, bills_max: int) -> None:
-        self._half = bills_max // 2
-        self._young_count = 0
-        self._young: dict[_Fields, _Known] = {}
-        self._old: dict[_Fields, _Known] = {}
-
-    def tokens(self, fields: _Fields, count: int, digest: bytes) -> int | None:
-        """Return what so many messages were billed at, which counts as a use of the bill; None if that is not known."""
-        for bills in (self._young, self._old):
-            if (known := bills.get(fields)) is not None and (tokens := known.tokens.get(digest)) is not None:
-                if bills is self._old:
-                    self.remember(fields, count, digest, tokens)
-                return tokens
-        return None
-
-    def longest(self, fields: _Fields, prompt: Prompt, count_max: int) -> tuple[int, int] | None:
-        """Return the longest known prefix of at most `count_max` messages, as their number and what it was billed at.
-
-        Args:
-            fields: All but the messages.
-            prompt: The messages.
-            count_max: How many messages it has at most.
-        """
-        young, old = self._young.get(fields), self._old.get(fields)
-        if (either := young or old) is None:
-            return None
-        counts = young.counts | old.counts if young and old else either.counts
-        tries = tried_bytes = 0
-        for count in range(count_max, -1, -1):
-            if count not in counts:
-                continue
-            tries, tried_bytes = tries + 1, tried_bytes + count * DIGEST_BYTES
-            if tries > 1 and (tries > TRIES_MAX or tried_bytes > TRIED_BYTES_MAX):
-                return None
-            if (tokens := self.tokens(fields, count, prompt.prefix_digest(count))) is not None:
-                return count, tokens
-        return None
-
-    def remember(self, fields: _Fields, count: int, digest: bytes, tokens: int) -> None:
-        """Store what so many messages were billed at."""
-        known = self._young.get(fields)
-        if known is None or digest not in known.tokens:
-            if self._young_count >= self._half:
-                self._old, self._young, self._young_count = self._young, {}, 0
-            if (known := self._young.get(fields)) is None:
-                known = self._young[fields] = _Known()
-            known.counts.add(count)
-            self._young_count += 1
-        known.tokens[digest] = tokens
 
 
 def billed_reading(endpoint: Endpoint, usage: CallUsage, image_count: int = 0) -> CallUsage:

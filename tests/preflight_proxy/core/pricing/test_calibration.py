@@ -1,8 +1,5 @@
 """A billed prefix tightens the bound, and a bill that could be bent does not count."""
 
-import sys
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,14 +11,12 @@ from openrouter_sim.base.tokens import Tokenizer
 from openrouter_sim.shapes.completions import SimChat
 from preflight_proxy.core.pricing.calibration import (
     PREFIXES_MAX,
-    TRIED_BYTES_MAX,
-    TRIES_MAX,
     Calibration,
-    _Bills,
     billed_reading,
     off_pusd,
 )
 from preflight_proxy.core.pricing.endpoint import EndpointPrices
+from preflight_proxy.core.pricing.known_prefixes import KnownPrefixes
 from preflight_proxy.core.pricing.prompt_bound import (
     CLAUDE_ASCII_FACTOR,
     TEMPLATE_TOKENS,
@@ -32,8 +27,7 @@ from preflight_proxy.core.pricing.prompt_bound import (
 )
 from preflight_proxy.core.pricing.text_sizes import TextSizes, text_sizes
 from preflight_proxy.core.pricing.token_estimate import family_of
-from preflight_proxy.core.shapes.memo import DIGEST_BYTES
-from preflight_proxy.core.shapes.shape import CallUsage, Prompt, Reading, Request
+from preflight_proxy.core.shapes.shape import CallUsage, Reading, Request
 from preflight_proxy.core.shapes.steps import run_steps
 from tests.support.cases import each
 from tests.support.quote_cases import (
@@ -226,8 +220,8 @@ def test_of_many_messages_the_longest_known_prefix_is_found_below_the_same_field
     assert known.prompt_tokens("a", asked, ENDPOINT) == 2000 + added + TEMPLATE_TOKENS
 
 
-def kept(bills: _Bills) -> list[bytes]:
-    return [digest for same in (*bills._young.values(), *bills._old.values()) for digest in same.tokens]
+def kept(bills: KnownPrefixes[int]) -> list[bytes]:
+    return [digest for same in (*bills._young.values(), *bills._old.values()) for digest in same.values]
 
 
 def test_a_prefix_that_was_forgotten_leaves_nothing_behind() -> None:
@@ -253,29 +247,6 @@ def test_after_thousands_of_bills_no_more_are_kept() -> None:
                 counts = sum(len(same.counts) for same in (*bills._young.values(), *bills._old.values()))
                 assert counts <= 2 * len(kept(bills))
     assert len(kept(known._prefixes)) >= PREFIXES_MAX // 2
-
-
-def test_a_prefix_of_thousands_of_messages_is_looked_for_in_bounded_work() -> None:
-    """Else each of its lengths would be hashed for each endpoint."""
-    known = Calibration()
-    texts = [str(number) for number in range(3000)]
-    for count in range(1, 3000, 20):
-        known.record("a", conversation("other", *texts[: count - 1]), ENDPOINT, bill(10 * count))
-    asked, tried = conversation(*texts), []
-    digest = Prompt.prefix_digest
-
-    def counted(frame: Any, event: str, _arg: Any) -> None:
-        if event == "call" and frame.f_code is digest.__code__:
-            tried.append(frame.f_locals["count"])
-
-    sys.setprofile(counted)
-    try:
-        bound = known.prompt_tokens("a", asked, ENDPOINT)
-    finally:
-        sys.setprofile(None)
-    assert bound == prompt_bound(asked.prompt, ENDPOINT)
-    assert 0 < len(tried) <= TRIES_MAX + 9
-    assert sum(tried) * DIGEST_BYTES <= TRIED_BYTES_MAX + 3000 * DIGEST_BYTES
 
 
 def test_the_least_recently_used_prefix_is_forgotten() -> None:
