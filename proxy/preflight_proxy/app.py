@@ -121,6 +121,7 @@ async def running(
             config.unknown_fields,
             foreign_keys,
             bound=config.bound,
+            cache_bound=config.cache_bound,
             weigh=config.weigh,
             shared_counts=shared_counts,
         )

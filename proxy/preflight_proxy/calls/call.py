@@ -121,6 +121,7 @@ class Call:
         self._backoff = CallBackoff(services.backoff, ledger.clock, call)
         self._settlement = settlement = Settlement(ledger, services.quoter, services.cache_trace, call)
         self._limit = limit = TimeLimit()
+        self._cache_read = call.cache_read
         self._relay = Relay(shape, downstream, settlement, ledger.clock, call.key, limit)
         self._may_have_left = False
         self._is_concluded = False
@@ -172,9 +173,14 @@ class Call:
                 self._settlement.void("broken off before it was sent")
 
     def _may_leave(self) -> bool:
-        """Check M10 step 2 just before the first byte: account not frozen, not changed, client still there, ledger writable."""
-        store = self._ledger.store
+        """Check M10 step 2 just before the first byte.
+
+        The account is not frozen and not changed, the client still there, the ledger writable, and the cache that is to be read
+        surely has its part.
+        """
+        store, read = self._ledger.store, self._cache_read
         stands = may_send(store.state, self._settlement.reservation.id, self._reserved_under)
+        stands &= read is None or self._ledger.clock.monotonic_s() <= read.until_s
         self._may_have_left = stands and not self._downstream.is_gone and not store.poisoned
         return self._may_have_left
 

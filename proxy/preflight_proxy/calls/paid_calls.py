@@ -9,8 +9,9 @@ import asyncio
 import re
 
 import structlog
+from msgspec.structs import replace
 
-from preflight_proxy.base.config import Bound
+from preflight_proxy.base.config import Bound, CacheBound
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.calls.backoff import Backoff
 from preflight_proxy.calls.call import Call, CallServices, refusal_answer
@@ -58,6 +59,7 @@ class PaidCalls:
         intake: Reads the bodies.
         unknown_fields: What happens to top-level fields that are in no table (M8).
         bound: How many tokens a prompt counts as (M3).
+        cache_bound: The price of a known prefix (M6).
         weigh: A prompt that does not fit by its estimate may be weighed.
         shared_counts: What other runs of the user know; None for nothing.
         foreign_keys: Reads a key that is not this ledger's alone, before the first call with it (M13).
@@ -77,6 +79,7 @@ class PaidCalls:
         foreign_keys: ForeignKeys | None = None,
         *,
         bound: Bound = "measured",
+        cache_bound: CacheBound = "write",
         weigh: bool = True,
         shared_counts: SharedCounts | None = None,
     ) -> None:
@@ -85,7 +88,7 @@ class PaidCalls:
         self._services = CallServices(
             ledger=ledger,
             upstream=upstream,
-            quoter=Quoter(ledger, prices, self.reader, bound, shared_counts),
+            quoter=Quoter(ledger, prices, self.reader, bound, shared_counts, cache_bound),
             backoff=Backoff(ledger.clock),
             cache_trace=CacheTrace(),
             foreign_keys=foreign_keys or ForeignKeys(ledger, upstream),
@@ -129,7 +132,7 @@ class PaidCalls:
             self._intake.leave(len(body), account_id)
 
     async def _serve(self, request: ServerRequest, context: CallContext) -> None:
-        """Quote, reserve, run; once more where the prices had moved.
+        """Quote, reserve, run; once more where the prices had moved, or the cache that was to be read grew old meanwhile.
 
         A call that runs outlives its client, and a drain waits for it.
         """
@@ -159,6 +162,7 @@ class PaidCalls:
             if not requotes or response.is_gone:
                 return
             services.quoter.expire(parsed)
+            context = replace(context, may_read_cache=False)
         raise AssertionError("a call that may not be quoted again was not answered")
 
     def _dropped_header(self, parsed: Request) -> list[tuple[str, str]]:

@@ -5,28 +5,29 @@ The ways to admit it are proven, or measured by estimates of its tokens where mo
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import msgspec
 from msgspec.structs import replace
 
-from preflight_proxy.base.config import Bound
+from preflight_proxy.base.config import Bound, CacheBound
 from preflight_proxy.calls.parsing import RequestReader
 from preflight_proxy.core.ledger.rows import Reservation
 from preflight_proxy.core.ledger.transition import refusal
+from preflight_proxy.core.pricing.cached_prefixes import CachedPrefixes
 from preflight_proxy.core.pricing.calibration import (
     COST_TOLERANCE,
     Calibration,
     billed_reading,
     off_pusd,
     preamble_bytes,
+    preamble_digest,
     system_count,
 )
 from preflight_proxy.core.pricing.endpoint import Endpoint
 from preflight_proxy.core.pricing.fits import PromptRate
 from preflight_proxy.core.pricing.prompt_bound import prompt_bound
-from preflight_proxy.core.pricing.quote import Offer, Offers, Quote, Quotes, UnquotableError
+from preflight_proxy.core.pricing.quote import CacheRead, Offer, Offers, Quote, Quotes, UnquotableError
 from preflight_proxy.core.pricing.text_sizes import TextSizes, text_sizes
 from preflight_proxy.core.pricing.token_estimate import family_of
 from preflight_proxy.core.pricing.token_factors import BY_BYTES, TokenFactors
@@ -49,8 +50,6 @@ The second holds while other calls are pending: each of many may take only a sma
 
 PREAMBLE_BYTES_MIN = 4096
 """A shorter preamble is not shared between accounts: its tokens are few, and it could be guessed (M4)."""
-_BESIDE_PROMPT = ("cache_control", "service_tier", "verbosity")
-"""Fields that no prompt's digest has, and that may decide a price, or words of a template."""
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -79,6 +78,7 @@ class CallContext(msgspec.Struct, frozen=True):
         is_busy: The account had another call in the last minute (M9, clamp).
         until_s: Monotonic time until which the call may wait: for others to settle, and for upstream (M18).
         purpose: What it is for, if it is no call of the agent (see `Reservation`). Such a call is reserved by the proven bound.
+        may_read_cache: It may be reserved with a known prefix at the price of a cache read, and quoted anew if it is sent too late.
     """
 
     caller: Caller
@@ -87,6 +87,7 @@ class CallContext(msgspec.Struct, frozen=True):
     is_busy: bool
     until_s: float
     purpose: str = ""
+    may_read_cache: bool = True
 
     def __repr__(self) -> str:
         return f"CallContext({self.caller!r})"  # neither the body nor the headers, which have the token
@@ -112,12 +113,14 @@ class ReservedCall(msgspec.Struct, frozen=True):
         quote: What it can cost, and on which endpoints.
         reservation: The committed reservation, pending.
         key: The real key that it leaves with; empty if the account has lost its key since.
+        cache_read: What the reservation expects of a cache; None: nothing.
     """
 
     context: CallContext
     quote: CallQuote
     reservation: Reservation
     key: Secret
+    cache_read: CacheRead | None = None
 
 
 class Quoter:
@@ -129,6 +132,7 @@ class Quoter:
         reader: Estimates texts in its turns.
         bound: How many tokens a prompt counts as: what is measured, or what is proven (M3).
         shared_counts: What other runs of the user know; None for nothing.
+        cache_bound: The price of a known prefix: of a write to a cache, or of a read, as it was billed before (M6).
     """
 
     def __init__(
@@ -138,12 +142,14 @@ class Quoter:
         reader: RequestReader,
         bound: Bound = "measured",
         shared_counts: SharedCounts | None = None,
+        cache_bound: CacheBound = "write",
     ) -> None:
         self._ledger = ledger
         self._prices = prices
         self._reader = reader
         self._is_measured = bound == "measured"
         self._calibration = Calibration()
+        self._cached = CachedPrefixes() if cache_bound == "billed" else None
         self._factors = TokenFactors()
         self._shared_counts = shared_counts or SharedCounts(None, run="", upstream="", clock=ledger.clock)
         self._offers = Offers()
@@ -232,13 +238,21 @@ class Quoter:
         return [endpoint for endpoint in listed if (endpoint.model, endpoint.tag) not in quarantined]
 
     def _quotes(self, context: CallContext, offer: Offer, sizes: TextSizes | None) -> Quotes:
-        request = context.request
+        """The ways to admit a call: measured, proven, and with its known prefix at the price of a cache read."""
+        account_id, request = context.caller.account_id, context.request
         bounds = [self._bounds(context, endpoint, sizes) for endpoint in offer.quoted]
-        proven = self._priced(offer.quote(request, [least for least, _measured in bounds]))
-        if sizes is None or context.purpose:
-            return Quotes((proven,), proven)
-        measured = self._priced(offer.quote(request, [tokens for _proven, tokens in bounds]))
-        return Quotes((measured.near_least(), proven), proven)
+        listed = offer.quote(request, tokens := [proven_tokens for proven_tokens, _measured in bounds])
+        proven = self._priced(listed)
+        ways = [proven]
+        if sizes is not None and not context.purpose:
+            listed = offer.quote(request, tokens := [measured_tokens for _proven, measured_tokens in bounds])
+            ways.insert(0, self._priced(listed).near_least())
+        if self._cached is not None and context.may_read_cache and not context.purpose:
+            now_s = self._ledger.clock.monotonic_s()
+            cached = [self._cached.of(account_id, request, endpoint, now_s) for endpoint in offer.quoted]
+            if (reading := offer.cache_quote(request.prompt, listed, tokens, cached)) is not None:
+                ways.append(self._priced(reading))
+        return Quotes(tuple(ways), proven)
 
     def _bounds(self, context: CallContext, endpoint: Endpoint, sizes: TextSizes | None) -> tuple[int, int]:
         """The most prompt tokens, proven and measured. Where the endpoint is known to count more, they are the same."""
@@ -260,7 +274,7 @@ class Quoter:
         """What other runs were billed for the same preamble on an endpoint: its messages, and the most tokens (M4)."""
         if not self._shared_counts.shares or preamble_bytes(context.request.prompt) < PREAMBLE_BYTES_MIN:
             return None
-        known = self._shared_counts.preamble_tokens(_preamble_digest(context, endpoint))
+        known = self._shared_counts.preamble_tokens(_digest(context, endpoint))
         return (system_count(context.request.prompt), known[0]) if known is not None and known[1] else None
 
     def hopeful(self, account_id: str, request: Request, first: CallQuote) -> Quote | None:
@@ -313,8 +327,8 @@ class Quoter:
         """Read the prices of the request's model again before the next quote."""
         self._prices.expire(split_model(request.model)[0])
 
-    def record(self, call: ReservedCall, reading: Reading) -> Reading:
-        """Learn from a billed prefix (M4, calibration); return the reading with the token counts that its cost agrees with."""
+    def record(self, call: ReservedCall, reading: Reading, began_s: float = 0.0) -> Reading:
+        """Learn from the bill of a call that began then (M4); return the reading with the tokens that its cost agrees with."""
         endpoint = call.quote.offer.by_provider.get(reading.provider or "")
         if endpoint is None or reading.usage is None:
             return reading
@@ -323,7 +337,11 @@ class Quoter:
         usage = billed_reading(endpoint, reading.usage, request.prompt.image_count)
         if usage is not reading.usage:
             reading = replace(reading, usage=usage)
-        if call.quote.sizes is not None and self._calibration.counts(request, endpoint, reading):
+        is_counted = self._cached is not None or call.quote.sizes is not None
+        is_counted = is_counted and self._calibration.counts(request, endpoint, reading)
+        if is_counted and self._cached is not None:
+            self._cached.note(account_id, request, endpoint, usage, began_s)
+        if is_counted and call.quote.sizes is not None:
             known, billed = self._calibration.new_tokens(account_id, request, endpoint, usage.prompt_tokens)
             factor = self._factors.see(account_id, endpoint, request.prompt, call.quote.sizes, known, billed)
             self._share(call, endpoint, usage.prompt_tokens, factor)
@@ -338,13 +356,13 @@ class Quoter:
             return
         shared.note_factor(endpoint.model, endpoint.tag, factor)
         if preamble_bytes(prompt) >= PREAMBLE_BYTES_MIN:
-            shared.note_preamble(_preamble_digest(call.context, endpoint), billed, sizes.after(None) // 2000)
+            shared.note_preamble(_digest(call.context, endpoint), billed, sizes.after(None) // 2000)
 
     def overran(self, call: ReservedCall) -> None:
         """Forget what other runs were billed for the preamble of a call that was billed above its reservation (M14)."""
         for endpoint in call.quote.offer.quoted if call.quote.sizes is not None else ():
             if self._preamble(call.context, endpoint) is not None:
-                self._shared_counts.forget_preamble(_preamble_digest(call.context, endpoint))
+                self._shared_counts.forget_preamble(_digest(call.context, endpoint))
 
     def billed_tokens(self, call: ReservedCall, reading: Reading) -> int | None:
         """Return the prompt tokens that a call was billed for; None if its bill does not tell."""
@@ -357,9 +375,11 @@ class Quoter:
         return usage.prompt_tokens if is_known else None
 
     def is_miscount(self, call: ReservedCall, reading: Reading) -> bool:
-        """True if prompt tokens alone, at quoted prices, explain what a call costs above its measured reservation (M14)."""
-        usage, served = reading.usage, reading.provider
-        if usage is None or not call.reservation.exposure_pusd or usage.completion_tokens > call.reservation.bound:
+        """True if prompt tokens, or a cache without them, explain at quoted prices a cost above the reservation (M14)."""
+        usage, served, reservation = reading.usage, reading.provider, call.reservation
+        if usage is None or not reservation.exposure_pusd or usage.completion_tokens > reservation.bound:
+            return False
+        if not self._is_measured and usage.prompt_tokens > reservation.cache_read_tokens:
             return False
         # An answer names the provider alone: one that has several endpoints may have billed at the prices of any of them.
         places = [endpoint for endpoint in call.quote.offer.endpoints if endpoint.provider == served]
@@ -376,14 +396,5 @@ class Quoter:
         return (usage.cost_pusd - quoted_pusd) * COST_TOLERANCE <= quoted_pusd
 
 
-def _preamble_digest(context: CallContext, endpoint: Endpoint) -> bytes:
-    """A digest of all that decides how many tokens a preamble has there, and at which price: no message of the user."""
-    request, prompt = context.request, context.request.prompt
-    headers = [f"{name.lower()}:{value}" for name, value in context.headers if "anthropic" in name.lower()]
-    parts = [
-        *(endpoint.model, endpoint.tag, request.shape, context.caller.query, *sorted(headers)),
-        repr(sorted(request.provider.items())),
-        *(f"{name}={bytes(request.fields[name])!r}" for name in _BESIDE_PROMPT if name in request.fields),
-    ]
-    digests = prompt.fields_digest + prompt.prefix_digest(system_count(prompt))
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape") + b"\0" + digests).digest()
+def _digest(context: CallContext, endpoint: Endpoint) -> bytes:
+    return preamble_digest(context.request, endpoint, context.headers, context.caller.query)

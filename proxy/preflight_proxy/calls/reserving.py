@@ -16,6 +16,7 @@ from preflight_proxy.core.ledger.commands import Reserve, Void
 from preflight_proxy.core.ledger.rows import Reservation
 from preflight_proxy.core.ledger.transition import refusal
 from preflight_proxy.core.pricing.fits import PromptRate
+from preflight_proxy.core.pricing.quote import CacheRead
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.ledger.service import Ledger
@@ -49,6 +50,7 @@ class _Attempt:
         self._may_weigh = may_weigh
         self.id = os.urandom(16).hex()
         self.outcome: Reservation | Refusal | Weigh | None = None
+        self.cache_read: CacheRead | None = None
 
     def __call__(self, waited_s: float | None = None) -> bool:
         """Try once; True if that decided, as it does after `CALL_WAIT_S_MAX`.
@@ -94,6 +96,7 @@ class _Attempt:
 
     def _reserve(self, admission: Admission) -> Reservation | Refusal:
         account_id, request = self._context.caller.account_id, self._context.request
+        self.cache_read = admission.cache_read
         committed = self._ledger.commit(
             Reserve(
                 reservation_id=self.id,
@@ -109,6 +112,7 @@ class _Attempt:
                 exposure_pusd=admission.exposure_pusd,
                 rate=None if self._context.purpose else self._rate(),
                 purpose=self._context.purpose,
+                cache_read_tokens=admission.cache_read.prompt_tokens if admission.cache_read is not None else 0,
             )
         )
         if isinstance(committed, Refusal):
@@ -167,5 +171,5 @@ async def reserve(
             if hopeful is not None and hopeful.cheapest_pusd <= ledger.account(account_id).available_pusd:
                 return Unweighed(first, hopeful.cheapest_tag)
         return attempt.outcome
-    key = attempt.state.key
-    return ReservedCall(context, first, attempt.outcome, key if key is not None else Secret(""))
+    key = attempt.state.key or Secret("")
+    return ReservedCall(context, first, attempt.outcome, key, attempt.cache_read)

@@ -112,7 +112,7 @@ class Settlement:
             self.unknown(reading, "the answer is another call's", ended=False)
             return
         if not cache_hit:  # before the commit: it may admit a call that waits for what is learnt here
-            reading = self._quoter.record(self._call, reading)
+            reading = self._quoter.record(self._call, reading, self._started_s)
         self.ended = True
         facts = self._call_facts(reading, self._cache_note(reading))
         self._ledger.note_byok(self.reservation, facts)

@@ -49,7 +49,11 @@ _RESERVATIONS = """CREATE TABLE reservations (
     digest TEXT NOT NULL,
     key_base INTEGER{more}
 )"""
-_MEASURED = ("exposure_pusd INTEGER NOT NULL DEFAULT 0 CHECK (exposure_pusd >= 0)", "purpose TEXT NOT NULL DEFAULT ''")
+_MEASURED = (
+    "exposure_pusd INTEGER NOT NULL DEFAULT 0 CHECK (exposure_pusd >= 0)",
+    "purpose TEXT NOT NULL DEFAULT ''",
+    "cache_read_tokens INTEGER NOT NULL DEFAULT 0",
+)
 _QUARANTINE = """CREATE TABLE quarantine (
     model TEXT NOT NULL, tag TEXT NOT NULL, reason TEXT NOT NULL, at_s REAL NOT NULL, upstream TEXT NOT NULL,
     PRIMARY KEY (upstream, model, tag)

@@ -24,7 +24,7 @@ from preflight_proxy.core.ledger.state import Change, LedgerState
 ACCOUNT_COLUMNS = ", ".join(IN_ROW)
 RESERVATION_COLUMNS = (
     "id, account, reserved_pusd, api, model, tags, bound, streamed, created_at_s, digest, key_base, seq, exposure_pusd,"
-    " purpose"
+    " purpose, cache_read_tokens"
 )
 ENTRY_COLUMNS = "entry_id, reservation_id, account, kind, cost_pusd, at_s, line"
 QUARANTINE_COLUMNS = "model, tag, reason, at_s, upstream"
@@ -92,6 +92,7 @@ def reservation_row(row: Reservation) -> Row:
         row.seq,
         row.exposure_pusd,
         row.purpose,
+        row.cache_read_tokens,
     )
 
 

@@ -40,14 +40,23 @@ RESERVED_PUSD = MEASURED * PROMPT + BOUND * OUT
 
 
 @pytest.fixture
-def quoter(tmp_path: Path) -> Iterator[Quoter]:
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
     clock = FakeClock()
     store = Store(tmp_path / "ledger.sqlite3", clock=clock)
     ledger = Ledger(store, Files(store.cost_log), Events(), clock)
     ledger.commit(OpenAccount(account="a", run="r", limit_pusd=10**12, token_hash="hash"))
-    yield Quoter(ledger, Prices(Upstream("http://127.0.0.1:1"), clock), RequestReader("drop"))
+    yield ledger
     ledger.close()
     store.close()
+
+
+def quoter_of(ledger: Ledger, bound: Bound = "measured") -> Quoter:
+    return Quoter(ledger, Prices(Upstream("http://127.0.0.1:1"), ledger.clock), RequestReader("drop"), bound)
+
+
+@pytest.fixture
+def quoter(ledger: Ledger) -> Quoter:
+    return quoter_of(ledger)
 
 
 def measured_call(*, exposure_pusd: int = 10**9) -> ReservedCall:
@@ -114,6 +123,16 @@ def test_one_endpoint_of_the_provider_that_served_may_explain_a_miscount(
     call = replace(call, quote=CallQuote(quotes, offer))
     assert offer.by_provider == {}
     assert quoter.is_miscount(call, billed(cost_pusd, COUNTED)) is is_miscount
+
+
+def test_under_proven_bounds_only_a_lost_cache_explains_an_excess(ledger: Ledger) -> None:
+    """More tokens than proven are an overrun, whatever the cache had."""
+    call = measured_call()
+    call = replace(call, reservation=replace(call.reservation, cache_read_tokens=COUNTED))
+    within, above = billed(FAIR_PUSD, COUNTED), billed(FAIR_PUSD + PROMPT, COUNTED + 1)
+    proven, measured = quoter_of(ledger, "proven"), quoter_of(ledger)
+    assert [proven.is_miscount(call, reading) for reading in (within, above)] == [True, False]
+    assert [measured.is_miscount(call, reading) for reading in (within, above)] == [True, True]
 
 
 TEXT = "read the plan of the house, then say what is missing. " * 200

@@ -21,7 +21,7 @@ from openrouter_sim.base.tokens import Tokenizer
 from preflight_proxy.app import running
 from preflight_proxy.base.config import StandaloneConfig
 from preflight_proxy.calls import weighing
-from preflight_proxy.calls.quoting import CallContext, Caller, _preamble_digest
+from preflight_proxy.calls.quoting import CallContext, Caller, _digest
 from preflight_proxy.core.pricing.calibration import preamble_bytes, system_count
 from preflight_proxy.core.shapes.shape import Request
 from preflight_proxy.ledger import shared_counts
@@ -426,7 +426,7 @@ async def test_whatever_an_account_sends_another_one_sees_the_same(
 
 def named(request: Request, headers: Sequence[tuple[str, str]] = (), query: str = "", tag: str = "anthropic") -> bytes:
     context = CallContext(Caller("a", "hash", CHAT, query), request, headers, False, 0.0)
-    return _preamble_digest(context, replace(ENDPOINT, tag=tag))
+    return _digest(context, replace(ENDPOINT, tag=tag))
 
 
 def asked(task: str = "go", **fields: Any) -> Request:

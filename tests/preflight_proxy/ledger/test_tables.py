@@ -33,6 +33,7 @@ PENDING = Reservation(
     1,
     12,
     "weighing",
+    900,
     "gen-1",
     "t",
     unknown_since_s=2.5,

@@ -19,7 +19,7 @@ from preflight_proxy.core.admission.queue import CALL_WAIT_S_MAX
 from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.core.ledger.state import NOTHING_PENDING, Pending
 from preflight_proxy.core.ledger.transition import refusal
-from preflight_proxy.core.pricing.quote import Quote, Quotes
+from preflight_proxy.core.pricing.quote import CacheRead, Quote, Quotes
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 
 
@@ -32,6 +32,7 @@ class Admission(msgspec.Struct, frozen=True, gc=False):
         clamped: the bound is lower than asked.
         tags: the endpoints for which the reservation is enough; no other may serve the call.
         exposure_pusd: what it can cost above the reservation if upstream counts more prompt tokens than measured.
+        cache_read: what the reservation expects of a cache; None: nothing.
     """
 
     bound: int
@@ -39,6 +40,7 @@ class Admission(msgspec.Struct, frozen=True, gc=False):
     clamped: bool
     tags: tuple[str, ...]
     exposure_pusd: int = 0
+    cache_read: CacheRead | None = None
 
 
 class Wait(msgspec.Struct, frozen=True, gc=False):
@@ -88,14 +90,14 @@ def admit(
     if is_alone and (exposed := within(available_pusd, measured, measured.bound, quotes.proven, None)) is not None:
         return Weigh() if may_weigh else exposed
     least_pusd, settled_pusd = quotes.least_pusd, account.limit_pusd - account.posted_pusd
-    if may_wait and least_pusd <= settled_pusd:
+    if may_wait and not is_alone and least_pusd <= settled_pusd:
         return Wait(least_pusd)
     for way in quotes.ways:
         if (clamped := _clamped(available_pusd, way, quotes.proven, exposure_max_pusd, busy=busy)) is not None:
             return clamped
     if is_alone and (exposed := _clamped(available_pusd, measured, quotes.proven, None, busy=busy)) is not None:
         return Weigh() if may_weigh else exposed
-    if may_wait and quotes.cheapest_pusd <= settled_pusd:
+    if may_wait and not is_alone and quotes.cheapest_pusd <= settled_pusd:
         return Wait(quotes.cheapest_pusd)
     spent = settled_pusd < cheapest_pusd and not has_unknown
     needed_pusd = quotes.cheapest_pusd if is_alone else _needed_beside(quotes, exposure_max_pusd)
@@ -147,4 +149,4 @@ def within(amount_pusd: int, way: Quote, bound: int, proven: Quote, exposure_max
             reserve_pusd, worst_pusd = max(reserve_pusd, cost_pusd), max(worst_pusd, proven_pusd)
     if not tags:
         return None
-    return Admission(bound, reserve_pusd, bound < way.bound, tuple(tags), worst_pusd - reserve_pusd)
+    return Admission(bound, reserve_pusd, bound < way.bound, tuple(tags), worst_pusd - reserve_pusd, way.cache_read)

@@ -59,7 +59,7 @@ class Reserve(msgspec.Struct, frozen=True, gc=False):
     beside that of the other pending calls (M24).
 
     Attributes:
-        exposure_pusd: see `Reservation`, as for `purpose`.
+        exposure_pusd: see `Reservation`, as for `purpose` and `cache_read_tokens`.
         rate: see `Account`.
     """
 
@@ -76,6 +76,7 @@ class Reserve(msgspec.Struct, frozen=True, gc=False):
     exposure_pusd: int = 0
     purpose: str = ""
     rate: PromptRate | None = None
+    cache_read_tokens: int = 0
 
 
 class SetGeneration(msgspec.Struct, frozen=True, gc=False):

@@ -124,6 +124,8 @@ class Reservation(msgspec.Struct, frozen=True, gc=False):
         digest: SHA-256 of the body as received, hex.
         exposure_pusd: what it can cost above the reservation, if upstream counts more prompt tokens than measured (M24).
         purpose: what it is for, if it is no call of the agent: "weighing"; else empty.
+        cache_read_tokens: the most prompt tokens of a call that is reserved with a part of them at the price of a cache read; 0 if
+            none is. If upstream counted no more, an excess says that the cache did not have that part.
         key_base: the `KeyBase` of the key that it is sent with, read before this call; None for an account's own key, or if there
             is none.
         seq: its number in the ledger: 1, 2, 3, ...
@@ -147,6 +149,7 @@ class Reservation(msgspec.Struct, frozen=True, gc=False):
     seq: int = 0
     exposure_pusd: int = 0
     purpose: str = ""
+    cache_read_tokens: int = 0
     generation_id: str | None = None
     tag: str | None = None
     unknown_since_s: float | None = None

@@ -98,7 +98,12 @@ def settled(
 
 
 def _byte_counted(account: Account, reservation: Reservation, tokens: CallFacts | LineTokens) -> Account:
-    """Return an account whose prompts count by their bytes where a call was billed above its reservation (M14 (overrun))."""
+    """Return an account whose prompts count by their bytes where a call was billed above its reservation (M14 (overrun)).
+
+    Not so where the tokens were as quoted, and the cache that was to be read had not the prefix any more.
+    """
+    if 0 < tokens.prompt_tokens <= reservation.cache_read_tokens:
+        return account
     tag = tokens.tag or reservation.tag
     places = [f"{reservation.model} {each}" for each in ((tag,) if tag else reservation.tags)]
     return replace(account, byte_counted=tuple(sorted({*account.byte_counted, *places})))

@@ -173,6 +173,7 @@ def _reserve(state: LedgerState, command: Reserve, at_s: float) -> Change | Refu
         seq=state.next_seq,
         exposure_pusd=exposure_pusd,
         purpose=command.purpose,
+        cache_read_tokens=command.cache_read_tokens,
     )
     return Change(account=charged, reservation=reservation)
 

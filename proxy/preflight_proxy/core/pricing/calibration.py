@@ -11,6 +11,9 @@ part of every longer prompt, so it has no more tokens than any prompt that begin
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from preflight_proxy.core.money import TOKENS_PER_MTOK
@@ -32,6 +35,8 @@ PREFIXES_MAX = 4096
 """Prefixes remembered at most, those not used for long forgotten first; about 200 bytes each. As many preambles."""
 PREAMBLE_MESSAGES_MAX = 8
 """Messages of a preamble that are looked at; agents send one to four before the task."""
+BESIDE_PROMPT = ("cache_control", "service_tier", "verbosity")
+"""Fields that no prompt's digest has, and that may decide a price, or words of a template."""
 SYSTEM_ROLES = ("system", "developer")
 FINISHES = frozenset({"stop", "length", "tool_calls"})
 """Only an answer that ended in one of these ways has a bill for its whole prompt."""
@@ -274,3 +279,16 @@ def preamble_count(prompt: Prompt) -> int:
             break
         count += 1
     return count
+
+
+def preamble_digest(request: Request, endpoint: Endpoint, headers: Sequence[tuple[str, str]], query: str) -> bytes:
+    """A digest of all that decides how many tokens a preamble has there, and at which price: no message of the user."""
+    prompt = request.prompt
+    deciding = [f"{name.lower()}:{value}" for name, value in headers if "anthropic" in name.lower()]
+    parts = [
+        *(endpoint.model, endpoint.tag, request.shape, query, *sorted(deciding)),
+        repr(sorted(request.provider.items())),
+        *(f"{name}={bytes(request.fields[name])!r}" for name in BESIDE_PROMPT if name in request.fields),
+    ]
+    digests = prompt.fields_digest + prompt.prefix_digest(system_count(prompt))
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape") + b"\0" + digests).digest()

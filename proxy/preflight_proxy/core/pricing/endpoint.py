@@ -18,6 +18,11 @@ UNBOUNDED_ENDPOINTS: Mapping[str, str] = {
 """Endpoints, by tag or by the provider part of it, that list the output bound and do not keep it, with source and date."""
 SEARCHES_UNASKED = ("perplexity/", "-search-preview", "deep-research")
 """Marks of models that search the web for every call, at a price per search that no request bounds."""
+WRITES_ON_REQUEST = ("anthropic/", "google/", "qwen/", "alibaba/")
+"""Families that write to a cache only where `cache_control` asks for it; elsewhere a write may happen without it.
+
+Source: openrouter.ai/docs/guides/best-practices/prompt-caching, 2026-10.
+"""
 CONTEXT_TOKENS_MAX = 10**9
 
 

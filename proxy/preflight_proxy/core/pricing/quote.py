@@ -13,20 +13,17 @@ from decimal import Context, Decimal
 import msgspec
 
 from preflight_proxy.core.money import TOKENS_PER_MTOK
-from preflight_proxy.core.pricing.endpoint import Endpoint, EndpointPrices
+from preflight_proxy.core.pricing.cached_prefixes import CachedPrefix
+from preflight_proxy.core.pricing.endpoint import Endpoint
 from preflight_proxy.core.pricing.fits import PriceTier, PromptRate
 from preflight_proxy.core.pricing.prompt_bound import prompt_bound, prompt_tokens_max, token_percent
+from preflight_proxy.core.pricing.rates import Rate, rate_of, rates_of
 from preflight_proxy.core.recent import Recent
 from preflight_proxy.core.shapes.provider import serves
 from preflight_proxy.core.shapes.shape import Prompt, Request
 
 FLOOR_TOKENS = 1024
 """A clamp goes no lower: a shorter answer is useless to an agent (M9)."""
-WRITES_ON_REQUEST = ("anthropic/", "google/", "qwen/", "alibaba/")
-"""Families that write to a cache only where `cache_control` asks for it; elsewhere a write may happen without it.
-
-Source: openrouter.ai/docs/guides/best-practices/prompt-caching, 2026-10.
-"""
 RATES_MAX = 64
 """Rates of new prompts that an offer keeps: for a few kinds of request, and for accounts with evidence of their own."""
 OFFERS_MAX = 256
@@ -78,6 +75,18 @@ class WorstCase(msgspec.Struct, frozen=True, gc=False):
         return tokens if tokens >= self.tokens_min else -1
 
 
+class CacheRead(msgspec.Struct, frozen=True, gc=False):
+    """What a quote expects of a cache, because it has the known prefix at the price of a read (M6).
+
+    Attributes:
+        until_s: The call must be sent by then, monotonic.
+        prompt_tokens: The most prompt tokens, those read included. If no more were billed, any excess is the cache's.
+    """
+
+    until_s: float
+    prompt_tokens: int
+
+
 class Quote(msgspec.Struct, frozen=True):
     """What a request can cost.
 
@@ -90,6 +99,7 @@ class Quote(msgspec.Struct, frozen=True):
         max_price: The highest listed prices, USD per million tokens.
         prompt_tokens: The most prompt tokens.
         worst: Each endpoint's worst case.
+        cache_read: What it expects of the cache of its only endpoint; None: nothing.
     """
 
     model: str
@@ -100,6 +110,7 @@ class Quote(msgspec.Struct, frozen=True):
     max_price: Mapping[str, Decimal]
     prompt_tokens: int
     worst: tuple[WorstCase, ...]
+    cache_read: CacheRead | None = None
 
     def worst_pusd(self, bound: int) -> int:
         """The most that the call can cost at an output bound."""
@@ -188,24 +199,6 @@ class Quotes(msgspec.Struct, frozen=True):
         return min([way.cheapest_pusd for way in self.ways])
 
 
-class Rate(msgspec.Struct, frozen=True, gc=False):
-    """What one endpoint charges at most for a kind of request, for prompts of more than so many tokens.
-
-    Attributes:
-        above_tokens: It holds for prompts longer than this.
-        prompt_price: Pico-USD per million prompt tokens.
-        output_price: Pico-USD per million output tokens.
-        request_pusd: Pico-USD per request.
-        image_pusd: Pico-USD per image.
-    """
-
-    above_tokens: int
-    prompt_price: int
-    output_price: int
-    request_pusd: int
-    image_pusd: int
-
-
 class Offer:
     """The endpoints that may serve requests of one model, with the same wishes, and what they charge.
 
@@ -258,7 +251,7 @@ class Offer:
         prompt, asked = request.prompt, request.bound
         worst = []
         for place, (tokens, rates) in enumerate(zip(prompt_tokens, self._rates_of(prompt), strict=True)):
-            rate = rates[0] if len(rates) == 1 else next(rate for rate in rates if tokens > rate.above_tokens)
+            rate = rate_of(rates, tokens)
             fixed_pusd = rate.request_pusd - (-tokens * rate.prompt_price // TOKENS_PER_MTOK)  # rounded up
             worst.append(self._line(place, fixed_pusd + prompt.image_count * rate.image_pusd, rate, asked))
         bound = 0 if not self._has_output else max(self._default_bounds) if asked is None else asked
@@ -271,6 +264,33 @@ class Offer:
             max_price=self.max_price,
             prompt_tokens=max(prompt_tokens),
             worst=tuple(worst),
+        )
+
+    def cache_quote(
+        self, prompt: Prompt, quote: Quote, prompt_tokens: Sequence[int], cached: Sequence[CachedPrefix | None]
+    ) -> Quote | None:
+        """Quote the known prefix at the price of a cache read, for the one endpoint where that is cheapest; None if it is nowhere.
+
+        Args:
+            prompt: Of the request.
+            quote: At the price of a write, as `quote` returned it.
+            prompt_tokens: From which it was made.
+            cached: What the cache of each of the quoted endpoints has.
+        """
+        ways = []
+        for place, (prefix, rates) in enumerate(zip(cached, self._rates_of(prompt), strict=True)):
+            tokens, line = prompt_tokens[place], quote.worst[place]
+            rate = rate_of(rates, tokens)
+            if prefix is None or rate.read_price is None:
+                continue
+            saved_pusd = min(prefix.tokens, tokens) * (rate.prompt_price - rate.read_price) // TOKENS_PER_MTOK
+            line = msgspec.structs.replace(line, fixed_pusd=line.fixed_pusd - saved_pusd)
+            ways.append((line.pusd(quote.floor), place, line, CacheRead(prefix.until_s, tokens)))
+        if not ways:
+            return None
+        _least_pusd, place, line, read = min(ways, key=lambda way: way[0])
+        return msgspec.structs.replace(
+            quote, tags=(self.tags[place],), prompt_tokens=read.prompt_tokens, worst=(line,), cache_read=read
         )
 
     def prompt_rate(self, request: Request, quote: Quote, tag: str, factor: int | None, *, has_fee: bool) -> PromptRate:
@@ -302,7 +322,7 @@ class Offer:
         """The rates of each quoted endpoint for such prompts."""
         kind = (prompt.cache_control, prompt.cache_1h, prompt.opaque_media)
         if (rates := self._rates.get(kind)) is None:
-            rates = self._rates[kind] = [_rates(each, prompt, self._has_output) for each in self.quoted]
+            rates = self._rates[kind] = [rates_of(each, prompt, self._has_output) for each in self.quoted]
         return rates
 
     def _line(self, place: int, fixed_pusd: int, rate: Rate, asked: int | None) -> WorstCase:
@@ -368,30 +388,6 @@ def _eligible(
     ]
     bounded = [endpoint for endpoint in allowed if endpoint.honours_bound]
     return bounded if bounded and has_output else allowed
-
-
-def _rates(endpoint: Endpoint, prompt: Prompt, has_output: bool) -> list[Rate]:
-    """The rates of an endpoint for such prompts, those for the longest prompts first."""
-    rates = []
-    for above_tokens in sorted({-1, *endpoint.listed_above}, reverse=True):
-        prices = endpoint.prices_within(above_tokens + 1)
-        output_price = max(prices.completion, prices.reasoning or 0) if has_output else 0
-        prompt_price = _prompt_price(prompt, endpoint, prices)
-        rates.append(Rate(above_tokens, prompt_price, output_price, prices.request, prices.image))
-    return rates
-
-
-def _prompt_price(prompt: Prompt, endpoint: Endpoint, prices: EndpointPrices) -> int:
-    """The highest price of a prompt token: plain, read, written for five minutes or an hour, of an image or of audio."""
-    on_request = endpoint.model.startswith(WRITES_ON_REQUEST)
-    possible = [prices.prompt, prices.cache_read]
-    if prompt.cache_control or not on_request:
-        possible.append(prices.cache_write)
-    if prompt.cache_1h:
-        possible.append(prices.cache_write_1h)
-    if prompt.opaque_media:
-        possible += [prices.image_token, prices.audio]
-    return max(price for price in possible if price is not None)
 
 
 def _max_price(endpoints: Sequence[Endpoint], name: str) -> Decimal:

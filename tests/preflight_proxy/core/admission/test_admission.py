@@ -8,7 +8,7 @@ from preflight_proxy.core.admission.admission import Admission, Wait, Weigh, adm
 from preflight_proxy.core.admission.queue import CALL_WAIT_S_MAX
 from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.core.ledger.state import Pending
-from preflight_proxy.core.pricing.quote import Quote, Quotes, WorstCase
+from preflight_proxy.core.pricing.quote import CacheRead, Quote, Quotes, WorstCase
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 
 # The prompt costs 1000, each output token 1; asked for 4000 tokens, the floor is 1024.
@@ -301,3 +301,54 @@ def test_what_a_refusal_says_is_needed_is_the_least_that_admits_the_call(pending
     assert refused.needed_pusd == needed
     assert isinstance(admitted, Admission)
     assert admitted.bound == FLOOR
+
+
+READ = CacheRead(340.0, 7)
+READING = structs.replace(
+    QUOTE, worst=(structs.replace(LINE, fixed_pusd=PROMPT - 900),), cache_read=READ, prompt_tokens=7
+)
+
+
+def look_with_cache(
+    available: int, *, limit: int = 10 * WORST, pending: Pending | None = None
+) -> Admission | Wait | Weigh | Refusal:
+    """Look at an account with so much available, whose cache makes the prompt 900 cheaper."""
+    account = Account("a", "run", limit, posted_pusd=limit - available)
+    quotes = Quotes((QUOTE, READING), QUOTE)
+    return admit(account, quotes, pending=pending or Pending(), busy=False, has_unknown=False, waited_s=0.0)
+
+
+def test_a_cache_read_is_counted_on_only_where_the_call_does_not_fit_without() -> None:
+    """M24: what it saves is exposure."""
+    assert look_with_cache(WORST) == Admission(ASKED, WORST, clamped=False, tags=TAGS)
+    reading = Admission(ASKED, WORST - 900, clamped=False, tags=TAGS, exposure_pusd=900, cache_read=READ)
+    assert look_with_cache(WORST - 1) == reading
+    assert look_with_cache(WORST - 900) == reading
+
+
+def test_a_call_that_reads_a_cache_can_be_clamped_to_its_floor() -> None:
+    least = look_with_cache(CHEAPEST - 900)
+    assert isinstance(least, Admission)
+    assert (least.bound, least.reserve_pusd, least.cache_read) == (FLOOR, CHEAPEST - 900, READ)
+    refused = look_with_cache(CHEAPEST - 901)
+    assert isinstance(refused, Refusal)
+    assert refused.needed_pusd == CHEAPEST - 900
+
+
+def test_beside_others_a_cache_read_is_counted_on_within_a_quarter_of_the_limit() -> None:
+    """Their exposure and its own."""
+    limit = 10 * WORST
+    free = Pending(1, limit // 4 - 900)
+    assert isinstance(look_with_cache(WORST - 900, limit=limit, pending=free), Admission)
+    full = Pending(1, limit // 4 - 899)
+    assert look_with_cache(WORST - 900, limit=limit, pending=full) == Wait(WORST - 900)
+
+
+def test_alone_a_cache_read_is_counted_on_within_the_limit() -> None:
+    assert isinstance(look_with_cache(899, limit=899), Refusal)
+    dear = structs.replace(QUOTE, worst=(structs.replace(LINE, fixed_pusd=100_000),))
+    reading = structs.replace(READING, worst=(structs.replace(LINE, fixed_pusd=1),))
+    for limit, kind in ((99_999, Admission), (99_998, Refusal)):
+        account = Account("a", "run", limit)
+        verdict = admit(account, Quotes((dear, reading), dear), busy=False, has_unknown=False, waited_s=0.0)
+        assert isinstance(verdict, kind)

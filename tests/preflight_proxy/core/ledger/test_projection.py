@@ -44,6 +44,15 @@ def test_rows_after_the_marks_are_added_to_the_projection() -> None:
     assert state.key_posted == {1: KeyPosted(8, 3)}
 
 
+def test_a_start_tells_a_lost_cache_from_a_miscount_as_the_ledger_did() -> None:
+    """Both were billed at 7 for a reservation of 5."""
+    lost = replace(reservation(1, 5), cache_read_tokens=3)
+    miscounted = replace(reservation(2, 5), cache_read_tokens=2, tags=("u",))
+    state = fold(Marks(entry_id=5), [ROW], [], [lost, miscounted], [entry(6), entry(7, "r2")])
+    assert account(state).overrun_pusd == 4
+    assert account(state).byte_counted == ("m/x u",)
+
+
 CASES: list[tuple[dict[str, Any], str]] = [
     ({"pending": [reservation(1, 11)]}, "pending is not the sum"),
     ({"pending": []}, "pending reservations are missing"),

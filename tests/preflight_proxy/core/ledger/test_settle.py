@@ -68,6 +68,22 @@ def test_only_the_endpoint_that_served_is_quarantined_if_it_is_known() -> None:
     assert set(state.quarantined) == {("m/x", "u")}
 
 
+@each(
+    "billed, read, counted",
+    [(900, 900, ()), (901, 900, ("m/x t",)), (900, 0, ("m/x t",)), (0, 900, ("m/x t",))],
+)
+def test_where_a_cache_lost_a_prefix_and_the_tokens_were_as_quoted_bytes_are_not_counted(
+    billed: int, read: int, counted: tuple[str, ...]
+) -> None:
+    """M14: an excess of a call without a cache read, of more tokens than quoted, or of an unknown number, makes bytes count."""
+    state = opened(200)
+    do(state, replace(hold("r", 100), exposure_pusd=40, cache_read_tokens=read))
+    do(state, Post("r", 130, CallFacts(tag="t", prompt_tokens=billed), is_miscount=True))
+    assert account(state).byte_counted == counted
+    assert account(state).overrun_pusd == 30
+    assert not state.quarantined
+
+
 def test_overruns_add_up() -> None:
     state = opened(1000)
     for name, overrun_pusd in (("r", 30), ("s", 12)):

@@ -10,11 +10,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from preflight_proxy.core.admission.admission import Admission, within
+from preflight_proxy.core.pricing.cached_prefixes import CachedPrefix
 from preflight_proxy.core.pricing.endpoint import Endpoint, EndpointPrices
 from preflight_proxy.core.pricing.prompt_bound import prompt_bound
 from preflight_proxy.core.pricing.quote import (
     OFFERS_MAX,
     WISHES_CHARS_MAX,
+    CacheRead,
+    Offer,
     Offers,
     Quote,
     Quotes,
@@ -382,3 +385,65 @@ def test_a_quote_has_a_line_for_each_tag() -> None:
     assert (PROVEN.line("a"), PROVEN.line("b")) == (line(300), line(80))
     with pytest.raises(ValueError, match="not in tuple"):
         PROVEN.line("c")
+
+
+CACHED = CachedPrefix(900, 340.0, 1)
+MARKED = {"cache_control": {"type": "ephemeral"}}
+
+
+def read_quote(
+    *endpoints: Endpoint, tokens: tuple[int, ...], cached: tuple[CachedPrefix | None, ...], **fields: object
+) -> tuple[Quote, Quote | None]:
+    """Return the quote at the price of a write, and the one at that of a read, for so many tokens on each endpoint."""
+    offer = Offer(endpoints, None, (), True)
+    asked = chat(max_tokens=2000, **MARKED, **fields)
+    listed = offer.quote(asked, tokens)
+    return listed, offer.cache_quote(asked.prompt, listed, tokens, cached)
+
+
+def test_a_prefix_that_the_cache_has_is_quoted_at_the_price_of_a_read() -> None:
+    """900 of 1000 tokens at 0.3 dollars a million, the others at that of a write, 3.75."""
+    listed, reading = read_quote(endpoint(), tokens=(1000,), cached=(CACHED,))
+    assert reading is not None
+    assert listed.worst_pusd(0) == 1000 * 375 * USD // 100 // MTOK
+    assert reading.worst_pusd(0) == (900 * 30 + 100 * 375) * USD // 100 // MTOK
+    assert (reading.tags, reading.prompt_tokens, reading.cache_read) == (("anthropic",), 1000, CacheRead(340.0, 1000))
+    assert (reading.bound, reading.floor, reading.max_price) == (listed.bound, listed.floor, listed.max_price)
+    assert reading.worst_pusd(2000) - reading.worst_pusd(0) == 2000 * 15 * USD // MTOK
+
+
+def test_no_more_is_read_than_the_prompt_can_have() -> None:
+    _listed, reading = read_quote(endpoint(), tokens=(500,), cached=(CACHED,))
+    assert reading is not None
+    assert reading.worst_pusd(0) == 500 * 30 * USD // 100 // MTOK
+
+
+def test_a_call_reads_the_cache_of_the_endpoint_where_that_is_cheapest() -> None:
+    """It is pinned to that one, with what is known of it."""
+    other = endpoint(tag="other")
+    much, little = CACHED, CachedPrefix(500, 350.0, 1)
+    for cached, tag in (((little, much), "other"), ((much, little), "anthropic"), ((None, little), "other")):
+        _listed, reading = read_quote(endpoint(), other, tokens=(1000, 1000), cached=cached)
+        assert reading is not None
+        assert reading.tags == (tag,)
+    _listed, reading = read_quote(endpoint(), other, tokens=(1000, 90_000), cached=(little, much))
+    assert reading is not None
+    assert reading.cache_read == CacheRead(350.0, 1000)
+
+
+def test_without_a_cache_or_a_price_for_its_reads_there_is_no_such_quote() -> None:
+    assert read_quote(endpoint(), tokens=(1000,), cached=(None,))[1] is None
+    unlisted = endpoint(pricing={"input_cache_read": None})
+    assert read_quote(unlisted, tokens=(1000,), cached=(CACHED,))[1] is None
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(1, 10**9), st.integers(0, 10**9))
+def test_what_is_read_and_written_at_list_price_costs_its_quote(
+    tokens: int, cached: int, write: int, read: int
+) -> None:
+    prices = {"input_cache_write": f"{write}e-12", "input_cache_read": f"{read}e-12"}
+    _listed, reading = read_quote(endpoint(pricing=prices), tokens=(tokens,), cached=(CachedPrefix(cached, 340.0, 1),))
+    assert reading is not None
+    read_tokens = min(cached, tokens)
+    billed_pusd = read_tokens * read + (tokens - read_tokens) * max(write, read, 3_000_000)
+    assert reading.worst_pusd(0) == billed_pusd
