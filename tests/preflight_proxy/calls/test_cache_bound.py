@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -127,10 +128,31 @@ async def test_a_prefix_counts_as_cached_for_four_minutes_after_its_last_use(
         assert (await conversation.second(after_s))[0] == status
 
 
+async def test_the_four_minutes_begin_with_the_call(tmp_path: Path) -> None:
+    """The provider may have read its cache at once, however long the answer takes."""
+    async with turns(tmp_path, READ_FITS_USD) as conversation:
+        sim = conversation.world.sim
+        sim.scenario = Scenario(first_token_s=0.2, replies=(Rule(text="ok"),))
+        first = asyncio.ensure_future(conversation.first())
+        await sim.until(lambda: len(sim.requests) == 1)
+        conversation.clock.advance(100)
+        await first
+        assert (await conversation.second(CACHED_S - 99))[0] == 402
+
+
 async def test_each_call_that_reads_the_prefix_keeps_it(tmp_path: Path) -> None:
     async with turns(tmp_path, READ_FITS_USD + 3 * READ_USD) as conversation:
         await conversation.first()
         assert [(await conversation.second(CACHED_S - 5))[0] for _ in range(3)] == [200, 200, 200]
+
+
+async def test_a_bill_that_agrees_with_no_price_says_nothing_of_the_cache(tmp_path: Path) -> None:
+    """As it says nothing of the tokens (M4)."""
+    async with turns(tmp_path, WRITE_USD) as conversation:
+        rise = FaultRule(make_fault("price_rise", {"factor": "1.05"}), times=1)
+        conversation.world.sim.scenario = Scenario(replies=(Rule(text="ok"),), faults=(rise,))
+        await conversation.first()
+        assert (await conversation.second())[0] == 402
 
 
 async def test_where_more_fits_all_endpoints_may_serve(tmp_path: Path) -> None:

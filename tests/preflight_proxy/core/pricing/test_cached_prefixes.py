@@ -62,11 +62,20 @@ def test_another_account_endpoint_field_or_message_reads_nothing(what: str) -> N
     fields = {"reasoning": {"effort": "low"}} if what == "fields" else {}
     longer = asked("one!" if what == "message" else "one", "two", marked=(1,), **fields)
     assert cached.of(account, longer, served, 101.0) is None
+    cached.note(account, longer, served, WRITTEN, 100.0)
+    assert cached.of(account, longer, served, 101.0) is not None
+    assert tokens(cached, asked("one", "two", marked=(1,))) == 900
 
 
-@each("usage", [CallUsage(prompt_tokens=1000), replace(WRITTEN, cached_tokens=0, cache_write_tokens=0)])
-def test_a_call_that_neither_read_nor_wrote_left_nothing(usage: CallUsage) -> None:
-    assert tokens(known(asked("one", marked=(0,)), usage), asked("one", "two", marked=(1,))) == 0
+def test_what_another_account_left_is_not_read() -> None:
+    cached = CachedPrefixes()
+    cached.note("b", asked("one", marked=(0,)), CLAUDE, WRITTEN, 100.0)
+    assert tokens(cached, asked("one", "two", marked=(1,))) == 0
+
+
+def test_a_call_that_neither_read_nor_wrote_left_nothing() -> None:
+    cached = known(asked("one", marked=(0,)), CallUsage(prompt_tokens=1000))
+    assert cached.of("a", asked("one", "two", marked=(1,)), CLAUDE, 101.0) is None
 
 
 def test_no_more_is_read_than_the_prompt_had() -> None:
@@ -78,6 +87,13 @@ def test_where_only_marked_prompts_are_cached_a_request_without_a_mark_reads_not
     cached = known(asked("one", marked=(0,)))
     assert tokens(cached, asked("one", "two")) == 0
     assert tokens(cached, asked("one", "two", cache_control={"type": "ephemeral"})) == 900
+
+
+def test_what_such_a_model_read_without_being_asked_is_not_counted_on() -> None:
+    """Some of these families also read by themselves, when they can."""
+    gemini = endpoint("google/x", "Gemini")
+    cached = known(asked("one"), WRITTEN, gemini)
+    assert tokens(cached, asked("one", "two"), gemini) == 0
 
 
 def test_a_mark_before_that_of_the_earlier_call_looks_for_less() -> None:
