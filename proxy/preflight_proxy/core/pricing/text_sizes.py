@@ -20,7 +20,7 @@ ESTIMATE_COST = 4
 """To estimate a byte takes about four times as long as to decode it."""
 
 _sizes: Recent[tuple[str, bytes], int] = Recent(2 * MESSAGES_MAX)
-"""Thousandths of a token, by the family of the tokenizer and the digest of a message or of the other fields."""
+"""Thousandths of a token, by the family of the tokenizer and the digest of a message; by the API too, of the other fields."""
 
 
 class TextSizes(msgspec.Struct, frozen=True):
@@ -55,7 +55,7 @@ def text_sizes(shape: Shape, request: Request, family: str) -> Steps[TextSizes]:
         BadRequest: A text cannot be read.
     """
     prompt = request.prompt
-    key = (family, prompt.fields_digest)
+    key = (f"{shape.name} {family}", prompt.fields_digest)
     fields = _sizes.get(key)
     if fields is None:
         raw_bytes = sum(memoryview(raw).nbytes for name, raw in request.fields.items() if name != request.prompt_field)

@@ -29,7 +29,7 @@ NOT_PROMPT = frozenset(
     }
     | {"frequency_penalty", "presence_penalty", "repetition_penalty", "logit_bias", "logprobs", "top_logprobs"}
     | {"prompt_cache_key", "safety_identifier", "service_tier", "max_tokens", "max_completion_tokens"}
-    | {"max_output_tokens", "cache_control", "verbosity"}
+    | {"max_output_tokens", "cache_control"}
 )
 """Fields that cannot change the prompt; all others are part of its digest (M4 (calibration))."""
 SPOKEN = frozenset({"reasoning", "reasoning_effort", "thinking", "verbosity"})

@@ -75,6 +75,17 @@ def test_what_the_provider_declares_of_its_tools_is_estimated_at_its_most() -> N
     assert fields("bash_20250124") - fields("custom") > 1000 * 1000
 
 
+def test_the_same_fields_of_two_apis_are_estimated_each() -> None:
+    """The messages API has the system's text there; for another it is a field that is passed on, or not sent."""
+    body = {"model": "a/b", "max_tokens": 9, "output_config": {new(): [1, 2, 3]}}
+    message = [{"role": "user", "content": "x"}]
+    sizes = [
+        run_steps(text_sizes(shape, read(shape, {**body, shape.prompt_field: message}, "pass"), "U")).fields
+        for shape in (CHAT, MESSAGES)
+    ]
+    assert sizes[0] < sizes[1]  # only the latter's template writes it with an indent
+
+
 def test_messages_of_few_bytes_are_estimated_in_steps_too() -> None:
     texts = [new() for _ in range(400)]
     steps = list(text_sizes(CHAT, asked(*texts), "U"))

@@ -78,6 +78,8 @@ def test_only_fields_that_can_change_the_prompt_are_in_the_digest() -> None:
         {"reasoning": {}},
         {"response_format": {}},
         {"tool_choice": "none"},
+        {"reasoning_effort": "high"},  # a template may write it
+        {"verbosity": "high"},
     ]
     for fields in changes:
         assert chat(**fields).prompt.fields_digest != plain
