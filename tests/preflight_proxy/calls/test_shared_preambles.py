@@ -370,6 +370,10 @@ async def seen(world: World) -> list[tuple[int, list[tuple[str, str]], bytes]]:
                 answers.append((status, said, b"" if status == 200 else text.replace(name.encode(), b"b")))
                 async with world.client.get(world.base_url + "/key", headers=headers) as response:
                     answers.append((response.status, [], (await response.read()).replace(name.encode(), b"b")))
+    counted = {"model": DEAR_MODEL, **in_messages(TASKS[1])[1]}
+    async with world.client.post(world.base_url + "/messages/count_tokens", json=counted, headers=headers) as response:
+        assert response.status == 200
+        answers.append((response.status, [], await response.read()))
     return answers
 
 
