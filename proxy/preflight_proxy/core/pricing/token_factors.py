@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from preflight_proxy.core.pricing.endpoint import Endpoint
-from preflight_proxy.core.pricing.prompt_bound import WRAP_TOKENS, constant_tokens
+from preflight_proxy.core.pricing.prompt_bound import TEMPLATE_TOKENS, WRAP_TOKENS, constant_tokens
 from preflight_proxy.core.pricing.text_sizes import TextSizes
 from preflight_proxy.core.pricing.token_estimate import tokens_at_most
 from preflight_proxy.core.recent import Recent
@@ -59,4 +59,7 @@ def _factor(prompt: Prompt, sizes: TextSizes, known: int | None, billed: int) ->
     estimate = sizes.after(known)
     wrap_tokens = WRAP_TOKENS * sum([message.wrap_count for message in rest])
     measured = tokens_at_most(estimate, sizes.family) + wrap_tokens + constant_tokens(prompt) + prompt.opaque_bytes
-    return BY_BYTES if billed > measured else max(AS_ESTIMATED, -(-billed * 10**6 // estimate))
+    if billed > measured:
+        return BY_BYTES
+    tool_use_tokens = constant_tokens(prompt) - TEMPLATE_TOKENS if known is None else 0  # no text of the request
+    return max(AS_ESTIMATED, -(-(billed - tool_use_tokens) * 10**6 // estimate))

@@ -104,6 +104,12 @@ def test_tools_are_new_text_where_nothing_is_known() -> None:
     assert seen(TokenFactors(), 10**6, request=asked, sizes=sizes, known=0) == AS_ESTIMATED
 
 
+def test_what_the_provider_adds_for_tools_is_no_text_that_was_estimated_too_low() -> None:
+    asked = chat(LONG, tools=[{"type": "function", "function": {"name": "look"}}])
+    assert seen(TokenFactors(), 600 + 530, request=asked) == AS_ESTIMATED
+    assert seen(TokenFactors(), 600 + 530, request=asked, known=0) == 1884
+
+
 def test_opaque_parts_may_be_billed_by_the_byte() -> None:
     signed = {"role": "assistant", "content": [{"type": "thinking", "thinking": LONG, "signature": "A" * 900}]}
     asked = chat(messages=[signed])
