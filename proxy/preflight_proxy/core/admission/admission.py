@@ -89,15 +89,16 @@ def admit(
     measured, is_alone = quotes.first, pending.count == 0
     if is_alone and (exposed := within(available_pusd, measured, measured.bound, quotes.proven, None)) is not None:
         return Weigh() if may_weigh else exposed
+    may_wait = may_wait and (not is_alone or account.pending_pusd > 0)  # else nothing will settle; a weighing does
     least_pusd, settled_pusd = quotes.least_pusd, account.limit_pusd - account.posted_pusd
-    if may_wait and not is_alone and least_pusd <= settled_pusd:
+    if may_wait and least_pusd <= settled_pusd:
         return Wait(least_pusd)
     for way in quotes.ways:
         if (clamped := _clamped(available_pusd, way, quotes.proven, exposure_max_pusd, busy=busy)) is not None:
             return clamped
     if is_alone and (exposed := _clamped(available_pusd, measured, quotes.proven, None, busy=busy)) is not None:
         return Weigh() if may_weigh else exposed
-    if may_wait and not is_alone and quotes.cheapest_pusd <= settled_pusd:
+    if may_wait and quotes.cheapest_pusd <= settled_pusd:
         return Wait(quotes.cheapest_pusd)
     spent = settled_pusd < cheapest_pusd and not has_unknown
     needed_pusd = quotes.cheapest_pusd if is_alone else _needed_beside(quotes, exposure_max_pusd)

@@ -57,6 +57,12 @@ def test_a_call_that_would_fit_if_others_settled_waits() -> None:
     assert look(WORST - 1, pending=1) == Wait(WORST)
 
 
+def test_a_call_waits_for_a_weighing_too() -> None:
+    """That is no call beside it (M24), yet what it reserves will be available again."""
+    account = Account("a", "run", WORST, pending_pusd=1)
+    assert admit(account, Quotes.of(QUOTE), pending=Pending(), busy=False, has_unknown=False, waited_s=0) == Wait(WORST)
+
+
 def test_a_call_that_no_settling_would_make_fit_is_clamped_at_once() -> None:
     """Waiting would not help it."""
     assert look(WORST - 1) == Admission(ASKED - 1, WORST - 1, clamped=True, tags=TAGS)
