@@ -132,11 +132,6 @@ class Call:
         """All that the answer has said so far."""
         return self._relay.reading
 
-    @property
-    def is_void(self) -> bool:
-        """True if it has ended without a cost."""
-        return self._settlement.is_void
-
     async def run(self, *, may_requote: bool) -> bool:
         """Run the call to its end: when this returns or raises, its reservation has ended or is marked unknown.
 

@@ -35,7 +35,6 @@ class Settlement:
 
     Attributes:
         ended: True once it is posted, voided or marked unknown.
-        is_void: True once it is voided.
         is_anothers: Upstream named the answer by an id that another call of this ledger has. So it is that call's answer: it proves
             nothing of this one, which is decided as one without an id (M16).
     """
@@ -50,7 +49,7 @@ class Settlement:
         self._ttft_ms: int | None = None
         self.reservation = call.reservation
         self.generation_id: str | None = None
-        self.ended = self.is_void = False
+        self.ended = False
         self.is_anothers = False
 
     def answered(self, status: int, generation_id: str | None) -> None:
@@ -131,7 +130,7 @@ class Settlement:
         Raises:
             LedgerError: The store cannot be written.
         """
-        self.ended = self.is_void = True
+        self.ended = True
         self._ledger.commit(Void(self.reservation.id, reason, self._call_facts(Reading())))
         self._publish("voided", 0, Reading())
 

@@ -172,7 +172,7 @@ class Weigher:
                     weighing = Weighing(small_sizes, billed, known, known_tokens)
                     quoter.note_weighed(account_id, request, endpoint, sizes, weighing)
                     return
-        if call is None or call.is_void:
+        if call is None:  # nothing was sent; else an agent whose calls upstream refuses could send more and more
             self._begun_s.put(account_id, [at_s for at_s in self._begun_s.get(account_id) or () if at_s != begun_s])
         _log.info("call.not_weighed", account=account_id, model=endpoint.model, tag=endpoint.tag)
 
