@@ -11,6 +11,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from tests.support.cases import each
@@ -76,8 +77,6 @@ TESTED_TOGETHER: Mapping[str, str] = {
     "agent_preflight.sandboxes.interface": "agent_preflight/sandboxes/test_process.py",
     # values, by the file they are read from
     "openrouter_sim.calls.scenario": "openrouter_sim/test_scenario_file.py",
-    # a generated table, by the function that reads it
-    "preflight_proxy.core.pricing.token_weights": "preflight_proxy/core/pricing/test_token_estimate.py",
     # each value by the options that take it
     "agent_preflight.options.container_values": "agent_preflight/options/test_container_options.py",
 }
@@ -423,6 +422,18 @@ def test_every_dependency_has_its_reason() -> None:
     page = texts()[ROOT / "docs" / "dependencies.md"]
     rows = [line for line in page.splitlines() if line.startswith("| ")]
     assert [name for name in names if not any(name in row.split("|")[1] for row in rows)] == []
+
+
+def test_the_wheel_has_the_data_that_code_reads() -> None:
+    """Hatch takes all files of a package, unless a pattern or .gitignore leaves them out."""
+    packages = set(PACKAGES.values())
+    target = tomllib.loads(texts()[ROOT / "pyproject.toml"])["tool"]["hatch"]["build"]["targets"]["wheel"]
+    ignored = (ROOT / ".gitignore").read_text("utf-8").split("\n")
+    data = [path for path in texts() if path.suffix in {".json", ".toml"} if packages.intersection(path.parents)]
+    assert {"token_weights.json", "token_classes.toml", "models.toml"} <= {path.name for path in data}
+    assert {ROOT / package for package in target["packages"]} == packages
+    assert target.keys() == {"packages", "force-include"}
+    assert [path for path in data for pattern in ignored if fnmatch(path.name, pattern)] == []
 
 
 def test_every_page_is_linked_from_the_readme() -> None:

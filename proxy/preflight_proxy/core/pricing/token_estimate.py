@@ -11,11 +11,16 @@ import re
 import string
 from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 
-from preflight_proxy.core.pricing.token_weights import WEIGHT_MILLITOKENS, WEIGHTS
+import msgspec
 
 UNKNOWN = "U"
 """The family of every tokenizer that is not known: its weights are above all that were measured."""
+WEIGHTS_FILE = Path(__file__).with_name("token_weights.json")
+"""What the fit writes (docs/tokens.md), with what its weights do on texts that it never saw."""
+WEIGHT_MILLITOKENS = 10
+"""The unit of a weight, in thousandths of a token."""
 FAMILY_MARGIN_PERCENT = 115
 UNKNOWN_MARGIN_PERCENT = 140
 
@@ -96,7 +101,9 @@ def _classes_before() -> bytes:
 
 
 _CLASS, _CLASS_BEFORE = _classes(), _classes_before()
-_WEIGHTS: Mapping[str, bytes] = {family: bytes.fromhex("".join(rows)) for family, rows in WEIGHTS.items()}
+_FAMILIES = msgspec.json.decode(WEIGHTS_FILE.read_bytes())["families"]
+WEIGHTS: Mapping[str, bytes] = {family: bytes.fromhex("".join(fit["weights"])) for family, fit in _FAMILIES.items()}
+"""Family to the weight of each pair. `claude` is for a Claude of unknown version: the larger of both of Claude's."""
 
 
 @lru_cache(1024)
@@ -145,7 +152,7 @@ def millitokens(text: bytes, family: str) -> int:
         text: UTF-8.
         family: What `family_of` returned.
     """
-    return WEIGHT_MILLITOKENS * sum(pairs(text).translate(_WEIGHTS[family]))
+    return WEIGHT_MILLITOKENS * sum(pairs(text).translate(WEIGHTS[family]))
 
 
 def tokens_at_most(millitokens: int, family: str) -> int:

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from openrouter_sim.base.tokens import MESSAGE_TOKENS, Tokenizer, count
 from preflight_proxy.core.pricing.prompt_bound import TEMPLATE_TOKENS, WRAP_TOKENS
 from preflight_proxy.core.pricing.text_sizes import TextSizes, text_sizes
-from preflight_proxy.core.pricing.token_estimate import family_of, millitokens, tokens_at_most
-from preflight_proxy.core.pricing.token_weights import WEIGHTS
+from preflight_proxy.core.pricing.token_estimate import WEIGHTS, family_of, millitokens, tokens_at_most
 from preflight_proxy.core.pricing.weighing import (
     HOPE_PERCENT,
     SLICE_BYTES,
