@@ -172,10 +172,10 @@ def quarantine(
     runs_dir: RunsDir = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each endpoint.")] = False,
 ) -> None:
-    """List endpoints that billed above their reservation, or counted more tokens than estimated.
+    """List endpoints that billed or counted too much.
 
-    No proxy of yours sends calls to the former; for the latter it reserves more. `--clear` ends that, at once also for the runs
-    that are going on.
+    No proxy of yours sends calls to an endpoint that billed above a reservation. Where one counted more tokens than estimated,
+    more is reserved. `--clear` ends that, at once also for the runs that are going on.
 
     Example: agent-preflight quarantine --clear openai/gpt-4.1-nano azure
     """

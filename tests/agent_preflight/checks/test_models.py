@@ -110,12 +110,12 @@ def look(*models: str, budget: float = 0.25, **more: Any) -> list[CheckLine]:
 
 @pytest.mark.wire
 def test_the_default_budget_passes_for_a_cheap_model_and_warns_for_an_expensive_one(simulator: Simulator) -> None:
-    cheap, dear = look(NANO, SONNET)
+    cheap, dear = look(NANO, SONNET, budget=0.08)
     assert (cheap.ok, cheap.failure, cheap.hint) == (True, "", "")
     assert "max_tokens" not in cheap.detail
     assert (dear.ok, dear.failure) == (None, "")
     assert dear.name == f"Calls in the budget {SONNET}"
-    assert "$0.25 affords no call of 20,000 prompt tokens; one can cost up to $" in dear.detail
+    assert "$0.08 affords no call of 20,000 prompt tokens; one can cost up to $" in dear.detail
     assert " if the agent asks for no max_tokens (" in dear.detail
     assert dear.hint.startswith("raise the budget to $")
     assert dear.hint.endswith(
@@ -126,7 +126,7 @@ def test_the_default_budget_passes_for_a_cheap_model_and_warns_for_an_expensive_
 
 @pytest.mark.wire
 def test_a_budget_below_one_call_fails_only_if_the_prompt_size_was_stated(simulator: Simulator) -> None:
-    assumed, stated, small = (look(SONNET, expect_tokens=tokens)[0] for tokens in (None, 20_000, 1000))
+    assumed, stated, small = (look(SONNET, budget=0.08, expect_tokens=tokens)[0] for tokens in (None, 20_000, 1000))
     assert (assumed.ok, stated.ok) == (None, False)
     assert stated.failure == f"{SONNET}: {stated.detail}"
     assert assumed.hint.startswith(f"{stated.hint}; 20,000 is assumed: ")

@@ -370,10 +370,10 @@ def test_a_stated_prompt_size_above_the_budget_fails_before_a_key_is_made(
     """Without the statement the same budget is a warning."""
     model = "anthropic/claude-sonnet-4.5"
     assert check_with(simulator, "estimate", models=(model,)) == []
-    assert lines(capsys)[0].startswith(f"  [!] Calls in the budget {model}  $0.25 affords no call of 20,000 prompt")
-    with pytest.raises(PreflightError, match="affords no call of 30,000 prompt tokens"):
-        preflight(simulator.admin_key, "", [model], 0.25, checks=["estimate"], expect_tokens=30_000)
-    assert preflight("", "", [model], 0.25, checks=["estimate"], expect_tokens=30_000, budgets={model: 50.0}) == []
+    assert lines(capsys)[0].startswith(f"  [!] Calls in the budget {model}  $0.25 affords 1 call of 20,000 prompt")
+    with pytest.raises(PreflightError, match="affords no call of 90,000 prompt tokens"):
+        preflight(simulator.admin_key, "", [model], 0.25, checks=["estimate"], expect_tokens=90_000)
+    assert preflight("", "", [model], 0.25, checks=["estimate"], expect_tokens=90_000, budgets={model: 50.0}) == []
     assert list(simulator.requests) == []
 
 

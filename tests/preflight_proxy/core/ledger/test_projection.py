@@ -110,13 +110,14 @@ def test_an_audit_compares_each_balance_with_all_entries() -> None:
 def test_exposures_and_byte_counted_endpoints_are_there_after_a_start() -> None:
     """Whether the rows are before the marks or after them."""
     state = opened(1000)
-    reserve = Reserve("r", "a", 10, "chat", "m/x", ("t",), 16, exposure_pusd=100, purpose="weighing")
+    reserve = Reserve("r", "a", 10, "chat", "m/x", ("t",), 16, exposure_pusd=100)
     do(state, reserve)
     before, marks = account(state), marks_of(state, (0, 0))
     pending = list(state.pending())
     new, entries = [], []
-    for name, exposure_pusd in (("s", 50), ("v", 7)):
-        reserved = do(state, replace(reserve, reservation_id=name, exposure_pusd=exposure_pusd, tags=("t", "u")))
+    for name, exposure_pusd, purpose in (("s", 50, ""), ("w", 0, "weighing"), ("v", 7, "")):
+        changed = replace(reserve, reservation_id=name, exposure_pusd=exposure_pusd, purpose=purpose, tags=("t", "u"))
+        reserved = do(state, changed)
         assert reserved.reservation is not None
         new.append(reserved.reservation)
     posted = do(state, Post("v", 12, CallFacts(tag="u"), is_miscount=True))
@@ -126,7 +127,7 @@ def test_exposures_and_byte_counted_endpoints_are_there_after_a_start() -> None:
     assert again.pending_exposure("a") == state.pending_exposure("a") == Pending(2, 150)
     assert account(again).byte_counted == account(state).byte_counted == ("m/x u",)
     assert account(again).overrun_pusd == 2
-    assert [reservation.purpose for reservation in again.pending()] == ["weighing"] * 2
+    assert [reservation.purpose for reservation in again.pending()] == ["", "", "weighing"]
     projected_now = fold(marks_of(state, (0, 0)), [account(state)], state.pending(), [], [])
     assert account(projected_now).byte_counted == ("m/x u",)
     assert projected_now.pending_exposure("a") == Pending(2, 150)

@@ -252,7 +252,7 @@ def test_a_weighing_is_paid_and_is_no_action_of_the_agent() -> None:
     do(state, replace(hold("r", 100), purpose="weighing"))
     change = do(state, Post("r", 40, CallFacts(prompt_tokens=9), "grep"))
     now = account(state)
-    assert (now.posted_pusd, now.calls, now.prompt_tokens) == (40, 1, 9)
+    assert (now.posted_pusd, now.calls, now.prompt_tokens) == (40, 0, 9)
     assert (now.actions, now.actions_count) == ((), 0)
     assert change.entry is not None
     assert '"purpose":"weighing"' in change.entry.line
