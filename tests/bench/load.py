@@ -16,6 +16,7 @@ from typing import cast
 
 from tests.bench.upstream import MODEL
 
+LAST_CHUNK = b"\r\n0\r\n\r\n"
 HELD = re.compile(rb"held=(\d+)\D")
 WRITTEN_AT = re.compile(rb"at=(\d+)\D")
 TURNS_MAX = 24
@@ -161,7 +162,8 @@ class LoadConnection(asyncio.Protocol):
         if self._chunked:
             self._note_chunks(data, came_ns)
             # Our upstream's texts never end like this, so the framing need not be parsed.
-            done = data.endswith(b"0\r\n\r\n") or (len(data) < 5 and b"".join(self._pieces[-3:]).endswith(b"0\r\n\r\n"))
+            last = data if len(data) > len(LAST_CHUNK) else b"".join(self._pieces[-3:])
+            done = last.endswith(LAST_CHUNK)
         else:
             assert self._body_left is not None
             self._body_left -= len(data)
