@@ -88,9 +88,7 @@ class Calibration:
             return proven, proven
         measured = proven
         if sizes is not None and not prompt.opaque_media:
-            rest = tokens_at_most(sizes.after(None) * factor // 1000, sizes.family)
-            opaque_tokens = ascii_factor(endpoint) * prompt.opaque_bytes
-            measured = rest + WRAP_TOKENS * prompt.message_count + opaque_tokens + constant_tokens(prompt)
+            measured = _measured_whole(prompt, endpoint, sizes, factor)
         fields = (account, endpoint.model, endpoint.tag, prompt.fields_digest)
         preamble_max = PREAMBLE_MESSAGES_MAX if count > PREAMBLE_MESSAGES_MAX else count
         for bills, count_max in ((self._prefixes, count), (self._preambles, preamble_max)):
@@ -121,9 +119,7 @@ class Calibration:
         count, tokens = self.known(account, request, endpoint)
         if count is not None:
             return True, _measured_with_rest(prompt, endpoint, count, tokens, sizes, factor)
-        rest = tokens_at_most(sizes.after(None) * factor // 1000, sizes.family)
-        rest += ascii_factor(endpoint) * prompt.opaque_bytes
-        return False, rest + WRAP_TOKENS * prompt.message_count + constant_tokens(prompt)
+        return False, _measured_whole(prompt, endpoint, sizes, factor)
 
     def note_estimate(self, account: str, request: Request, endpoint: Endpoint, count: int, tokens: int) -> None:
         """Remember how many tokens the first `count` messages have at most, by a weighing or by what other runs were billed."""
@@ -247,6 +243,13 @@ def _tokens_with_rest(prompt: Prompt, endpoint: Endpoint, count: int, tokens: in
         wrap_count += message.wrap_count
     opaque_tokens = ascii_factor(endpoint) * opaque_bytes
     return tokens + text_tokens(ascii_bytes, other_bytes, wrap_count, endpoint) + opaque_tokens + TEMPLATE_TOKENS
+
+
+def _measured_whole(prompt: Prompt, endpoint: Endpoint, sizes: TextSizes, factor: int) -> int:
+    """The most tokens of a prompt by the estimates of its texts, where nothing of it is known by bills."""
+    text = tokens_at_most(sizes.after(None) * factor // 1000, sizes.family)
+    opaque_tokens = ascii_factor(endpoint) * prompt.opaque_bytes
+    return text + WRAP_TOKENS * prompt.message_count + opaque_tokens + constant_tokens(prompt)
 
 
 def _measured_with_rest(
