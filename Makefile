@@ -105,7 +105,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(RUNTIME): pyproject.toml | $(BIN)/python
-	$(PIP) install --editable .
+	$(PIP) install --editable '.[metrics,ui]'
 	@touch $@
 
 # The heavier stamp counts for both, so that `make demo` after `make setup` installs nothing.
