@@ -50,7 +50,7 @@ setup: $(DEVELOP) ## make .venv with everything that development needs
 demo: $(RUNTIME) ## run four agents under a budget, offline; no account, no money, no Docker needed
 	$(BIN)/agent-preflight demo $(DEMO)
 
-test: $(DEVELOP) ## the whole test suite; container tests are skipped where no Docker daemon answers
+test: $(DEVELOP) ## the whole test suite; tests with containers or a browser are skipped where there is none
 	$(PYTEST) $(THOROUGH) $(TESTS)
 
 pure: $(DEVELOP) ## the tests that need neither socket nor process: seconds, for while you write

@@ -19,6 +19,9 @@ import structlog
 
 from agent_preflight.engine.client import Engine, on_engine
 from agent_preflight.engine.failure import DockerError
+from tests.support.browser import NO_BROWSER, browser, browser_of_the_session
+
+__all__ = ["browser", "browser_of_the_session"]
 
 REQUIRE_DOCKER = os.environ.get("PREFLIGHT_REQUIRE_DOCKER") == "1"
 
@@ -135,8 +138,8 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say aloud that container tests were skipped, and how many."""
-    skipped = terminalreporter.stats.get("skipped", [])
-    count = sum(NO_DAEMON in str(report.longrepr) for report in skipped)
-    if count:
-        terminalreporter.write_line(f"{count} container tests skipped: {NO_DAEMON}")
+    """Say aloud that tests with containers or a browser were skipped, and how many."""
+    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    for kind, reason in (("container", NO_DAEMON), ("browser", NO_BROWSER)):
+        if count := sum(reason in why for why in skipped):
+            terminalreporter.write_line(f"{count} {kind} tests skipped: {reason}")
