@@ -104,8 +104,8 @@ def _read(name: str, value: Any) -> Any:  # noqa: ANN401 - as run_multi takes it
     """
     kind, flag = _kind(name), next(iter(OPTIONS[name].flags), "ARGUMENTS")
     pairs: dict[str, str | None] | None = None
-    if kind in (kinds.ENV, kinds.SERVICES):
-        pairs = dict(_pair(text, f"{flag} {kind.metavar}", kind is kinds.SERVICES) for text in value)
+    if kind in (kinds.ENV, kinds.SERVICES, kinds.TAGS):
+        pairs = dict(_pair(text, f"{flag} {kind.metavar}", kind is not kinds.ENV) for text in value)
         for unset in (each for each, text in pairs.items() if text is None and variable(each) is None):
             from agent_preflight.launch.run_command import NOTHING_SPENT
 

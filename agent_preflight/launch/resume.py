@@ -33,7 +33,7 @@ from agent_preflight.options.text_files import read_text
 from agent_preflight.runner.resume import kept_results
 from agent_preflight.runs.choice import named_run
 from agent_preflight.runs.folder import RunState, going_on, lock_if_dead
-from agent_preflight.runs.plan_file import COMPARED, MAY_CHANGE, by_alias, is_in_clear
+from agent_preflight.runs.plan_file import COMPARED, MAY_CHANGE, by_alias, is_in_clear, score_options
 from agent_preflight.runs.request import Origin
 from preflight_proxy.core.errors import ConfigError
 
@@ -177,7 +177,9 @@ def plan_options(plan: Mapping[str, Any]) -> dict[str, Any]:
     options = {name: plan.get(key) for key, name in COMPARED.items()} | {
         name: may_change.get(name) for name in MAY_CHANGE
     }
-    options["models"] = [(trial.get("model_id"), alias) for alias, trial in trials.items()]
+    models = {str(trial.get("base") or alias): trial.get("model_id") for alias, trial in trials.items()}
+    options["models"] = [(model_id, alias) for alias, model_id in models.items()]
+    options |= {"repeats": plan.get("repeats"), "tags": plan.get("tags"), **score_options(plan)}
     options["budget_usd"] = {alias: trial.get("budget_usd") for alias, trial in trials.items()}
     program = "command" if plan.get("sandbox") == "process" else "container_args"
     options[program] = {alias: trial.get("command") for alias, trial in trials.items()}

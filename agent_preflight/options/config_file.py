@@ -159,6 +159,8 @@ FILE_TYPES: Mapping[str, Any] = {
     "models": list[str | Model],
     "mounts": list[str | Mount],
     "env": dict[str, str],
+    "tags": dict[str, str],
+    "score": str,
     "container_args": list[str],
     "command": list[str],
     "eject_policy": list[Policy],

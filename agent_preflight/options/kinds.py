@@ -29,6 +29,7 @@ from preflight_proxy.core.secret import Secret
 
 PATH_BYTES_MAX, NAME_BYTES_MAX = 4095, 255
 """Of a path, and of each name in it. Source: limits.h of Linux."""
+TAGS_MAX, TAG_CHARS_MAX = 16, 200
 VARIABLE_BYTES_MAX = 128 * 1024 - 1
 """Linux starts no program with a longer `NAME=VALUE`. Source: execve(2), MAX_ARG_STRLEN."""
 
@@ -164,6 +165,13 @@ def read_seconds(value: object) -> float:
     return float(seconds)
 
 
+def read_number(value: object) -> float:
+    """Return a number that is not infinite."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal) or not math.isfinite(float(value)):
+        raise ValueError
+    return float(value)
+
+
 def read_count(value: object) -> int:
     """Return a whole number above 0."""
     if isinstance(value, str) and re.fullmatch(r"\s*\d{1,15}\s*", value, re.ASCII):
@@ -261,6 +269,33 @@ def read_env(value: object) -> dict[str, str]:
     return variables
 
 
+def read_tags(value: object) -> dict[str, str]:
+    """Return short texts by name. Each line of costs has them, so there are few."""
+    if not isinstance(value, Mapping):
+        raise ValueError
+    tags: dict[str, str] = {str(name): read_text(str(text)) for name, text in value.items()}
+    if len(tags) > TAGS_MAX:
+        raise ValueError(f"there are {len(tags)} tags, and a run has {TAGS_MAX} at most")
+    for name, text in tags.items():
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,63}", name, re.ASCII):
+            raise ValueError(
+                f"{name[:80]!a} cannot be a tag's name: it is at most 64 letters, digits, '_', '-' and '.', "
+                "and begins with a letter or digit"
+            )
+        if not text.isprintable() or len(text) > TAG_CHARS_MAX:
+            raise ValueError(f"the tag {name} is no line of at most {TAG_CHARS_MAX} characters")
+    return tags
+
+
+def read_score(value: object) -> Any:  # noqa: ANN401 - a text or a function
+    """Return a command line for `/bin/sh -c`, or a function."""
+    if callable(value):
+        return value
+    if not read_text(value).strip():
+        raise ValueError
+    return value
+
+
 def read_services(value: object) -> dict[str, str]:
     """Return the address of each service, `HOST:PORT`, by the service's name."""
     if not isinstance(value, Mapping):
@@ -307,6 +342,9 @@ MOUNTS = OptionKind(
     "a list of (host, container, mode) or 'host:container:mode'", read_mounts, "HOST:CONTAINER[:MODE]", repeats=True
 )
 ENV = OptionKind("variables by name", read_env, "NAME[=VALUE]", repeats=True)
+TAGS = OptionKind("texts by name, such as task = refactor", read_tags, "KEY=VALUE", repeats=True)
+SCORE = OptionKind("a command line, or from Python a function", read_score, "CMD")
+NUMBER = OptionKind("a number", read_number, "N")
 SERVICES = OptionKind("HOST:PORT by name", read_services, "NAME=HOST:PORT", repeats=True)
 KEY = OptionKind("a key", lambda value: value if isinstance(value, Secret) else Secret(read_text(value)))
 OBJECT = OptionKind("an object of yours", lambda value: value)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -12,7 +13,10 @@ from msgspec.structs import replace
 DEFAULT_ALIAS_CHARS = 16
 ALIAS_CHARS_MAX = 64
 RUN_ID_CHARS_MAX = 2 * ALIAS_CHARS_MAX
+REPEATS_MAX = 1000
 MODEL_ID_CHARS_MAX = 256
+T = TypeVar("T")
+
 FORM = "a list of model ids, 'ID=ALIAS' or pairs of id and alias"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -30,12 +34,16 @@ class NamedModel(msgspec.Struct, frozen=True):
         alias: The trial's name; None if it is to be made from the id.
         budget_usd: Dollars for this agent; None for the budget of the run.
         arguments: Arguments of this agent; None for those of the run.
+        base: The alias of the model, if the model is repeated; else empty.
+        repeat: Which repeat of the model this is, from 1; 0 if it is not repeated.
     """
 
     id: str
     alias: str | None = None
     budget_usd: Decimal | None = None
     arguments: Sequence[str] | None = None
+    base: str = ""
+    repeat: int = 0
 
 
 def read_models(models: object) -> tuple[NamedModel, ...]:
@@ -58,6 +66,48 @@ def read_models(models: object) -> tuple[NamedModel, ...]:
     if twice := {alias for alias in aliases if aliases.count(alias) > 1}:
         raise ValueError(f"each trial needs an alias of its own; given more than once: {', '.join(sorted(twice))}")
     return named
+
+
+def repeated(models: Sequence[NamedModel], repeats: int) -> tuple[NamedModel, ...]:
+    """Return an agent for each repeat of each model: the first of every model, then the second of every model.
+
+    So the repeats of all models start at about the same times. With one repeat the models are returned as they are.
+
+    Args:
+        models: The models, each with an alias.
+        repeats: How many agents each model has.
+
+    Raises:
+        ValueError: There are too many, or an alias with its number is too long or the alias of another model.
+    """
+    if repeats > REPEATS_MAX:
+        raise ValueError(f"a model can be repeated {REPEATS_MAX} times at most")
+    if repeats == 1:
+        return tuple(models)
+    agents = tuple(
+        replace(model, alias=f"{model.alias}-{number}", base=str(model.alias), repeat=number)
+        for number in range(1, repeats + 1)
+        for model in models
+    )
+    bases = {str(model.alias) for model in models}
+    for agent in agents:
+        if agent.alias in bases:
+            raise ValueError(
+                f"{agent.alias} would name repeat {agent.repeat} of {agent.base}, and it is the alias of another model: "
+                "give that model another alias"
+            )
+        check_alias(str(agent.alias))
+    return agents
+
+
+def of_agents(by_alias: Mapping[str, T], agents: Sequence[NamedModel]) -> dict[str, T]:
+    """Return a mapping with an entry for each agent that has one: its own, else that of its model."""
+    return {
+        str(agent.alias): by_alias[name]
+        for agent in agents
+        for name in (agent.base, str(agent.alias))
+        if name in by_alias
+    }
 
 
 def check_alias(alias: str) -> None:

@@ -7,7 +7,7 @@ add a field and a keyword here, a line to the docstring of `run_multi`, rows to 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, Required, TypedDict
@@ -20,7 +20,7 @@ from agent_preflight.models import RunResult
 from agent_preflight.options import kinds as k
 from agent_preflight.options.container_options import DockerArgs, read_docker_args
 from agent_preflight.options.kinds import Option, option, read_value
-from agent_preflight.options.naming import NamedModel
+from agent_preflight.options.naming import NamedModel, of_agents, repeated
 from preflight_proxy.base.config import Bound, CacheBound
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
@@ -35,6 +35,7 @@ Budget = Dollars | Mapping[str, Dollars]
 Models = Sequence[str | tuple[str, str]]
 OnEvent = Callable[[dict[str, Any]], object]
 OnComplete = Callable[[Path, RunResult], object]
+ScoreGiven = str | Callable[[RunResult, Path | None], object]
 
 COMMAND_NETWORK = "sealed"
 """The default network of the command line. The default of scripts is `"bridge"`, as it was in the old library."""
@@ -85,6 +86,11 @@ class TrialOptions(TypedDict, total=False):
     output_max_depth: int
     env_file: str | Path | Sequence[str | Path] | None
     prompt_file: str | Path | None
+    score: ScoreGiven | None
+    score_image: str | None
+    score_timeout_s: float
+    score_pass: float
+    tags: Mapping[str, str] | None
 
 
 class RunOptions(TrialOptions, total=False):
@@ -103,6 +109,7 @@ class RunOptions(TrialOptions, total=False):
     resume: bool
     expect_tokens: int | None
     retry_failed: bool
+    repeats: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +167,18 @@ class RunSettings:
     stdin: StdinChoice = option(
         "auto", k.choice(StdinChoice), "The agents' standard input; auto keeps it open after a prompt only.", "--stdin"
     )
+    repeats: int = option(1, k.COUNT, "Agents for each model: NAME-1 to NAME-N, each with its own budget.", "--repeats")
+    tags: Mapping[str, str] | None = option(
+        None, k.TAGS, "Texts that the plan, summaries, reports and costs of the run have.", "--tag"
+    )
+    score: Any = option(
+        None, k.SCORE, "Run here after each trial; its last line is the score: a number or JSON.", "--score"
+    )
+    score_image: str | None = option(
+        None, k.IMAGE, "The score's command runs in a container of this image, without network.", "--score-image"
+    )
+    score_timeout_s: float = option(600.0, k.SECONDS, "Time to score one trial.", "--score-timeout")
+    score_pass: float = option(1.0, k.NUMBER, "The least score that is a success.", "--score-pass")
     timeout_s: float | None = option(None, k.SECONDS, "A trial is ejected after this time.", "--timeout")
     idle_timeout_s: float = option(
         300.0, k.SECONDS, "A trial is ejected after this time without an event or a call.", "--idle-timeout"
@@ -276,10 +295,23 @@ def read_option(name: str, value: object, label: str | None = None) -> Any:  # n
 def read_settings(values: Mapping[str, object]) -> RunSettings:
     """Return the settings that keywords of `run_multi` make. An option that is None or missing has its default.
 
+    With `repeats`, `models` has an agent for each repeat, and budgets and arguments by alias have an entry for each agent.
+
     Raises:
         SettingError: A value is wrong.
         TypeError: There is no such option.
     """
     if unknown := sorted(values.keys() - OPTIONS.keys()):
         raise TypeError(f"a run has no option {', '.join(unknown)}")
-    return RunSettings(**{name: read_option(name, value) for name, value in values.items() if value is not None})
+    settings = RunSettings(**{name: read_option(name, value) for name, value in values.items() if value is not None})
+    if settings.repeats == 1:
+        return settings
+    try:
+        agents = repeated(settings.models, settings.repeats)
+    except ValueError as exc:
+        raise k.SettingError(f"repeats: {exc}.") from None
+    given = {name: getattr(settings, name) for name in ("budget_usd", "container_args", "command")}
+    own: dict[str, Any] = {
+        name: of_agents(value, agents) for name, value in given.items() if isinstance(value, Mapping)
+    }
+    return replace(settings, models=agents, **own)

@@ -23,7 +23,7 @@ ReadFile = Callable[[str], str]
 BY_OPTION = "option"
 """The source of a variable whose value is from the command line. No file keeps the value."""
 
-MERGED_BY_NAME = ("env", "services")
+MERGED_BY_NAME = ("env", "services", "tags")
 """Mappings that are merged name by name. Of any other option, the strongest source gives the whole value."""
 PROMPTS = ("initial_prompt", "prompt_file")
 """Two forms of one option: a source that gives one of them replaces both."""

@@ -23,6 +23,7 @@ from agent_preflight.runner.loop import StopSignal, run_blocking, run_cancellabl
 from agent_preflight.runner.messages import elsewhere, farewell
 from agent_preflight.runs.final_table import final_lines
 from agent_preflight.runs.request import RunRequest
+from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
 
 Key = str | Secret | None
@@ -133,10 +134,19 @@ def run_multi(models: Models, **options: Unpack[RunOptions]) -> list[RunResult]:
         prompt_file: A file with the prompt, instead of `initial_prompt`.
         expect_tokens: Tokens of an agent's first prompt. The checks say how many calls the budget pays for.
         retry_failed: With `resume`: True starts the trials that failed again.
+        score: Scores each trial after its end. A function gets the result and the folder of what the agent wrote, or None, and
+            returns a number, a bool, or a mapping whose `score` is one of these and whose `success` is a bool. A text is run by
+            `/bin/sh -c`, and the last line of its output is the score, as JSON. A score that fails is None, with a reason.
+        score_image: An image of this machine: the command runs in a container of it, without network.
+        score_timeout_s: Seconds that scoring one trial may take.
+        score_pass: The least score that is a success, unless the score says so itself.
+        tags: Texts by name, such as `{"task": "refactor"}`, for plan, summaries, reports and costs.
+        repeats: How many agents each model has. They are `NAME-1` to `NAME-N`, and each has its own budget. Mappings by alias take
+            the model's alias for all its repeats, or that of one.
 
     Returns:
-        The results, one for each model, in the order of `models`. A trial that failed or was ejected has an `error`; nothing is
-        raised for it.
+        The results, one for each model, in the order of `models`; with `repeats` the first of each model, then the second of each.
+        A trial that failed or was ejected has an `error`; nothing is raised for it.
 
     Raises:
         ConfigError: The arguments cannot be used. Nothing was started. If a value is wrong, it is a ValueError too.
@@ -178,7 +188,7 @@ def run_single(
     run_id: str | None = None,
     **kwargs: Any,  # noqa: ANN401 - those of run_multi
 ) -> RunResult:
-    """Run one agent for one model, with the checks before it. The errors are those of `run_multi`.
+    """Run one agent for one model, with the checks before it.
 
     Args:
         model_id: The model's id.
@@ -194,7 +204,12 @@ def run_single(
 
     Returns:
         The trial's result. A trial that failed or was ejected has an `error`; nothing is raised for it.
+
+    Raises:
+        ConfigError: `repeats` is given. The other errors are those of `run_multi`.
     """
+    if kwargs.get("repeats", 1) != 1:
+        raise ConfigError("run_single runs one trial: use run_multi for repeats. Nothing was started.")
     preflight_kwargs = dict(kwargs.pop("preflight_kwargs", None) or {})
     if extra_models:
         preflight_kwargs["models"] = [*extra_models, *as_list(preflight_kwargs.get("models"))]

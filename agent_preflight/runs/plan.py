@@ -52,6 +52,8 @@ class TrialPlan:
         prior: Its account, if it begins again; None for a new trial.
         mounts: In docker's form.
         key_room_pusd: How much the limit of its sub-key is above what it may spend with that key.
+        base: The alias of its model; its own if the model is not repeated.
+        repeat: Which repeat of the model it is, from 1; 0 if the model is not repeated.
     """
 
     alias: str
@@ -62,6 +64,8 @@ class TrialPlan:
     prior: PriorAttempt | None = None
     mounts: tuple[str, ...] = ()
     key_room_pusd: int = KEY_HEADROOM_PUSD
+    base: str = ""
+    repeat: int = 0
 
     @property
     def limit_pusd(self) -> int:
@@ -97,7 +101,7 @@ def output_policy(settings: RunSettings) -> OutputPolicy:
 
 
 def plan_trials(settings: RunSettings, run_id: str, token: Callable[[], str]) -> tuple[TrialPlan, ...]:
-    """Return a trial for each model of a run, in that order, with its names in its arguments and mounts.
+    """Return a trial for each agent of a run, in that order, with its names in its arguments and mounts.
 
     Args:
         settings: The run's.
@@ -117,8 +121,10 @@ def plan_trials(settings: RunSettings, run_id: str, token: Callable[[], str]) ->
             key_name=f"agent-preflight:{run_id}:{alias}:{token()}",
             command=tuple(with_names(text, names) for text in settings.command_of(alias)),
             mounts=tuple(mount_with_names(mount, names) for mount in settings.mounts),
+            base=agent.base or alias,
+            repeat=agent.repeat,
         )
-        for model, alias in settings.pairs
+        for agent, (model, alias) in zip(settings.models, settings.pairs, strict=True)
         for names in ({"alias": alias, "model": model, "run_id": run_id},)
     )
 

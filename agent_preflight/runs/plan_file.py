@@ -18,6 +18,7 @@ from agent_preflight.artifacts import read_json_object
 from agent_preflight.base.usd import exact, pusd, usd
 
 if TYPE_CHECKING:  # a table of files needs none of what they import
+    from agent_preflight.options.settings import RunSettings
     from agent_preflight.runs.plan import TrialPlan
     from agent_preflight.runs.request import RunRequest
 
@@ -66,10 +67,36 @@ def plan_document(run_id: str, trials: Sequence[TrialPlan], request: RunRequest,
         "network": settings.agents_network,
         "stdin": None if settings.stdin == "auto" else settings.stdin,  # as in plans of versions without this option
         "env_names": sorted(settings.env or {}),
+        "repeats": settings.repeats,
+        "tags": dict(settings.tags or {}),
+        "score": _score(settings),
         "may_change": {name: getattr(settings, name) for name in MAY_CHANGE},
         "trials": [_trial(trial) for trial in trials],
     }
     return document if len(json.dumps(document)) <= PLAN_BYTES_MAX else {**_digested(document), "digests": True}
+
+
+def _score(settings: RunSettings) -> dict[str, Any] | None:
+    """Return how trials are scored; None if they are not. Of a function it says only that there is one."""
+    if settings.score is None:
+        return None
+    is_function = callable(settings.score)
+    return {
+        "command": None if is_function else settings.score,
+        "function": is_function,
+        "image": settings.score_image or None,
+        "pass": settings.score_pass,
+        "timeout_s": settings.score_timeout_s,
+    }
+
+
+def score_options(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of the score in a plan, by the keywords of `run_multi`; none if its trials have no score."""
+    score = plan.get("score")
+    if not isinstance(score, dict):
+        return {}
+    names = {"command": "score", "image": "score_image", "pass": "score_pass", "timeout_s": "score_timeout_s"}
+    return {option: score.get(key) for key, option in names.items()}
 
 
 def _origin(request: RunRequest) -> dict[str, Any]:
@@ -88,6 +115,8 @@ def _origin(request: RunRequest) -> dict[str, Any]:
 def _trial(trial: TrialPlan) -> dict[str, Any]:
     return {
         "alias": trial.alias,
+        "base": trial.base,
+        "repeat": trial.repeat,
         "model_id": trial.model_id,
         "budget_usd": str(usd(trial.budget_pusd)),
         "key_name": trial.key_name,
@@ -129,10 +158,18 @@ def plan_differences(stored: Mapping[str, Any], new: Mapping[str, Any]) -> list[
 
 def _of_all(stored: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
     is_digest = stored.get("schema") == 1 or bool(stored.get("digests"))
+    stored, new = _compared(stored), _compared(new)
     for name, value in new.items():
         if name not in NOT_COMPARED:
             are_digests = (is_digest, bool(new.get("digests"))) if name == "prompt" else (False, False)
             yield from _change(name, stored.get(name), value, are_digests)
+
+
+def _compared(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plan as it is compared: without the time limit of a score, which may change, and with what older plans lack."""
+    score = plan.get("score")
+    timeless = {key: value for key, value in score.items() if key != "timeout_s"} if isinstance(score, dict) else score
+    return {"repeats": 1, "tags": {}, **plan, "score": timeless}
 
 
 def _of_trials(stored: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:

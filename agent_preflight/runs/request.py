@@ -85,7 +85,8 @@ class RunRequest:
     def functions(self) -> list[str]:
         """Names of the options that hold code of a script's own; no file can keep them."""
         names = ("eject_policy", "on_event", "on_complete") if self.origin is None else ()
-        return [name for name in names if getattr(self.settings, name) is not None]
+        own = [name for name in names if getattr(self.settings, name) is not None]
+        return [*own, "score"] if callable(self.settings.score) else own
 
     @property
     def may_have_begun(self) -> bool:

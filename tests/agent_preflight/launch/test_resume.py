@@ -63,6 +63,11 @@ SCRIPT: dict[str, Any] = {
     "cache_bound": "billed",
     "weigh": False,
     "share_preambles": False,
+    "tags": {"task": "refactor"},
+    "score": "echo 1",
+    "score_image": "tests",
+    "score_timeout_s": 7.0,
+    "score_pass": 0.5,
 }
 PROCESS = {"sandbox": "process", "image_name": "", "command": ["prog"], "network": "bridge", "container_args": None}
 WITHOUT_CONTAINERS: dict[str, Any] = {
@@ -72,6 +77,7 @@ WITHOUT_CONTAINERS: dict[str, Any] = {
     "memory": None,
     "cpus": None,
     "mounts": None,
+    "score_image": None,
 }
 
 
@@ -102,7 +108,9 @@ def differences(plan: dict[str, Any], settings: RunSettings) -> list[str]:
 FROM_ENVIRONMENT = Origin(env_from={"A": "environment"})
 
 
-@pytest.mark.parametrize("changes", [{}, {**PROCESS, **WITHOUT_CONTAINERS}, {"initial_prompt": None, "stdin": "auto"}])
+@pytest.mark.parametrize(
+    "changes", [{}, {**PROCESS, **WITHOUT_CONTAINERS}, {"initial_prompt": None, "stdin": "auto"}, {"repeats": 3}]
+)
 def test_a_plan_alone_makes_the_same_run_whatever_the_environment_says_of_models(changes: dict[str, Any]) -> None:
     plan = plan_of(FROM_ENVIRONMENT, **changes)
     settings = resumed(plan, variables={"A": "1"})
@@ -111,6 +119,8 @@ def test_a_plan_alone_makes_the_same_run_whatever_the_environment_says_of_models
     assert (request.workers, settings.idle_timeout_s, settings.byok, settings.gate) == (3, 7.0, True, "portable")
     assert (settings.bound, settings.cache_bound) == ("proven", "billed")
     assert (settings.weigh, settings.share_preambles) == (False, False)
+    assert (settings.score, settings.score_pass, settings.score_timeout_s) == ("echo 1", 0.5, 7.0)
+    assert settings.repeats == changes.get("repeats", 1)
     assert (settings.resume, settings.run_id) == (True, "r")
 
 
@@ -281,7 +291,11 @@ def test_every_option_of_a_run_has_its_place_on_a_resume() -> None:
     of_variables = {"env", "env_file", "pass_env"}
     given_anew = {"runs_dir", "run_id", "resume", "retry_failed", "admin_key", "or_key", "log_fn", "prompt_file"}
     code = {"eject_policy", "on_event", "on_complete", "preflight_kwargs"}
-    assert {*COMPARED.values(), *MAY_CHANGE, *of_trials, *of_variables, *given_anew, *code} == OPTIONS.keys()
+    of_scores = {"repeats", "tags", "score", "score_image", "score_pass", "score_timeout_s"}
+    assert {
+        *(*COMPARED.values(), *MAY_CHANGE, *of_trials, *of_variables, *given_anew, *code),
+        *of_scores,
+    } == OPTIONS.keys()
 
 
 @pytest.mark.parametrize("plan", [{}, {"origin": 3, "may_change": [], "trials": 5, "env_names": None}])
@@ -505,3 +519,9 @@ def digests(plan: Mapping[str, Any]) -> tuple[str, str]:
     values = (plan["prompt"], plan["trials"][0]["command"])
     one, other = (hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16] for value in values)
     return one, other
+
+
+def test_a_run_with_a_scripts_own_score_goes_on_from_the_script() -> None:
+    plan = plan_of(None, score=lambda result, folder: 1, score_image=None)
+    with pytest.raises(ConfigError, match="script with score, which no file can keep"):
+        resumed(plan, env={"A": "x"})

@@ -113,3 +113,29 @@ def test_a_mount_without_a_place_in_the_container_is_an_error() -> None:
 def test_an_error_names_the_wrong_mount(mount: str, says: str) -> None:
     with pytest.raises((ValueError, ConfigError), match=says):
         read_mounts([mount])
+
+
+@each("given, value", [("-0.5", -0.5), (0, 0.0), (Decimal("0.8"), 0.8), (OwnFloat(2.5), 2.5), (" 1 ", 1.0)])
+def test_a_number_may_be_below_zero_and_is_not_infinite(given: object, value: float) -> None:
+    assert kinds.NUMBER.read(given) == value
+
+
+@each("given", [True, math.inf, "nan", None, [1]])
+def test_what_is_no_number_is_refused(given: object) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        kinds.NUMBER.read(given)
+
+
+def test_tags_are_few_short_lines_by_name() -> None:
+    assert kinds.TAGS.read({"task": "refactor", "round": 3}) == {"task": "refactor", "round": "3"}
+    for wrong in ({str(number): "x" for number in range(17)}, {"a b": "x"}, {"a": "x\ny"}, {"a": "x" * 201}, "task=x"):
+        with pytest.raises(ValueError):
+            kinds.TAGS.read(wrong)
+
+
+def test_a_score_is_a_command_line_or_a_function() -> None:
+    assert kinds.SCORE.read("echo 1") == "echo 1"
+    assert kinds.SCORE.read(print) is print
+    for wrong in (" ", ["echo", "1"], 3):
+        with pytest.raises(ValueError):
+            kinds.SCORE.read(wrong)

@@ -2,7 +2,14 @@
 
 import pytest
 
-from agent_preflight.options.naming import NamedModel, check_run_id, default_alias, read_models
+from agent_preflight.options.naming import (
+    NamedModel,
+    check_run_id,
+    default_alias,
+    of_agents,
+    read_models,
+    repeated,
+)
 from tests.support.cases import each
 
 
@@ -60,3 +67,31 @@ def test_an_alias_that_cannot_be_a_folder_is_refused(alias: str) -> None:
 def test_a_run_id_that_is_not_the_name_of_a_folder_is_refused(run_id: str) -> None:
     with pytest.raises(ValueError, match="cannot be a run's id"):
         check_run_id(run_id)
+
+
+def test_each_model_is_repeated_and_the_first_of_every_model_comes_first() -> None:
+    agents = repeated(read_models(["a/m=nano", "b/m=haiku"]), 2)
+    assert [(agent.alias, agent.base, agent.repeat) for agent in agents] == [
+        *[("nano-1", "nano", 1), ("haiku-1", "haiku", 1), ("nano-2", "nano", 2), ("haiku-2", "haiku", 2)]
+    ]
+    assert [agent.id for agent in agents] == ["a/m", "b/m", "a/m", "b/m"]
+    (once,) = repeated(read_models(["a/m=nano"]), 1)
+    assert (once.alias, once.base, once.repeat) == ("nano", "", 0)
+
+
+@each(
+    "models, repeats, why",
+    [
+        (["a/m=x", "b/m=x-2"], 2, "x-2 would name repeat 2 of x, and it is the alias of another model"),
+        (["a/m=" + "x" * 63], 2, "cannot be an alias"),
+        (["a/m=x"], 1001, "repeated 1000 times at most"),
+    ],
+)
+def test_repeats_without_a_name_of_their_own_are_refused(models: list[str], repeats: int, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        repeated(read_models(models), repeats)
+
+
+def test_a_mapping_by_alias_is_for_a_model_or_for_one_of_its_repeats() -> None:
+    agents = repeated(read_models(["a/m=nano", "b/m=haiku"]), 2)
+    assert of_agents({"nano": 1, "nano-2": 2, "other": 3}, agents) == {"nano-1": 1, "nano-2": 2}

@@ -108,11 +108,11 @@ OF_SCRIPTS = OPTIONS.keys() - ONLY_IN_A_FILE - {"models"}
 
 
 def rows(page: str) -> dict[str, list[str]]:
-    """Return the cells of each row of a page's tables whose first cell is a name, by that name."""
+    """Return the cells of each row of a page's tables whose first cell is a name, by that name; of several rows the first."""
     lines = [
         line.strip("|").split(" | ") for line in (DOCS / page).read_text("utf-8").splitlines() if line.startswith("| `")
     ]
-    return {name: cells for cells in lines for name in re.findall(r"`(\w+)`", cells[0])}
+    return {name: cells for cells in reversed(lines) for name in re.findall(r"`(\w+)`", cells[0])}
 
 
 def test_the_table_for_scripts_has_each_option() -> None:
@@ -188,3 +188,19 @@ def test_standard_input_stays_open_after_a_prompt_unless_an_option_says_otherwis
     stdin: str, prompt: str | None, closes: bool
 ) -> None:
     assert read_settings({"stdin": stdin, "initial_prompt": prompt}).closes_stdin is closes
+
+
+def test_repeats_give_each_agent_its_own_budget_and_arguments() -> None:
+    settings = read_settings(
+        {
+            "models": ["a/m=nano", "b/m=haiku"],
+            "repeats": 2,
+            "budget_usd": {"nano": 1, "haiku": 2, "haiku-2": 3},
+            "container_args": {"nano-1": ["--first"]},
+        }
+    )
+    assert settings.pairs == [("a/m", "nano-1"), ("b/m", "haiku-1"), ("a/m", "nano-2"), ("b/m", "haiku-2")]
+    assert settings.budget_usd == {"nano-1": 1, "nano-2": 1, "haiku-1": 2, "haiku-2": 3}
+    assert (settings.command_of("nano-1"), settings.command_of("nano-2")) == (("--first",), ())
+    with pytest.raises(SettingError, match=r"^repeats: x-1 would name repeat 1 of x, .* another alias\.$"):
+        read_settings({"models": ["a/m=x", "b/m=x-1"], "repeats": 2})

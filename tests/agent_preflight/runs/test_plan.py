@@ -212,3 +212,14 @@ def test_none_means_the_defaults() -> None:
 def test_what_is_neither_policy_nor_factory_is_refused() -> None:
     with pytest.raises(ConfigError):
         policy_for_trial(7, 1.0)  # type: ignore[arg-type]  # what a script may do
+
+
+def test_a_repeat_has_its_own_name_budget_and_key_and_its_models_alias() -> None:
+    first, second = plans(MODELS[:1], arguments=["{alias}"], repeats=2)
+    assert [(each.alias, each.base, each.repeat) for each in (first, second)] == [
+        *[("nano-1", "nano", 1), ("nano-2", "nano", 2)]
+    ]
+    assert (second.key_name, second.command) == ("agent-preflight:run-1:nano-2:bb", ("nano-2",))
+    assert second.budget_pusd == 25 * 10**10
+    (once,) = plans(MODELS[:1])
+    assert (once.alias, once.base, once.repeat) == ("nano", "nano", 0)

@@ -19,6 +19,7 @@ from agent_preflight.runs.plan_file import (
     plan_differences,
     plan_document,
     planned_trials,
+    score_options,
     trial_folder,
 )
 from agent_preflight.runs.request import Origin, RunRequest
@@ -229,3 +230,27 @@ def test_a_trial_that_is_a_run_by_itself_has_no_folder_but_the_runs(tmp_path: Pa
     (tmp_path / "run" / "inner").mkdir(parents=True)
     assert trial_folder(tmp_path / "shared" / "a", "a") == tmp_path / "shared" / "a"
     assert trial_folder(tmp_path / "run", "inner") == tmp_path / "run" / "inner"
+
+
+def test_repeats_tags_and_the_score_stand_in_the_plan() -> None:
+    given = {"repeats": 2, "tags": {"task": "refactor"}, "score": "echo 1", "score_pass": 0.5}
+    settings = read_settings({"models": MODELS, "admin_key": "adm1n", "image_name": "img", **given})
+    plan = document(settings)
+    assert (plan["repeats"], plan["tags"]) == (2, {"task": "refactor"})
+    assert plan["score"] == {"command": "echo 1", "function": False, "image": None, "pass": 0.5, "timeout_s": 600.0}
+    assert [(each["alias"], each["base"], each["repeat"]) for each in plan["trials"]][::3] == [
+        *[("nano-1", "nano", 1), ("haiku-2", "haiku", 2)]
+    ]
+    assert score_options(plan)["score"] == "echo 1"
+    plain = document()
+    assert (plain["repeats"], plain["tags"], plain["score"], score_options(plain)) == (1, {}, None, {})
+
+
+def test_a_resume_compares_tags_and_scores_but_not_how_long_a_score_may_take() -> None:
+    begun = document(score="echo 1", tags={"task": "a"})
+    assert plan_differences(begun, document(score="echo 1", tags={"task": "a"}, score_timeout_s=9.0)) == []
+    other = plan_differences(begun, document(score="echo 2", tags={"task": "b"}))
+    assert [line.split(":")[0] for line in other] == ["tags", "score"]
+    older = {key: value for key, value in document().items() if key not in ("repeats", "tags", "score")}
+    assert plan_differences(older, document()) == []
+    assert plan_differences(older, document(score="echo 1")) != []
