@@ -154,6 +154,8 @@ def _open_ledger(config: Config, store: Store, clock: Clock) -> Ledger:
     """Update the accounts that an earlier version wrote, and write all budget files."""
     events = Events(first_seq=int(clock.epoch_s() * 1000), wanted=config.run is not None)
     store.on_poisoned = lambda why: events.publish("ledger", "", run=config.run, closed=why)
+    if config.tags:
+        store.state.tags = msgspec.Raw(msgspec.json.encode(config.tags))
     ledger = Ledger(store, Files(store.cost_log), events, clock)
     ledger.byok, ledger.call_s_max = config.byok, config.call_s_max
     ledger.reserves_proven = config.bound == "proven" and config.cache_bound == "write"

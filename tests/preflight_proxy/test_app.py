@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import resource
 import socket
 import stat
@@ -18,8 +19,17 @@ from openrouter_sim import Scenario, Simulator
 from preflight_proxy.app import FILES_MIN, running
 from preflight_proxy.base.config import Config
 from preflight_proxy.core.errors import ConfigError, LedgerError
-from preflight_proxy.core.ledger.commands import ClearQuarantine, Freeze, OpenAccount, Post, Quarantine, Reserve
+from preflight_proxy.core.ledger.commands import (
+    ClearQuarantine,
+    Freeze,
+    OpenAccount,
+    Post,
+    Quarantine,
+    Recover,
+    Reserve,
+)
 from preflight_proxy.core.ledger.rows import QuarantinedEndpoint
+from preflight_proxy.core.ledger.state import Change
 from preflight_proxy.ledger.quarantine_file import QuarantineFile
 from preflight_proxy.ledger.service import BYOK, KEY_LIMIT_FIRED
 from preflight_proxy.ledger.shared_counts_file import carried_factors
@@ -164,6 +174,20 @@ async def test_a_call_that_the_last_process_left_pending_is_unknown_from_the_sta
     store.close()
     async with running(settings(tmp_path)) as proxy:
         assert [call.unknown_since_s is None for call in proxy.ledger.store.pending()] == [False]
+
+
+async def test_each_line_of_a_run_has_its_tags_also_those_that_no_call_wrote(tmp_path: Path) -> None:
+    config = Config(data=str(tmp_path), upstream=NOWHERE, tags={"task": "refactor", "seed": "7"})
+    async with running(config) as proxy:
+        proxy.ledger.commit(OpenAccount("a", "r", 10**12, "hash"))
+        assert isinstance(proxy.ledger.commit(Reserve("r1", "a", 10**9, "chat", "m/x", ("t",), 16)), Change)
+        proxy.ledger.commit(Post("r1", 10**8))
+        proxy.ledger.commit(Recover("a", 5))
+    lines = [json.loads(line) for line in (tmp_path / "costs.jsonl").read_text().splitlines()]
+    assert [(line["outcome"], line["tags"]) for line in lines] == [
+        ("posted", {"task": "refactor", "seed": "7"}),
+        ("recovered", {"task": "refactor", "seed": "7"}),
+    ]
 
 
 async def test_an_end_writes_budget_files_that_wait(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         weigh: A call that does not fit by its measured bound may be weighed by a small call of its own text.
         share_preambles: Tools and leading system messages that one account was billed for are known in the others.
         shared_counts_file: The user's file of counts that outlive a run; None: nothing is shared with other runs.
+        tags: The run's, which each line of costs.jsonl names.
     """
 
     data: str
@@ -73,6 +74,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     weigh: bool = True
     share_preambles: bool = False
     shared_counts_file: str | None = None
+    tags: dict[str, str] = {}
 
     @property
     def data_dir(self) -> Path:

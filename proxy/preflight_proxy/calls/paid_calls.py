@@ -144,7 +144,7 @@ class PaidCalls:
                 reserved = await reserve(ledger, services.quoter, context, may_weigh=self._weigher is not None)
                 if self._weigher is not None and isinstance(reserved, Unweighed):
                     await self._weigher.weigh(context, reserved)
-                    reserved = await reserve(ledger, services.quoter, context)
+                    reserved = await reserve(ledger, services.quoter, context, waited_ms=reserved.waited_ms)
             except asyncio.CancelledError:
                 ledger.note_unserved(caller.account_id, LEFT)
                 raise

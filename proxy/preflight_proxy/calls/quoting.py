@@ -46,8 +46,6 @@ TIGHT_PART, TIGHT_PART_BESIDE = 4, 32
 
 The second holds while other calls are pending: each of many may take only a small part.
 """
-
-
 PREAMBLE_BYTES_MIN = 4096
 """A shorter preamble is not shared between accounts: its tokens are few, and it could be guessed (M4)."""
 
@@ -114,6 +112,7 @@ class ReservedCall(msgspec.Struct, frozen=True):
         reservation: The committed reservation, pending.
         key: The real key that it leaves with; empty if the account has lost its key since.
         cache_read: What the reservation expects of a cache; None: nothing.
+        waited_ms: How long it waited for others to settle.
     """
 
     context: CallContext
@@ -121,6 +120,7 @@ class ReservedCall(msgspec.Struct, frozen=True):
     reservation: Reservation
     key: Secret
     cache_read: CacheRead | None = None
+    waited_ms: int = 0
 
 
 class Quoter:

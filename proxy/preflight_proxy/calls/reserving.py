@@ -28,10 +28,12 @@ class Unweighed(msgspec.Struct, frozen=True):
     Attributes:
         quote: What it can cost by what is known now.
         tag: The endpoint to weigh it on: the cheapest.
+        waited_ms: How long it has waited for others to settle.
     """
 
     quote: CallQuote
     tag: str
+    waited_ms: int
 
 
 class _Attempt:
@@ -124,7 +126,7 @@ class _Attempt:
 
 
 async def reserve(
-    ledger: Ledger, quoter: Quoter, context: CallContext, *, may_weigh: bool = False
+    ledger: Ledger, quoter: Quoter, context: CallContext, *, may_weigh: bool = False, waited_ms: int = 0
 ) -> ReservedCall | Refusal | Unweighed:
     """Quote a call and reserve its worst case, waiting until `context.until_s` for others to settle.
 
@@ -135,6 +137,7 @@ async def reserve(
         quoter: Quotes it.
         context: The call.
         may_weigh: Its prompt can be weighed: it is `Unweighed` where that may decide it.
+        waited_ms: How long it waited for others to settle before it was weighed.
 
     Raises:
         BadRequest: A text of it cannot be read.
@@ -153,9 +156,10 @@ async def reserve(
             attempt.quotes = estimated.quotes
             waits = waiting.has(account_id) or not attempt()
         if waits:
-            needed_pusd = first.quotes.least_pusd
+            needed_pusd, since_s = first.quotes.least_pusd, ledger.clock.monotonic_s()
             if not await waiting.wait(account_id, attempt.id, needed_pusd, attempt, context.until_s):
                 attempt(CALL_WAIT_S_MAX)
+            waited_ms += round((ledger.clock.monotonic_s() - since_s) * 1000)
     except asyncio.CancelledError:
         if isinstance(attempt.outcome, Reservation):
             ledger.commit(Void(attempt.id, "the client left before it was sent"))
@@ -164,12 +168,12 @@ async def reserve(
         return refusal(Code.STORE, ledger.account(account_id))
     assert attempt.outcome is not None, "a try after the longest wait decides"
     if isinstance(attempt.outcome, Weigh):
-        return Unweighed(first, first.quotes.first.cheapest_tag)
+        return Unweighed(first, first.quotes.first.cheapest_tag, waited_ms)
     if isinstance(attempt.outcome, Refusal):
         if may_weigh and attempt.outcome.code in (Code.SPENT, Code.DOES_NOT_FIT):
             hopeful = quoter.hopeful(account_id, context.request, first)
             if hopeful is not None and hopeful.cheapest_pusd <= ledger.account(account_id).available_pusd:
-                return Unweighed(first, hopeful.cheapest_tag)
+                return Unweighed(first, hopeful.cheapest_tag, waited_ms)
         return attempt.outcome
     key = attempt.state.key or Secret("")
-    return ReservedCall(context, first, attempt.outcome, key, attempt.cache_read)
+    return ReservedCall(context, first, attempt.outcome, key, attempt.cache_read, waited_ms)

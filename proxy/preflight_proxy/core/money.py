@@ -104,6 +104,12 @@ Limits, reservations and costs come again in headers and cost lines, so a few te
 """
 
 
+def token_price_text(price: int) -> str:
+    """Return a price in pico-USD per million tokens as exact decimal dollars per token: "0.00000025"."""
+    text = f"{price:019d}"
+    return f"{text[:-18]}.{text[-18:]}".rstrip("0").rstrip(".")
+
+
 def limit_pusd(text: str) -> int:
     """Read a limit as `exact_pusd` does.
 

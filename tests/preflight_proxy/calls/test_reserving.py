@@ -191,6 +191,20 @@ async def test_another_case_of_a_models_name_is_the_same_model(world: World) -> 
         assert (await response.json())["error"]["message"] == Code.QUARANTINED.sentence
 
 
+async def test_the_tokens_of_a_line_at_its_prices_are_its_cost(world: World) -> None:
+    async with world.post(max_tokens=16) as response:
+        assert response.status == 200
+        await response.read()
+    await world.settled()
+    world.proxy.ledger.files.flush()
+    (line,) = world.cost_lines()
+    prices = {name: Decimal(text) for name, text in line["prices"].items()}
+    assert line["cached_tokens"] == line["cache_write_tokens"] == line["waited_ms"] == 0
+    cost_usd = line["prompt_tokens"] * prices["prompt"] + line["completion_tokens"] * prices["completion"]
+    assert cost_usd == Decimal(line["cost_usd"])
+    assert "tags" not in line
+
+
 async def test_only_the_quoted_endpoints_may_serve(world: World) -> None:
     world.proxy.ledger.commit(Quarantine(MODEL, "azure", "test"))
     for _ in range(5):
@@ -234,16 +248,17 @@ class Reserving:
 
     Attributes:
         tags: The endpoints of the model.
+        quoter: Quotes them.
     """
 
     def __init__(self, ledger: Ledger, quoter: Quoter, tags: tuple[str, ...]) -> None:
-        self._quoter = quoter
+        self.quoter = quoter
         self.ledger = ledger
         self.tags = tags
 
     def begin(self, tokens: int, wait_s: float = 30.0) -> asyncio.Task[ReservedCall | Refusal | Unweighed]:
         context = call_context("one", DEAR_MODEL, tokens=tokens, until_s=self.ledger.clock.monotonic_s() + wait_s)
-        return asyncio.create_task(reserve(self.ledger, self._quoter, context))
+        return asyncio.create_task(reserve(self.ledger, self.quoter, context))
 
     async def reserved(self, tokens: int) -> Reservation:
         call = await self.begin(tokens)
@@ -252,7 +267,7 @@ class Reserving:
 
     async def proven_pusd(self, tokens: int) -> int:
         """What a call needs by its bytes."""
-        quote = await self._quoter.quote(call_context("one", DEAR_MODEL, tokens=tokens, until_s=0.0))
+        quote = await self.quoter.quote(call_context("one", DEAR_MODEL, tokens=tokens, until_s=0.0))
         assert isinstance(quote, CallQuote)
         assert quote.sizes is None
         return quote.quotes.proven.cheapest_pusd
@@ -299,6 +314,25 @@ async def test_a_call_that_fits_waits_behind_one_that_does_not(reserving: Reserv
     async with asyncio.timeout(20):
         calls = await asyncio.gather(second, third)
     assert [call.reservation.bound for call in calls if isinstance(call, ReservedCall)] == [1500, 16]
+
+
+async def test_a_call_knows_how_long_it_waited_and_one_that_did_not_waited_no_time(reserving: Reserving) -> None:
+    first = await reserving.begin(1500)
+    second = await reserving.waiting(1500)
+    await asyncio.sleep(0.1)
+    assert isinstance(first, ReservedCall)
+    reserving.ledger.commit(Void(first.reservation.id, "settled"))
+    call = await second
+    assert isinstance(call, ReservedCall)
+    assert first.waited_ms == 0
+    assert call.waited_ms >= 100
+
+
+async def test_a_call_that_was_weighed_knows_how_long_it_waited_before(reserving: Reserving) -> None:
+    context = call_context("one", DEAR_MODEL, tokens=16)
+    call = await reserve(reserving.ledger, reserving.quoter, context, waited_ms=70)
+    assert isinstance(call, ReservedCall)
+    assert call.waited_ms == 70
 
 
 async def test_a_call_that_waited_is_refused_with_what_it_needs_by_its_estimate(reserving: Reserving) -> None:

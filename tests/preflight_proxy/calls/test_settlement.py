@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from preflight_proxy.calls.parsing import RequestReader
 from preflight_proxy.calls.quoting import Quoter
@@ -52,7 +53,7 @@ def settlement(ledger: Ledger) -> Settlement:
 
 def settlement_of(ledger: Ledger, reservation: Reservation) -> Settlement:
     quoter = Quoter(ledger, Prices(Upstream("http://127.0.0.1:1"), ledger.clock), RequestReader("drop"))
-    call = reserved_call({"tag-x": "Provider X"}, reservation=reservation)
+    call = replace(reserved_call({"tag-x": "Provider X"}, reservation=reservation), waited_ms=70)
     return Settlement(ledger, quoter, CacheTrace(), call)
 
 
@@ -73,6 +74,17 @@ def test_a_posted_call_names_who_served_it_and_how_fast(ledger: Ledger, settleme
     assert (line["tag"], line["generation_id"], line["status"]) == ("tag-x", "gen-1", 200)
     assert (line["ttft_ms"], line["duration_ms"], line["prompt_tokens"]) == (250, 1250, 7)
     assert ledger.account("a").actions[0].label == "grep"
+    assert line["prices"] == {"prompt": "0.000000000001", "completion": "0.000000000001"}
+    assert line["waited_ms"] == 70
+
+
+def test_the_prices_of_an_endpoint_that_an_answer_does_not_name_are_not_known(
+    ledger: Ledger, settlement: Settlement, tmp_path: Path
+) -> None:
+    settlement.post(Reading(provider="Provider Y", usage=CallUsage(cost_pusd=5, prompt_tokens=7)), 5)
+    ledger.close()
+    (line,) = lines(tmp_path)
+    assert (line["tag"], line["prices"]) == (None, None)
 
 
 def test_after_its_end_nothing_is_unknown(ledger: Ledger, settlement: Settlement) -> None:

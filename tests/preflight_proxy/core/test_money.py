@@ -12,6 +12,7 @@ from preflight_proxy.core.money import (
     limit_pusd,
     number,
     price_pusd_per_mtok,
+    token_price_text,
     usd_text,
 )
 from tests.support.cases import each
@@ -133,6 +134,13 @@ def test_a_charge_is_rounded_up(tokens: int, price: int, pusd: int) -> None:
 )
 def test_dollars_are_written_exactly(pusd: int, text: str) -> None:
     assert usd_text(pusd) == text
+
+
+@each(
+    "price, text", [(0, "0"), (250 * 10**9, "0.00000025"), (1, "0.000000000000000001"), (10**18, "1"), (10**19, "10")]
+)
+def test_the_price_of_a_token_is_written_exactly(price: int, text: str) -> None:
+    assert token_price_text(price) == text
 
 
 @given(st.integers(-(2**63), 2**63 - 1))

@@ -23,6 +23,7 @@ def entry_of(
     reservation: Reservation | None,
     call: CallFacts,
     reason: str = "",
+    tags: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET,
 ) -> Entry:
     """Return an entry.
 
@@ -35,6 +36,7 @@ def entry_of(
         reservation: the one that ended or was corrected, as it is afterwards; None for a recovered amount.
         call: what upstream reported.
         reason: why it was voided; empty otherwise.
+        tags: the run's, a JSON object; UNSET where it has none.
     """
     if reservation is None:
         model, generation_id, tag = "", clean(call.generation_id or "") or None, clean(call.tag or "") or None
@@ -69,6 +71,9 @@ def entry_of(
             reservation.id if reservation else None,
             clean(reason) if reason else "",
             reservation.purpose if reservation else "",
+            call.prices,
+            call.waited_ms,
+            tags,
         )
     ).decode()
     return Entry(entry_id, reservation.id if reservation else None, account, kind, cost_pusd, at_s, line)
@@ -108,6 +113,9 @@ class _CostLine(msgspec.Struct, gc=False):
     reservation_id: str | None
     reason: str
     purpose: str
+    prices: msgspec.Raw | None
+    waited_ms: int
+    tags: msgspec.Raw | msgspec.UnsetType
 
 
 _ENCODER = msgspec.json.Encoder()

@@ -249,6 +249,8 @@ class CallFacts(msgspec.Struct, frozen=True, gc=False):
         cache_miss: why the cache gave less than it could; empty if it gave enough, or nothing is known.
         cache_saved_pusd: what caching saved on this call, negative if writing cost more; None if it is not known.
         is_byok: it ran on a provider key of the caller's own.
+        prices: dollars per token of the endpoint that served, as it was quoted: a JSON object; None if it is not known.
+        waited_ms: milliseconds that it waited for other calls to settle before it was reserved.
     """
 
     model: str = ""
@@ -267,3 +269,5 @@ class CallFacts(msgspec.Struct, frozen=True, gc=False):
     cache_miss: str = ""
     cache_saved_pusd: int | None = None
     is_byok: bool = False
+    prices: msgspec.Raw | None = None
+    waited_ms: int = 0

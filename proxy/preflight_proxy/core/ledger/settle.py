@@ -51,7 +51,7 @@ def end(
         raise ValueError("more than a call can cost is never assumed")
     ended = identified(pending, call.generation_id, call.tag)
     account = settled(state.accounts[pending.account], pending, kind, cost_pusd, call, at_s, label)
-    entry = entry_of(state.next_entry_id, at_s, account.id, kind, cost_pusd, ended, call, reason)
+    entry = entry_of(state.next_entry_id, at_s, account.id, kind, cost_pusd, ended, call, reason, state.tags)
     if overrun_pusd <= 0 or is_miscount or kind is EntryKind.ASSUMED:
         return Change(account, ended, entry, overrun_pusd=max(0, overrun_pusd))
     # If it is not known which endpoint served the call, each quoted one may have billed it.
@@ -119,7 +119,8 @@ def recover(state: LedgerState, command: Recover, at_s: float) -> Change:
     account = replace(state.account(command.account), usage_unread=False)
     if cost_pusd == 0:
         return Change(account, identity_changed=True)
-    entry = entry_of(state.next_entry_id, at_s, account.id, EntryKind.RECOVERED, cost_pusd, None, command.call)
+    kind = EntryKind.RECOVERED
+    entry = entry_of(state.next_entry_id, at_s, account.id, kind, cost_pusd, None, command.call, tags=state.tags)
     return Change(recovered(account, cost_pusd, at_s), entry=entry, identity_changed=True)
 
 

@@ -83,6 +83,7 @@ class LedgerState(msgspec.Struct, eq=False):
     """The ledger in memory; changed only by `apply`. What became of calls is counted in the accounts besides.
 
     Attributes:
+        tags: of the run, for its cost lines: a JSON object, which a start sets; UNSET where it has none.
         reservations: the pending ones, by id, oldest first.
         next_seq: the number of the next reservation.
         key_bases: of foreign keys, by id, oldest first.
@@ -98,6 +99,7 @@ class LedgerState(msgspec.Struct, eq=False):
     key_bases: dict[int, KeyBase] = {}
     key_posted: dict[int, KeyPosted] = {}
     key_figures: dict[str, KeyFigure] = {}
+    tags: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     _of_account: defaultdict[str, dict[str, Reservation]] = msgspec.field(default_factory=lambda: defaultdict(dict))
     _unknown: Counter[str] = msgspec.field(default_factory=Counter)
     _exposure_pusd: Counter[str] = msgspec.field(default_factory=Counter)

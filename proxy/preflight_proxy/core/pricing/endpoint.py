@@ -6,10 +6,11 @@ Source: openrouter.ai/docs/guides/overview/models and `GET /models/{author}/{slu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import msgspec
 
-from preflight_proxy.core.money import TOKENS_PER_MTOK, price_pusd_per_mtok
+from preflight_proxy.core.money import TOKENS_PER_MTOK, price_pusd_per_mtok, token_price_text
 
 BOUND_PARAMETERS = frozenset({"max_tokens", "max_completion_tokens"})
 UNBOUNDED_ENDPOINTS: Mapping[str, str] = {
@@ -24,6 +25,8 @@ WRITES_ON_REQUEST = ("anthropic/", "google/", "qwen/", "alibaba/")
 Source: openrouter.ai/docs/guides/best-practices/prompt-caching, 2026-10.
 """
 CONTEXT_TOKENS_MAX = 10**9
+PRICE_TEXTS_MAX = 4096
+"""Sets of prices whose texts are kept: those of the endpoints that runs use, many times over."""
 
 
 class EndpointPrices(msgspec.Struct, frozen=True):
@@ -93,6 +96,18 @@ class Endpoint(msgspec.Struct, frozen=True):
         sets = zip(self.listed, self.listed_above, strict=True)
         possible = [prices for prices, above in sets if prompt_tokens > above]
         return self.prices if len(possible) == len(self.listed) else _most(possible)
+
+    def price_text(self, prompt_tokens: int) -> msgspec.Raw:
+        """The prices of a token as a JSON object, with which the endpoint is quoted for a prompt of so many tokens."""
+        return _price_text(self.prices if len(self.listed) == 1 else self.prices_within(prompt_tokens))
+
+
+@lru_cache(PRICE_TEXTS_MAX)
+def _price_text(prices: EndpointPrices) -> msgspec.Raw:
+    """Dollars per token, as exact decimal text. What has no price of its own is left out."""
+    amounts = {name: getattr(prices, name) for name in ("prompt", "completion", "cache_read", "cache_write")}
+    texts = {name: token_price_text(price) for name, price in amounts.items() if price is not None}
+    return msgspec.Raw(msgspec.json.encode(texts))
 
 
 def endpoint_from_json(model: str, tokenizer: str, obj: Mapping[str, object]) -> Endpoint | None:

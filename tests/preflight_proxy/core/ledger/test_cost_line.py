@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 from msgspec.structs import replace
 
 from preflight_proxy.core.ledger.cost_line import LineTokens, clean, entry_of, tokens_of
@@ -9,6 +10,7 @@ from preflight_proxy.core.ledger.rows import CallFacts, EntryKind, Reservation
 
 POSTED = Reservation("r1", "a", 2_000_000_000, "chat", "m/x", ("t",), 16, True, 1.0, generation_id="gen-1", tag="t")
 CALL = CallFacts("m/x-2026", "OpenAI", "gen-1", "t", 1000, 900, 10, 50, 20, 200, 340, 1234, "c0ffee", "tools", -5)
+CALL = replace(CALL, prices=msgspec.Raw(b'{"prompt":"0.00000025"}'), waited_ms=70)
 
 
 def test_a_line_holds_every_field_of_the_contract() -> None:
@@ -42,7 +44,15 @@ def test_a_line_holds_every_field_of_the_contract() -> None:
         "reservation_id": "r1",
         "reason": "",
         "purpose": "",
+        "prices": {"prompt": "0.00000025"},
+        "waited_ms": 70,
     }
+
+
+def test_a_line_has_the_tags_of_a_run_that_has_some() -> None:
+    tags = msgspec.Raw(b'{"task":"refactor"}')
+    line = entry_of(7, 0.0, "a", EntryKind.POSTED, 1, POSTED, CALL, tags=tags).line
+    assert json.loads(line)["tags"] == {"task": "refactor"}
 
 
 def test_a_line_says_what_a_call_was_for_that_is_none_of_the_agents() -> None:
@@ -58,6 +68,7 @@ def test_a_line_without_a_reservation_and_without_facts() -> None:
     assert (line["cost_usd"], line["reserved_usd"], line["reservation_id"]) == ("-0.000000000005", "0", None)
     assert (line["model"], line["generation_id"], line["tag"], line["status"]) == ("", None, None, None)
     assert (line["conversation"], line["cache_miss"], line["cache_saved_usd"]) == (None, None, None)
+    assert (line["prices"], line["waited_ms"]) == (None, 0)
 
 
 def test_the_quoted_model_stands_where_upstream_named_none() -> None:

@@ -1,6 +1,10 @@
 """An endpoint is read at the most that it can charge, or not used."""
 
-from preflight_proxy.core.pricing.endpoint import EndpointPrices, endpoint_from_json
+from collections.abc import Mapping
+
+import msgspec
+
+from preflight_proxy.core.pricing.endpoint import Endpoint, EndpointPrices, endpoint_from_json
 from tests.support.cases import each
 from tests.support.quote_cases import SONNET, endpoint
 
@@ -52,6 +56,26 @@ def test_an_override_counts_unless_the_prompt_is_too_short_for_it(
 ) -> None:
     found = endpoint(pricing={"overrides": [{**condition, "prompt": "0.000006"}]})
     assert found.prices_within(tokens).prompt == (6 if applies else 3) * 10**12
+
+
+def prices_at(of: Endpoint, prompt_tokens: int) -> Mapping[str, str]:
+    return msgspec.json.decode(of.price_text(prompt_tokens), type=dict[str, str])
+
+
+def test_the_prices_of_a_token_are_written_exactly_and_only_those_that_are_listed() -> None:
+    assert prices_at(endpoint(), 7) == {
+        "prompt": "0.000003",
+        "completion": "0.000015",
+        "cache_read": "0.0000003",
+        "cache_write": "0.00000375",
+    }
+    plain = {"input_cache_read": None, "input_cache_write": None, "input_cache_write_1h": None, "prompt": "0.00000005"}
+    assert prices_at(endpoint(pricing=plain), 7) == {"prompt": "0.00000005", "completion": "0.000015"}
+
+
+def test_the_prices_of_a_token_are_those_of_the_length_of_the_prompt() -> None:
+    long = endpoint(pricing={"overrides": [{"min_prompt_tokens": 1000, "prompt": "0.000006"}]})
+    assert [prices_at(long, tokens)["prompt"] for tokens in (1000, 1001)] == ["0.000003", "0.000006"]
 
 
 def test_media_in_the_output_raise_the_output_price() -> None:
