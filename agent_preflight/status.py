@@ -9,13 +9,13 @@ from agent_preflight.artifacts import RUNS_DIR, latest_run
 from agent_preflight.base.tables import TextTable, show, table_of
 from agent_preflight.base.usd import usd
 from agent_preflight.runs.choice import print_run
+from agent_preflight.runs.event_log import read_events
 from agent_preflight.runs.folder import is_live
 from agent_preflight.runs.status import (
     TRIAL_COLUMNS,
     RunStatus,
     budget_line,
     container_running,
-    read_events,
     read_run,
     read_trial,
 )

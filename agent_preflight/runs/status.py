@@ -6,7 +6,7 @@ It can be read during a run, after it, and for runs of older versions.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,7 @@ from msgspec.structs import asdict, replace
 from agent_preflight.artifacts import (
     RUNS_DIR,
     begun_at_s,
-    json_object,
     number,
-    open_beneath,
     read_json_object,
     read_start,
     run_dirs,
@@ -28,6 +26,7 @@ from agent_preflight.artifacts import (
 from agent_preflight.base.tables import ComputedColumn, TextTable, duration, exact_money, figures, money, table_of
 from agent_preflight.base.usd import exact, pusd
 from agent_preflight.runs.costs import accounts_of
+from agent_preflight.runs.event_log import EventFacts, read_events, seconds_between, text_or_none
 from agent_preflight.runs.folder import LOCK_NAME, is_live
 from agent_preflight.runs.plan_file import PlannedTrial, planned_trials, trial_folder
 from preflight_proxy.core.errors import ConfigError, OperatingError
@@ -215,21 +214,31 @@ def _is_run(folder: Path) -> bool:
 
 def read_run(run_dir: Path) -> RunStatus:
     """Return the state of a run, with the trials that have a folder and those that are only planned."""
-    plan = {trial.alias: trial for trial in planned_trials(run_dir)}
     accounts, trouble = _accounts(run_dir)
     live = is_live(run_dir)
+    trials = tuple(
+        with_account(read_trial(folder, plan, live=live or is_live(folder)), accounts.get(alias))
+        for alias, folder, plan in trials_of(run_dir)
+    )
+    return RunStatus(run_dir, live or any(trial.status == "running" for trial in trials), trials, trouble)
+
+
+def trials_of(run_dir: Path) -> Iterator[tuple[str, Path, PlannedTrial | None]]:
+    """Yield alias, folder and plan of each trial that has a folder or is planned, sorted by alias."""
+    plan = {trial.alias: trial for trial in planned_trials(run_dir)}
     single = len(plan) == 1 and trial_folder(run_dir, next(iter(plan))) == run_dir
     folders = {run_dir.name: run_dir} if single else {folder.name: folder for folder in trial_dirs(run_dir)}
-    trials = []
     for alias in sorted({*folders, *plan}):
         folder = folders.get(alias, run_dir / alias)
         own_plan = next((trial for trial in planned_trials(folder) if trial.alias == alias), None)  # a run by itself
-        status = read_trial(folder, plan.get(alias) or own_plan, live=live or is_live(folder))
-        if alias in accounts:
-            of_ledger = {name: getattr(accounts[alias], name) for name in OF_ACCOUNT}
-            status = replace(status, **of_ledger, budget=None)
-        trials.append(status)
-    return RunStatus(run_dir, live or any(trial.status == "running" for trial in trials), tuple(trials), trouble)
+        yield alias, folder, plan.get(alias) or own_plan
+
+
+def with_account(status: TrialStatus, account: Account | None) -> TrialStatus:
+    """Return a trial's state with the figures of its account in the ledger, if it has one."""
+    if account is None:
+        return status
+    return replace(status, **{name: getattr(account, name) for name in OF_ACCOUNT}, budget=None)
 
 
 def _accounts(run_dir: Path) -> tuple[dict[str, Account], str | None]:
@@ -246,7 +255,11 @@ def read_trial(folder: Path, plan: PlannedTrial | None = None, *, live: bool) ->
     """Return a trial's state, read from its folder, which may not exist. A corrupt summary counts as missing."""
     if (summary := read_json_object(folder, "summary.json")) is not None:
         return status_of_summary(folder.name, summary)
-    events = read_events(folder)
+    return unfinished_status(folder, read_events(folder), plan, live=live)
+
+
+def unfinished_status(folder: Path, events: EventFacts, plan: PlannedTrial | None, *, live: bool) -> TrialStatus:
+    """Return the state of a trial without a summary."""
     status = _unfinished_word(folder, events, plan, live=live)
     return TrialStatus(
         folder.name,
@@ -355,46 +368,3 @@ def _pusd(*amounts: object) -> int | None:
 def exact_or_none(amount_pusd: int | None) -> str | None:
     """Return an amount as exact decimal text; None for None."""
     return None if amount_pusd is None else exact(amount_pusd)
-
-
-class EventFacts(msgspec.Struct, frozen=True):
-    """Figures from a trial's event log, which its agent may have written.
-
-    Attributes:
-        duration_s: Seconds from the agent's start to the last event; None if the events have no times.
-    """
-
-    count: int = 0
-    tool_calls: int = 0
-    started_at: str | None = None
-    duration_s: float | None = None
-
-
-def read_events(folder: Path) -> EventFacts:
-    """Return the figures of a trial's event log. Incomplete lines are ignored."""
-    count, tool_calls, first, last = 0, 0, b"", b""
-    with contextlib.suppress(OSError), open_beneath(folder, "events.jsonl") as file:
-        for line in file:
-            if line.startswith(b"{") and line.rstrip().endswith(b"}"):
-                first, last, count = first or line, line, count + 1
-                tool_calls += (
-                    b'"tool_execution_start"' in line
-                    and (json_object(line) or {}).get("type") == "tool_execution_start"
-                )
-    start, end = json_object(first) or {}, json_object(last) or {}
-    started_at, elapsed_s = text_or_none(start.get("timestamp")), end.get("elapsed_s")
-    between_s = seconds_between(started_at, end.get("timestamp"))
-    return EventFacts(count, tool_calls, started_at, between_s if elapsed_s is None else float(number(elapsed_s)))
-
-
-def seconds_between(start: str | None, end: str | None) -> float | None:
-    """Return the seconds between two ISO 8601 times, at least 0; None if one of them is invalid."""
-    try:
-        return max((datetime.fromisoformat(end or "") - datetime.fromisoformat(start or "")).total_seconds(), 0.0)
-    except (ValueError, TypeError):
-        return None
-
-
-def text_or_none(value: object) -> str | None:
-    """Return a value that is text, else None."""
-    return value if isinstance(value, str) else None

@@ -19,11 +19,11 @@ from agent_preflight.docker.sweep import EngineLeftover
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError
 from agent_preflight.runs.costs import LEDGER, accounts_of
+from agent_preflight.runs.event_log import read_events
 from agent_preflight.runs.folder import write_private
 from agent_preflight.runs.plan import PriorAttempt, TrialPlan
 from agent_preflight.runs.plan_file import PlannedTrial, planned_trials, trial_folder
 from agent_preflight.runs.result import TrialFacts, result_of, summary_document
-from agent_preflight.runs.status import read_events
 from agent_preflight.runs.trial_state import CleanUpStep, Ender, EndReason
 from agent_preflight.sandboxes.kept_output import RECORD, KeptOutput, OutputPolicy
 from preflight_proxy.base.control_messages import Balance, balance_of
