@@ -7,8 +7,8 @@ from typing import Any
 
 from agent_preflight.base.tables import TableColumn, TextTable
 from agent_preflight.base.usd import dollars, pusd
-from agent_preflight.operate.reconcile import TOLERANCE_PUSD, ReconciledAccount, Reconciliation
 from agent_preflight.runs.costs import sums_by_account, sums_of
+from agent_preflight.runs.reconciliation import TOLERANCE_PUSD, ReconciledAccount, Reconciliation
 from preflight_proxy.core.evidence.evidence import KEY_USAGE_LAG_S
 
 DAY_CHARS = len("2027-01-31")

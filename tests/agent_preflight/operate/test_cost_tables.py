@@ -4,7 +4,7 @@ from typing import Any
 
 from agent_preflight.base.tables import text_of
 from agent_preflight.operate.cost_tables import cost_parts, reconciled_parts
-from agent_preflight.operate.reconcile import ReconciledAccount, Reconciliation
+from agent_preflight.runs.reconciliation import ReconciledAccount, Reconciliation
 from preflight_proxy.core.ledger.rows import QuarantinedEndpoint
 
 CENT = 10**10
