@@ -33,12 +33,17 @@ NEVER_IMPORTS: Mapping[str, tuple[str, ...]] = {
         *("random", "secrets", "uuid", "tempfile", "shutil", "logging"),
     ),
     # The proxy is a process of its own and knows nothing of who starts it.
-    "preflight_proxy": ("agent_preflight", "openrouter_sim", "typer", "rich"),
+    "preflight_proxy": ("agent_preflight", "openrouter_sim", "typer", "rich", "jinja2", "prometheus_client"),
     # The simulator imports neither half, so that it can contradict both.
     "openrouter_sim": ("agent_preflight", "preflight_proxy", "typer", "rich", "msgspec.json", "httpx", "structlog"),
     # What a run's options are and mean is decided from values, below whoever runs them.
     "agent_preflight.options": ("typer", "aiodocker", "aiohttp", "httpx"),
     "agent_preflight.runner": ("typer",),
+    # Every figure is computed from values: no files, no clock, no network, no faces.
+    "agent_preflight.figures": (
+        *("os", "sqlite3", "httpx", "aiohttp", "rich", "jinja2", "time", "datetime", "random", "subprocess", "socket"),
+        *("agent_preflight.views", "agent_preflight.cli", "agent_preflight.operate"),
+    ),
     "agent_preflight.eject": ("httpx",),
     "agent_preflight.models": ("httpx",),
 }
@@ -62,6 +67,7 @@ SHARED_WITH_THE_HOST = (
 
 WITHOUT_A_PROXY = (
     ("agent_preflight.runs.costs", "preflight_proxy.ledger.reader"),
+    ("agent_preflight.runs.record", "preflight_proxy.ledger.reader"),
     ("agent_preflight.operate.proxy_status", "preflight_proxy.ledger.reader"),
     ("agent_preflight.sweeping.keys", "preflight_proxy.ledger.dead"),
     ("agent_preflight.launch.proxy_command", "preflight_proxy.ledger.reader"),

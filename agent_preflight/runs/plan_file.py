@@ -216,13 +216,20 @@ def by_alias(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 class PlannedTrial(msgspec.Struct, frozen=True):
-    """A trial in a plan.json; its attributes are those of `TrialPlan`."""
+    """A trial in a plan.json; its attributes are those of `TrialPlan`.
+
+    Attributes:
+        base: The alias of its model, which its repeats share; its own alias in a plan without repeats.
+        repeat: Which repeat of its model it is, from 1; 0 in a plan without repeats.
+    """
 
     alias: str
     model_id: str
     budget_usd: str
     key_name: str
     key_room_pusd: int = KEY_HEADROOM_PUSD
+    base: str = ""
+    repeat: int = 0
 
 
 def planned_trials(run_dir: Path) -> list[PlannedTrial]:
@@ -236,7 +243,12 @@ def _planned(trial: object) -> PlannedTrial | None:
     match trial:
         case {"alias": str(alias), "key_name": str(key_name)} if Path(alias).name == alias:
             model_id, budget_usd = trial.get("model_id"), trial.get("budget_usd")  # type: ignore[attr-defined]  # a dict
-            return PlannedTrial(alias, str(model_id), str(budget_usd), key_name, _room_pusd(trial.get("key_room_usd")))  # type: ignore[attr-defined]
+            base, repeat = trial.get("base"), trial.get("repeat")  # type: ignore[attr-defined]
+            return PlannedTrial(
+                *(alias, str(model_id), str(budget_usd), key_name, _room_pusd(trial.get("key_room_usd"))),  # type: ignore[attr-defined]
+                base=base if isinstance(base, str) and base else alias,
+                repeat=repeat if isinstance(repeat, int) else 0,
+            )
     return None
 
 

@@ -65,6 +65,16 @@ def read_whole(path: Path) -> tuple[Snapshot, list[Entry]]:
     return snapshot, entries
 
 
+def read_after(path: Path, after: int) -> tuple[Snapshot, list[Entry]]:
+    """Return a ledger with its entries after an id, as it was at one moment. The time depends on how many these are.
+
+    Raises:
+        LedgerError: There is none, or it cannot be read.
+    """
+    with closing(_reader(path)) as connection:
+        return _snapshot(connection, path), list(_entries(connection, path, after))
+
+
 def _snapshot(connection: sqlite3.Connection, path: Path) -> Snapshot:
     """Read the balances; the connection goes on seeing the same moment."""
     try:
@@ -85,9 +95,9 @@ def read_entries(path: Path) -> Iterator[Entry]:
         yield from _entries(connection, path)
 
 
-def _entries(connection: sqlite3.Connection, path: Path) -> Iterator[Entry]:
+def _entries(connection: sqlite3.Connection, path: Path, after: int = 0) -> Iterator[Entry]:
     try:
-        yield from tables.read_entries(connection)
+        yield from tables.read_entries(connection, after)
     except sqlite3.Error as exc:
         raise LedgerError(f"the ledger {path} cannot be read: {exc}") from exc
 

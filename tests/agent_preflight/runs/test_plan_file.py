@@ -204,7 +204,7 @@ def test_an_alias_that_leads_away_is_passed_over(tmp_path: Path) -> None:
     good = {"alias": "a", "model_id": "m/m", "budget_usd": "0.25", "key_name": "k"}
     trials = [good, {**good, "alias": "../x"}, {"alias": 1}, {"x": 2}]
     (tmp_path / "plan.json").write_text(json.dumps({"trials": trials}))
-    assert planned_trials(tmp_path) == [PlannedTrial("a", "m/m", "0.25", "k")]
+    assert planned_trials(tmp_path) == [PlannedTrial("a", "m/m", "0.25", "k", base="a")]
 
 
 @each(
