@@ -50,3 +50,13 @@ def test_each_change_is_named_as_what_broke_the_cache(tmp_path: Path) -> None:
     words = [line.split("tokens read")[1].strip() for line in table.splitlines()]
     assert words == ["", "tools", "system", "message 2 (user)", "message 3 (assistant)", "field response_format"]
     assert "why caches missed" in report
+
+
+def test_five_models_sort_letters_and_one_is_sent_home_for_idleness(tmp_path: Path) -> None:
+    printed, summaries = run("best_for_the_dollar", tmp_path)
+    assert len(summaries) == 20
+    assert "gemini-3: no events for 8s" in printed
+    assert all(summaries[f"sonnet-{n}"]["preflight"]["status"] == "spent" for n in range(1, 5))
+    filed = {path.parts[-3]: json.loads(path.read_text()) for path in tmp_path.glob("runs/*/*/workspace/trays.json")}
+    assert len(filed["haiku-1"]) == 16 > len(filed["sonnet-1"]) > len(filed["gemini-3"]) == 6
+    assert set(filed["haiku-1"].values()) == {"billing", "fault", "leaving", "praise"}
