@@ -60,7 +60,7 @@ class Scale(msgspec.Struct, frozen=True):
         return round(self.start + share * (self.end - self.start), 1)
 
 
-def linear_scale(values: Iterable[float], start: float, end: float, *, ticks: int = 4) -> Scale:
+def linear_scale(values: Iterable[float], start: float, end: float, *, ticks: int = 5) -> Scale:
     """Return a scale that has the values between two of its ticks. Without values it goes from 0 to 1.
 
     Args:
@@ -87,7 +87,7 @@ def log_scale(values: Iterable[float], start: float, end: float) -> Scale:
         return linear_scale([0.0, *known], start, end)
     low, high = 1 / _round_up(1 / min(above)), _round_up(max(above))
     decades = math.log10(high / low)
-    factors = (1, 2, 5) if decades <= 1.5 else (1, 3) if decades <= 2.5 else (1,)
+    factors = (1, 2, 5) if decades <= 1.5 else (1, 3) if decades <= 3.2 else (1,)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1, 1 + int(decades / 6))
     ticks = (float(f"{factor}e{power}") for power, factor in itertools.product(powers, factors))
     inside = tuple(tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9))
