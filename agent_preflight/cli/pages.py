@@ -57,10 +57,13 @@ def report(
 
     page = page_module()
     at_s = datetime.now(UTC).timestamp()
-    folders = [run_to_read(run_id, runs_dir) for run_id in dict.fromkeys(run_ids or [None])]
+    names: list[str | None] = [*dict.fromkeys(run_ids or [])] or [None]
+    folders = [run_to_read(name, runs_dir) for name in names]
     runs = [page_figures(read_record(folder), at_s) for folder in folders if folder is not None]
     if not runs:
-        raise ConfigError(f"No runs found in {runs_dir}/. `agent-preflight run` begins one; --runs-dir names another folder.")
+        raise ConfigError(
+            f"No runs found in {runs_dir}/. `agent-preflight run` begins one; --runs-dir names another folder."
+        )
     html = page.report_html(runs, at_s)
     if output == STANDARD_OUTPUT:
         sys.stdout.write(html)
@@ -96,7 +99,9 @@ def write_report(path: Path, html: str) -> None:
     from preflight_proxy.base.atomic_file import replace_file
 
     if path.exists() and not _is_report(path):
-        raise ConfigError(f"{path} exists and is no report of agent-preflight. Give another file with -o, or remove it.")
+        raise ConfigError(
+            f"{path} exists and is no report of agent-preflight. Give another file with -o, or remove it."
+        )
     replace_file(path, html.encode("utf-8"), mode=0o644)
 
 

@@ -71,7 +71,9 @@ def linear_scale(values: Iterable[float], start: float, end: float, *, ticks: in
     """
     known = [min(max(value, -VALUE_MAX), VALUE_MAX) for value in values] or [0.0, 1.0]
     low, high = min(known), max(known)
-    if high - low <= max(abs(high) * 1e-9, 1 / VALUE_MAX):  # one value: it stands between 0 and twice itself, or between 0 and 1
+    if high - low <= max(
+        abs(high) * 1e-9, 1 / VALUE_MAX
+    ):  # one value: it stands between 0 and twice itself, or between 0 and 1
         low, high = (0.0, 1.0) if abs(high) <= 1 / VALUE_MAX else (min(0.0, 2 * low), max(0.0, 2 * high))
     step = _round_up((high - low) / ticks)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

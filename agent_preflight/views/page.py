@@ -6,7 +6,7 @@ Text of agents (names of models, tools and providers, notes, errors) is escaped 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from markupsafe import Markup
 
 from agent_preflight.base.tables import duration, exact_money, money
 from agent_preflight.base.usd import dollars, pusd
-from agent_preflight.figures.run_figures import ModelFigures, PageFigures
+from agent_preflight.figures.model_figures import ModelFigures
+from agent_preflight.figures.run_figures import PageFigures
 from agent_preflight.figures.spending import Curve, TimelineRow
 from agent_preflight.views.charts import Box, Label, Scale, labels, linear_scale, log_scale, polyline, steps
 
@@ -48,14 +49,17 @@ class Look(msgspec.Struct, frozen=True):
     trial_href: Callable[[str], str] | None = None
 
 
-def fragments(figures: PageFigures, look: Look = Look()) -> dict[str, str]:
+PLAIN = Look()
+
+
+def fragments(figures: PageFigures, look: Look = PLAIN) -> dict[str, str]:
     """Return the HTML of each of `SECTIONS`, by the id of its element. A section without content is an empty, hidden element."""
     template = environment().get_template("run.html")
     context = template.new_context(_values(figures, look))
     return {look.prefix + name: "".join(template.blocks[name](context)) for name in SECTIONS}
 
 
-def run_html(figures: PageFigures, look: Look = Look()) -> Markup:
+def run_html(figures: PageFigures, look: Look = PLAIN) -> Markup:
     """Return all sections of a run."""
     return Markup(environment().get_template("run.html").render(_values(figures, look)))  # noqa: S704 - a template's output
 
@@ -72,14 +76,18 @@ def report_html(runs: Sequence[PageFigures], at_s: float) -> str:
     pages = [run_html(figures, look) for figures, look in zip(runs, looks, strict=True)]
     styles = Markup(STYLES.read_text("utf-8"))  # noqa: S704 - our own file
     models = [model for figures in runs for model in figures.table.models]
-    return environment().get_template("report.html").render(
-        runs=runs,
-        pages=pages,
-        looks=looks,
-        styles=styles,
-        at_s=at_s,
-        whiskers=score_scale(models, 4, 136, whole=True),
-        has_scores=any(figures.table.has_scores for figures in runs),
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            runs=runs,
+            pages=pages,
+            looks=looks,
+            styles=styles,
+            at_s=at_s,
+            whiskers=score_scale(models, 4, 136, whole=True),
+            has_scores=any(figures.table.has_scores for figures in runs),
+        )
     )
 
 
@@ -128,7 +136,7 @@ def _moment(form: str) -> Callable[[float], str]:
     return lambda at_s: datetime.fromtimestamp(at_s, UTC).strftime(form)
 
 
-def _values(figures: PageFigures, look: Look) -> Mapping[str, Any]:
+def _values(figures: PageFigures, look: Look) -> dict[str, Any]:
     """Return what run.html needs: the figures, and where its marks stand."""
     models = figures.table.models
     longest_s = max((curve.points[-1][0] - curve.points[0][0] for curve in figures.curves if curve.points), default=0.0)

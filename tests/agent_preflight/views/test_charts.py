@@ -56,11 +56,11 @@ def test_a_larger_value_never_stands_before_a_smaller_one(values: list[float]) -
 @each(
     "values, ticks",
     [
-        ([], (0.0, 0.5, 1.0)),
+        ([], (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)),
         ([0.66, 0.94], (0.6, 0.7, 0.8, 0.9, 1.0)),
-        ([0.0, 1.0], (0.0, 0.5, 1.0)),
+        ([0.0, 1.0], (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)),
         ([7.0], (0.0, 5.0, 10.0, 15.0)),
-        ([0.0], (0.0, 0.5, 1.0)),
+        ([0.0], (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)),
     ],
 )
 def test_ticks_are_round(values: list[float], ticks: tuple[float, ...]) -> None:
@@ -72,8 +72,8 @@ def test_ticks_are_round(values: list[float], ticks: tuple[float, ...]) -> None:
     [
         ([0.0021, 0.2384], (0.003, 0.01, 0.03, 0.1, 0.3)),
         ([0.02, 0.18], (0.02, 0.05, 0.1, 0.2)),
-        ([0.02, 0.05], (0.0, 0.02, 0.04, 0.06)),
-        ([0.0, 0.0], (0.0, 0.5, 1.0)),
+        ([0.02, 0.05], (0.0, 0.01, 0.02, 0.03, 0.04, 0.05)),
+        ([0.0, 0.0], (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)),
     ],
 )
 def test_costs_that_are_far_apart_have_a_logarithmic_axis(values: list[float], ticks: tuple[float, ...]) -> None:
