@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 from agent_preflight.base.tables import money
+from agent_preflight.base.usd import dollars
 from agent_preflight.figures.model_figures import ModelFigures, Totals
-from agent_preflight.runs.reconciliation import Reconciliation
+from agent_preflight.runs.reconciliation import TOLERANCE_PUSD, Reconciliation
 
 Sentence: TypeAlias = "tuple[tuple[str, bool], ...]"
 """Pieces of text, each with whether it is strong (a name)."""
+FRACTIONS = {
+    1 / 2: "half",
+    1 / 3: "a third",
+    1 / 4: "a quarter",
+    1 / 5: "a fifth",
+    1 / 10: "a tenth",
+    2 / 3: "two thirds",
+}
+FRACTION_PRECISION = 0.05
+"""A ratio that is this near to one of these, relatively, is called by its name."""
 
 
 def text_of(sentences: Sequence[Sentence]) -> str:
@@ -22,19 +34,133 @@ def answer_of(models: Sequence[ModelFigures], totals: Totals, *, live: bool, has
     """Return who did best for the dollar and who scores highest; without scores, who spent what and how the trials ended."""
     if not models:
         return (_said("No trial has started."),)
-    return tuple(_spenders(models))
+    sentences = [*(_of_scores(models) if has_scores else _of_costs(models))]
+    if live:
+        sentences[0] = ((f"So far, with {totals.ended} of {totals.trials} trials ended: ", False), *sentences[0])
+    return tuple(sentences)
 
 
 def spent_of(totals: Totals, reconciliation: Reconciliation | None) -> tuple[Sentence, ...]:
     """Return what was spent in all, and whether the ledger agrees with OpenRouter's keys."""
-    return (_said(f"{money(totals.posted_pusd)} spent in all."),)
+    spent = f"{money(totals.posted_pusd)} spent in all"
+    if totals.unknown_costs:
+        spent += f", without {_trials(totals.unknown_costs)} whose cost is not known"
+    if totals.pending_pusd:
+        spent += f"; {money(totals.pending_pusd)} more is reserved"
+    return _said(f"{spent}."), _said(_agreement(reconciliation))
 
 
 def _said(text: str) -> Sentence:
     return ((text, False),)
 
 
-def _spenders(models: Sequence[ModelFigures]) -> Iterator[Sentence]:
-    known = sorted((m for m in models if m.posted_pusd is not None), key=lambda m: -(m.posted_pusd or 0))
-    if known:
-        yield (known[0].base, True), (f" spent the most, {money(known[0].posted_pusd or 0)}.", False)
+def _trials(count: int) -> str:
+    return "1 trial" if count == 1 else f"{count} trials"
+
+
+def _named(models: Sequence[ModelFigures], rest: str) -> Sentence:
+    """Return a sentence that begins with the names of models."""
+    pieces: list[tuple[str, bool]] = []
+    for place, model in enumerate(models):
+        if place:
+            pieces.append((" and " if place == len(models) - 1 else ", ", False))
+        pieces.append((model.base, True))
+    return (*pieces, (rest, False))
+
+
+def _of_scores(models: Sequence[ModelFigures]) -> Iterator[Sentence]:
+    scored = [model for model in models if model.scored]
+    best = [model for model in models if model.is_best]
+    if best:
+        each = money(best[0].cost_per_success_pusd or 0)
+        if len(models) == 1:
+            yield _named(
+                best, f" succeeded in {best[0].successes} of {_trials(best[0].scored)}: {each} for each success."
+            )
+        else:
+            yield _named(
+                best, f" {'is' if len(best) == 1 else 'are'} the best for the dollar: {each} for each success."
+            )
+    elif any(model.successes for model in models):
+        yield _said("What a success cost is not known.")
+    elif scored:
+        yield _said("No trial succeeded.")
+    if unknown := [model for model in models if model.successes and model.posted_pusd is None]:
+        yield _named(unknown, " succeeded too, at a cost that is not known." if best else " succeeded.")
+    if len(scored) > 1:
+        yield from _highest(scored, best)
+    failed = sum(len([t for t in m.trials if t.score is not None and t.score.value is None]) for m in models)
+    if failed:
+        yield _said(f"{_trials(failed)} could not be scored.")
+
+
+def _highest(scored: Sequence[ModelFigures], best: Sequence[ModelFigures]) -> Iterator[Sentence]:
+    """Yield who scores highest, and who cannot be told apart from that model, because their intervals overlap."""
+    ranked = sorted(scored, key=lambda model: (-(model.score or 0), model.cost_per_trial_pusd or 0))
+    top = ranked[0]
+    leaders = [model for model in ranked if model is top or _cannot_be_told_apart(top, model)]
+    if len(leaders) == len(ranked) and top.interval is not None:
+        yield _said(f"The scores cannot be told apart{_cheapest(leaders)}.")
+    elif len(leaders) > 1:
+        yield _named(leaders, f" score highest and cannot be told apart{_cheapest(leaders)}.")
+    elif list(best) == [top]:
+        yield _said(f"It scores highest too, {top.score:.2f}.")
+    else:
+        yield _named([top], f" scores highest, {top.score:.2f}.")
+    if all(model.scored == 1 for model in scored):
+        yield _said("One trial each tells little: more repeats tell more.")
+
+
+def _cannot_be_told_apart(one: ModelFigures, other: ModelFigures) -> bool:
+    if one.interval is None or other.interval is None:
+        return one.score == other.score
+    return one.interval.overlaps(other.interval)
+
+
+def _cheapest(leaders: Sequence[ModelFigures]) -> str:
+    """Return how much less the cheapest of some models costs than the first; nothing if that is the cheapest, or not known."""
+    costs = [(model.cost_per_trial_pusd, model.base) for model in leaders if model.cost_per_trial_pusd is not None]
+    top_pusd = leaders[0].cost_per_trial_pusd
+    if not top_pusd or len(costs) < len(leaders):
+        return ""
+    least_pusd, base = min(costs)
+    ratio = least_pusd / top_pusd
+    if ratio == 1:
+        return ""
+    words = (word for part, word in FRACTIONS.items() if abs(ratio / part - 1) <= FRACTION_PRECISION)
+    return f"; {base} costs {next(words, f'{ratio:.0%}'.replace('%', ' %'))} of {leaders[0].base}"
+
+
+def _of_costs(models: Sequence[ModelFigures]) -> Iterator[Sentence]:
+    """Yield who spent most and least, and how the trials ended."""
+    known = sorted((model for model in models if model.posted_pusd is not None), key=lambda m: -(m.posted_pusd or 0))
+    if not known:
+        yield _said("What the trials cost is not known.")
+    elif len(known) == 1:
+        yield _named(known, f" spent {money(known[0].posted_pusd or 0)}.")
+    else:
+        most, least = known[0], known[-1]
+        yield (
+            *((most.base, True), (f" spent the most, {money(most.posted_pusd or 0)}, and ", False)),
+            *((least.base, True), (f" the least, {money(least.posted_pusd or 0)}.", False)),
+        )
+    statuses = Counter(trial.status for model in models for trial in model.trials)
+    yield _said(f"Of {_trials(statuses.total())}: {', '.join(f'{n} {word}' for word, n in statuses.most_common())}.")
+
+
+def _agreement(reconciliation: Reconciliation | None) -> str:
+    """Return whether the ledger and OpenRouter's figures for the keys agree."""
+    if reconciliation is None:
+        return "There is no ledger to compare with OpenRouter's keys."
+    rows = reconciliation.rows
+    if wrong := [row.account for row in rows if not row.balances]:
+        off_pusd = sum(row.unexplained_pusd for row in rows)
+        return f"Our ledger and OpenRouter's keys differ by {dollars(off_pusd)} ({', '.join(wrong)})."
+    drifts = [row.drift_pusd for row in rows if row.drift_pusd is not None]
+    if not drifts:
+        return "OpenRouter's figures for the keys are not known."
+    how = "" if max(map(abs, drifts)) <= TOLERANCE_PUSD else ", but for calls that are pending, assumed or very recent"
+    how = " to the last digit" if not any(drifts) else how or " up to rounding"
+    unknown = len(rows) - len(drifts)
+    but = f" The key's figure is not known for {_trials(unknown)}." if unknown else ""
+    return f"Our ledger and OpenRouter's keys agree{how}.{but}"

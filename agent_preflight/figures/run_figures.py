@@ -124,7 +124,7 @@ def page_figures(record: RunRecord, at_s: float) -> PageFigures:
         refusals=refusals_of(record),
         fairness=fairness_of(record),
         reconciliation=reconciliation_of(record),
-        rerun=rerun_of(record.plan, record.run_id),
+        rerun=rerun_of(record.plan),
     )
 
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from itertools import accumulate
 
 import msgspec
 
-from agent_preflight.runs.record import Call, RunRecord
+from agent_preflight.runs.record import Call, RunRecord, TrialRecord
+from preflight_proxy.core.money import PUSD_PER_USD
 
-POINTS_MAX = 2000
-"""Points of all curves of a run together."""
+POINTS_MAX, POINTS_MIN = 2000, 6
+"""Points of all curves of a run together; the fewest of one."""
+SPANS_MAX = 300
+"""Calls of a trial that are nearer to each other than this part of the run's time are drawn as one."""
+NAMES_MAX, TURNS_MAX = 20, 20
+OTHER, NO_TOOL = "other", "no tool"
 
 
 class Curve(msgspec.Struct, frozen=True):
@@ -93,21 +102,169 @@ class Timeline(msgspec.Struct, frozen=True):
     rows: tuple[TimelineRow, ...]
 
 
+def _numbers(record: RunRecord) -> dict[str, int]:
+    """Return the place of each model in the plan."""
+    return {base: place for place, base in enumerate(dict.fromkeys(trial.base for trial in record.trials))}
+
+
 def curves_of(record: RunRecord, at_s: float) -> tuple[Curve, ...]:
-    """Return a curve for each trial with a ledger."""
-    return ()
+    """Return a curve for each trial that has begun and whose ledger can be read."""
+    numbers, calls = _numbers(record), record.calls_by_trial()
+    share = max(POINTS_MAX // max(len(record.trials), 1), POINTS_MIN)
+    return tuple(
+        Curve(trial.status.alias, trial.base, numbers[trial.base], trial.status.limit_pusd, decimated(points, share))
+        for trial in record.trials
+        if trial.account is not None
+        and (points := _points(trial, calls.get(trial.status.alias, ()), trial.account.posted_pusd, at_s))
+    )
+
+
+def _points(trial: TrialRecord, calls: Sequence[Call], posted_pusd: int, at_s: float) -> list[tuple[float, int]]:
+    sums = accumulate(call.cost_pusd for call in calls)
+    points = [(call.at_s, sum_pusd) for call, sum_pusd in zip(calls, sums, strict=True)]
+    began_s = trial.began_at_s if trial.began_at_s is not None else points[0][0] if points else None
+    if began_s is None:
+        return []
+    end_s = trial.ended_at_s if trial.status.ended else at_s
+    last_s = max(began_s, points[-1][0] if points else began_s, end_s or began_s)
+    return [(min(began_s, points[0][0]) if points else began_s, 0), *points, (last_s, posted_pusd)]
+
+
+def decimated(points: Sequence[tuple[float, int]], count: int) -> tuple[tuple[float, int], ...]:
+    """Return at most `count` of the points: the first and the last, and of equal parts between them first, least, most and last."""
+    if len(points) <= count:
+        return tuple(points)
+    parts = (count - 2) // 4
+    inner = range(1, len(points) - 1)
+    kept = {0, len(points) - 1}
+    for n in range(parts):
+        part = inner[len(inner) * n // parts : len(inner) * (n + 1) // parts]
+        kept |= {part[0], part[-1], min(part, key=lambda i: points[i][1]), max(part, key=lambda i: points[i][1])}
+    return tuple(points[i] for i in sorted(kept))
 
 
 def costs_of(record: RunRecord) -> CostBreakdown:
-    """Return what was spent on what."""
-    return CostBreakdown((), (), (), ())
+    """Return what was spent on what. A call is counted to the last tool that had begun when it was posted."""
+    tools = {trial.status.alias: sorted(trial.tools) for trial in record.trials}
+    turns: Counter[tuple[str, str]] = Counter()
+    by_model, by_tool, by_turn, by_kind = _Shares(), _Shares(), _Shares(), _Shares()
+    for call in record.calls:
+        tokens = call.prompt_tokens + call.completion_tokens
+        by_model.add(call.model or OTHER, call, call.cost_pusd, tokens)
+        began = tools.get(call.trial, [])
+        place = bisect_right(began, call.at_s, key=lambda tool: tool[0])
+        by_tool.add(began[place - 1][1] if place else NO_TOOL, call, call.cost_pusd, tokens)
+        turn = OTHER
+        if call.is_call and call.conversation:
+            turns[call.trial, call.conversation] += 1
+            number = turns[call.trial, call.conversation]
+            turn = str(number) if number <= TURNS_MAX else f"after {TURNS_MAX}"
+        by_turn.add(turn, call, call.cost_pusd, tokens)
+        rest_pusd = call.cost_pusd
+        for kind, count, price in _kinds(call):
+            cost_pusd = int(count * price * PUSD_PER_USD)
+            rest_pusd -= cost_pusd
+            by_kind.add(kind, call, cost_pusd, count)
+        if rest_pusd:
+            by_kind.add(OTHER, call, rest_pusd, 0)
+    return CostBreakdown(by_model.largest(), by_tool.largest(), by_turn.in_order(), by_kind.largest())
+
+
+def _kinds(call: Call) -> Iterator[tuple[str, int, Decimal]]:
+    """Yield kind, count and price of the tokens of a call that have a known price."""
+    prices = call.prices if call.is_call and call.prices is not None else {}
+    plain = call.prompt_tokens - call.cached_tokens - call.cache_write_tokens
+    for kind, count, name in (
+        ("prompt", plain, "prompt"),
+        ("cache read", call.cached_tokens, "cache_read"),
+        ("cache write", call.cache_write_tokens, "cache_write"),
+        ("completion", call.completion_tokens - call.reasoning_tokens, "completion"),
+        ("reasoning", call.reasoning_tokens, "completion"),
+    ):
+        if count > 0 and (price := prices.get(name)) is not None:
+            yield kind, count, price
+
+
+class _Shares:
+    """Sums by name, in the order of their first call."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, CostShare] = {}
+
+    def add(self, name: str, call: Call, cost_pusd: int, tokens: int) -> None:
+        """Add a call, or a part of it."""
+        before = self._sums.get(name) or CostShare(name, 0, 0, 0)
+        self._sums[name] = CostShare(
+            name, before.cost_pusd + cost_pusd, before.calls + call.is_call, before.tokens + tokens
+        )
+
+    def in_order(self) -> tuple[CostShare, ...]:
+        """Return the sums in the order of their first call."""
+        return tuple(self._sums.values())
+
+    def largest(self) -> tuple[CostShare, ...]:
+        """Return the sums, the largest cost first; what `NAMES_MAX` leaves out is one sum, because agents choose names."""
+        ranked = sorted(self._sums.values(), key=lambda share: -share.cost_pusd)
+        rest = ranked[NAMES_MAX:]
+        if not rest:
+            return tuple(ranked)
+        sums = (sum(getattr(share, name) for share in rest) for name in ("cost_pusd", "calls", "tokens"))
+        return (*ranked[:NAMES_MAX], CostShare(f"{len(rest)} more", *sums))
 
 
 def caching_of(calls: Sequence[Call]) -> Caching:
-    """Return what caching saved."""
-    return Caching(CacheShare("all", 0, 0, None, 0, 0), ())
+    """Return what caching saved, over calls with prompt tokens."""
+    counted = [call for call in calls if call.prompt_tokens]
+    groups: dict[str, list[Call]] = {}
+    for call in counted:
+        groups.setdefault(call.model or OTHER, []).append(call)
+    models = sorted((_cached(name, group) for name, group in groups.items()), key=lambda share: -share.prompt_tokens)
+    return Caching(_cached("all", counted), tuple(models))
+
+
+def _cached(model: str, calls: Sequence[Call]) -> CacheShare:
+    prompt, cached = (sum(getattr(call, name) for call in calls) for name in ("prompt_tokens", "cached_tokens"))
+    saved = [call.cache_saved_pusd for call in calls]
+    known = [amount for amount in saved if amount is not None]
+    return CacheShare(model, prompt, cached, cached / prompt if prompt else None, sum(known), len(saved) - len(known))
 
 
 def timeline_of(record: RunRecord, at_s: float) -> Timeline:
-    """Return when trials and calls ran."""
-    return Timeline(record.begun_at_s, at_s, ())
+    """Return when trials and their calls ran."""
+    calls = record.calls_by_trial()
+    spans = {
+        alias: [(call.at_s - (call.duration_ms or 0) / 1000, call.at_s) for call in group if call.is_call]
+        for alias, group in calls.items()
+    }
+    numbers = _numbers(record)
+    rows = []
+    for trial in record.trials:
+        mine = sorted(spans.get(trial.status.alias, ()))
+        moments = [*(moment for span in mine for moment in span)]
+        moments += [moment for moment in (trial.began_at_s, trial.ended_at_s) if moment is not None]
+        if trial.status.status == "running":
+            moments.append(at_s)
+        if moments:
+            rows.append(
+                TimelineRow(
+                    trial.status.alias, trial.base, numbers[trial.base], min(moments), max(moments), tuple(mine)
+                )
+            )
+    began_s, ended_s = (
+        min((row.began_at_s for row in rows), default=at_s),
+        max((row.ended_at_s for row in rows), default=at_s),
+    )
+    gap_s = (ended_s - began_s) / SPANS_MAX
+    merged = tuple(msgspec.structs.replace(row, calls=_merged(row.calls, gap_s)) for row in rows)
+    return Timeline(began_s, ended_s, merged)
+
+
+def _merged(spans: Sequence[tuple[float, float]], gap_s: float) -> tuple[tuple[float, float], ...]:
+    """Return spans of time, sorted, with those joined that overlap or are at most this far apart."""
+    merged: list[tuple[float, float]] = []
+    for start, end in spans:
+        if merged and start - merged[-1][1] <= gap_s:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return tuple(merged)

@@ -20,7 +20,7 @@ from agent_preflight.base.config import DEFAULT_BUDGET_USD, Environment
 from agent_preflight.base.usd import pusd, read_usd
 from agent_preflight.launch.config_policies import with_objects
 from agent_preflight.options.config_file import load_config
-from agent_preflight.options.settings import RunSettings, read_option
+from agent_preflight.options.settings import RunSettings
 from agent_preflight.options.sources import (
     BY_OPTION,
     AgentVariables,
@@ -33,7 +33,8 @@ from agent_preflight.options.text_files import read_text
 from agent_preflight.runner.resume import kept_results
 from agent_preflight.runs.choice import named_run
 from agent_preflight.runs.folder import RunState, going_on, lock_if_dead
-from agent_preflight.runs.plan_file import COMPARED, MAY_CHANGE, by_alias, is_in_clear, score_options
+from agent_preflight.runs.plan_file import by_alias, is_in_clear
+from agent_preflight.runs.plan_options import plan_options
 from agent_preflight.runs.request import Origin
 from preflight_proxy.core.errors import ConfigError
 
@@ -165,28 +166,6 @@ def _check_directory(run_id: str, plan: Mapping[str, Any], origin: Origin) -> No
         raise ConfigError(
             f"{relative[0]!r} in docker_args of {run_id} is a path relative to {origin.directory}: go on with the run from there."
         )
-
-
-def plan_options(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a plan, by the keywords of `run_multi`, without the agents' variables.
-
-    Raises:
-        ConfigError: A value is wrong.
-    """
-    trials, may_change = by_alias(plan), _mapping(plan, "may_change")
-    options = {name: plan.get(key) for key, name in COMPARED.items()} | {
-        name: may_change.get(name) for name in MAY_CHANGE
-    }
-    models = {str(trial.get("base") or alias): trial.get("model_id") for alias, trial in trials.items()}
-    options["models"] = [(model_id, alias) for alias, model_id in models.items()]
-    options |= {"repeats": plan.get("repeats"), "tags": plan.get("tags"), **score_options(plan)}
-    options["budget_usd"] = {alias: trial.get("budget_usd") for alias, trial in trials.items()}
-    program = "command" if plan.get("sandbox") == "process" else "container_args"
-    options[program] = {alias: trial.get("command") for alias, trial in trials.items()}
-    options = {name: value for name, value in options.items() if value not in (None, "", {}, [])}
-    for name, value in options.items():
-        read_option(name, value, f"plan.json: {name}")
-    return options
 
 
 def origin_in(plan: Mapping[str, Any]) -> Origin:

@@ -5,24 +5,25 @@ A proxy and agents may be writing the files. What cannot be read is left out, an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from decimal import Decimal, InvalidOperation
-from functools import lru_cache
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
-from agent_preflight.artifacts import begun_at_s, read_json_object
+from agent_preflight.artifacts import begun_at_s, json_object, read_json_object, read_start
 from agent_preflight.base.usd import pusd
-from agent_preflight.runs.costs import ledgers_of
-from agent_preflight.runs.event_log import EventReader, epoch_s
+from agent_preflight.runs.costs import LEDGER, ledgers_of
+from agent_preflight.runs.event_log import EventReader, epoch_s, text_or_none
 from agent_preflight.runs.folder import is_live
 from agent_preflight.runs.plan_file import PlannedTrial, planned_trials
 from agent_preflight.runs.status import (
     RunStatus,
     TrialStatus,
+    is_run,
     status_of_summary,
     trials_of,
     unfinished_status,
@@ -30,6 +31,7 @@ from agent_preflight.runs.status import (
 )
 from preflight_proxy.core.errors import ConfigError, OperatingError
 from preflight_proxy.core.ledger.rows import Account, Entry, QuarantinedEndpoint
+from preflight_proxy.core.terminal import plain
 from preflight_proxy.ledger.reader import Snapshot, read_after
 
 NOTICES_FILE = "notices.jsonl"
@@ -38,29 +40,29 @@ NOTICES_BYTES_MAX = 4 * 2**20
 NOTICE_CHARS_MAX = 400
 
 
-class Call(msgspec.Struct, frozen=True, gc=False):
+class Call(msgspec.Struct, frozen=True, gc=False, rename={"trial": "account", "endpoint": "tag"}):
     """One entry of the ledger: a call that ended, or a later correction. Fields as in costs.jsonl (docs/files.md).
 
     Attributes:
         at_s: When it was posted, seconds since the epoch.
         trial: The account's id, which is the trial's alias.
-        endpoint: Tag of the endpoint that served; empty if it is not known.
         outcome: `posted`, `assumed` and `voided` end a call; `recovered` and `adjusted` correct a sum.
         cost_pusd: Signed. The sum over all of a trial's is what is posted.
-        cache_saved_pusd: What caching saved, negative if writing cost more; None if it is not known.
+        endpoint: Tag of the endpoint that served; None if it is not known.
+        cache_saved_usd: What caching saved, negative if writing cost more; None if it is not known.
         prices: Dollars per token as quoted, by `prompt`, `completion`, `cache_read`, `cache_write`; None in older lines.
         waited_ms: How long it waited for room in the budget; 0 in older lines.
     """
 
-    entry_id: int
-    at_s: float
-    trial: str
-    outcome: str
-    cost_pusd: int
-    reserved_pusd: int = 0
+    entry_id: int = 0
+    at_s: float = 0.0
+    trial: str = ""
+    outcome: str = ""
+    cost_pusd: int = 0
+    reserved_usd: Decimal = Decimal(0)
     model: str = ""
-    provider: str = ""
-    endpoint: str = ""
+    provider: str | None = None
+    endpoint: str | None = None
     prompt_tokens: int = 0
     cached_tokens: int = 0
     cache_write_tokens: int = 0
@@ -68,8 +70,8 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     reasoning_tokens: int = 0
     conversation: str | None = None
     cache_miss: str | None = None
-    cache_saved_pusd: int | None = None
-    prices: Mapping[str, Decimal] | None = None
+    cache_saved_usd: Decimal | None = None
+    prices: Mapping[str, Decimal | None] | None = None
     waited_ms: int = 0
     status: int | None = None
     ttft_ms: int | None = None
@@ -83,12 +85,22 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     tags: Mapping[str, str] = {}
 
     @property
+    def reserved_pusd(self) -> int:
+        """What was reserved for it."""
+        return pusd(self.reserved_usd)
+
+    @property
+    def cache_saved_pusd(self) -> int | None:
+        """What caching saved; None if it is not known."""
+        return None if self.cache_saved_usd is None else pusd(self.cache_saved_usd)
+
+    @property
     def is_call(self) -> bool:
         """Whether it is a call with a cost; a voided one has none, and a correction is no call."""
         return self.outcome in ("posted", "assumed")
 
 
-class Score(msgspec.Struct, frozen=True):
+class Score(msgspec.Struct, frozen=True, rename={"value": "score"}):
     """What a trial's output is worth, as its summary has it.
 
     Attributes:
@@ -188,16 +200,15 @@ class RecordReader:
         run_dir: The run's folder.
 
     Raises:
-        ConfigError: It is no folder, or not a run's.
+        ConfigError: There is no such folder, or it is not a run's.
     """
 
     def __init__(self, run_dir: Path) -> None:
-        if not run_dir.is_dir():
-            raise ConfigError(f"There is no run at {run_dir}.")
+        if not is_run(run_dir):
+            raise ConfigError(_foreign(run_dir))
         self.run_dir = run_dir
         self._ledgers: dict[Path, _LedgerPlace] = {}
         self._events: dict[Path, EventReader] = {}
-        self._notices: tuple[int, list[Notice]] = (0, [])
 
     def read(self) -> RunRecord:
         """Return the run as it is now."""
@@ -214,7 +225,7 @@ class RecordReader:
         statuses = tuple(trial.status for trial in trials)
         run = RunStatus(self.run_dir, live or any(status.status == "running" for status in statuses), statuses)
         tags = plan.get("tags")
-        return RunRecord(
+        record = RunRecord(
             run_dir=self.run_dir,
             run_id=self.run_dir.resolve().name,
             plan=plan,
@@ -224,24 +235,23 @@ class RecordReader:
             tags={str(name): str(text) for name, text in tags.items()} if isinstance(tags, dict) else {},
             trials=tuple(trials),
             calls=calls,
-            notices=(),
+            notices=_notices(self.run_dir),
             quarantined=tuple(row for snapshot in snapshots for row in snapshot.quarantined),
-            trouble=trouble,
         )
+        return replace(record, trouble=" ".join(_troubles(record, trouble, has_ledger=bool(snapshots))) or None)
 
     def _read_ledgers(self) -> tuple[list[Snapshot], Sequence[Call], str | None]:
         """Return the run's ledgers with all calls, and why one cannot be read."""
+        snapshots, calls, trouble = [], list[Call](), None
         try:
-            paths = ledgers_of(self.run_dir)
+            for path in ledgers_of(self.run_dir):
+                place = self._ledgers.setdefault(path, _LedgerPlace(path))
+                snapshots.append(place.read())
+                calls += place.calls
         except ConfigError:
-            return [], (), None
-        snapshots, trouble = [], None
-        for path in paths:
-            try:
-                snapshots.append(self._ledgers.setdefault(path, _LedgerPlace(path)).read())
-            except OperatingError as exc:
-                trouble = str(exc)
-        calls = [call for path in paths if path in self._ledgers for call in self._ledgers[path].calls]
+            pass  # there is none
+        except (OperatingError, OSError) as exc:
+            trouble = f"{str(exc).rstrip('.')}."
         return snapshots, calls, trouble
 
     def _trial(self, folder: Path, planned: PlannedTrial | None, account: Account | None, *, live: bool) -> TrialRecord:
@@ -266,6 +276,49 @@ class RecordReader:
         )
 
 
+def _foreign(folder: Path) -> str:
+    """Return why a folder cannot be shown as a run."""
+    if not folder.is_dir():
+        return f"There is no run at {folder}."
+    if (folder / LEDGER).is_file():
+        return (
+            f"{folder} is the data folder of a stand-alone proxy, not a run. "
+            f"`agent-preflight costs --data {folder}` shows what its calls cost."
+        )
+    return f"{folder} is not a run: it has no plan, no lock and no trials."
+
+
+def _troubles(record: RunRecord, trouble: str | None, *, has_ledger: bool) -> Iterator[str]:
+    """Yield what could not be read, and what a person can do."""
+    statuses = {trial.status.status for trial in record.trials if not trial.summary}
+    if not record.plan:
+        yield "The run has no plan.json that can be read, so what it was to do is not known."
+    if not record.trials:
+        yield "It has no trials."
+    if trouble:
+        yield f"{trouble[0].upper()}{trouble[1:]} So costs are those of the summaries, and calls are not known."
+    elif not has_ledger and any(trial.status.status != "pending" for trial in record.trials):
+        yield "The run has no ledger (an earlier version made it), so costs are those of the summaries."
+    if "lost" in statuses:
+        yield (
+            "The runner died before the end of its trials: `agent-preflight sweep` settles what they left, and "
+            f"`agent-preflight run --resume {record.run_id}` continues the run."
+        )
+
+
+def _notices(run_dir: Path) -> tuple[Notice, ...]:
+    """Return the lines of notices.jsonl that can be read."""
+    content = read_start(run_dir, NOTICES_FILE, NOTICES_BYTES_MAX) or b""
+    return tuple(notice for line in content.splitlines() if (notice := _notice(json_object(line) or {})) is not None)
+
+
+def _notice(line: Mapping[str, Any]) -> Notice | None:
+    match line:
+        case {"time": str(time), "kind": str(kind), "text": str(text)} if (at_s := epoch_s(time)) is not None:
+            return Notice(at_s, text_or_none(line.get("trial")), plain(kind), plain(text)[:NOTICE_CHARS_MAX])
+    return None
+
+
 class _LedgerPlace:
     """How far one ledger has been read."""
 
@@ -285,93 +338,19 @@ class _LedgerPlace:
 def _score(summary: Mapping[str, Any]) -> Score | None:
     """Return the score in a summary; None without one."""
     block = summary.get("preflight")
-    match block.get("score") if isinstance(block, dict) else None:
-        case {"score": None | int() | float() as value, **rest}:
-            with suppress(msgspec.ValidationError):
-                return msgspec.convert({**rest, "value": value}, Score)
+    with suppress(msgspec.ValidationError):
+        return msgspec.convert(block.get("score") if isinstance(block, dict) else None, Score | None)
     return None
 
 
-class _Line(msgspec.Struct, gc=False):
-    """What a cost line has, apart from what its entry has."""
-
-    model: str = ""
-    provider: str | None = ""
-    tag: str | None = None
-    generation_id: str | None = None
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    cache_write_tokens: int = 0
-    completion_tokens: int = 0
-    reasoning_tokens: int = 0
-    conversation: str | None = None
-    cache_miss: str | None = None
-    cache_saved_usd: str | None = None
-    reserved_usd: str = "0"
-    prices: dict[str, str | None] | None = None
-    waited_ms: int = 0
-    status: int | None = None
-    ttft_ms: int | None = None
-    duration_ms: int | None = None
-    api: str = ""
-    streamed: bool = False
-    reason: str = ""
-    purpose: str = ""
-    tags: dict[str, str] | None = None
-
-
-_DECODER = msgspec.json.Decoder(_Line)
+_DECODER = msgspec.json.Decoder(Call)
 
 
 def _call(entry: Entry) -> Call:
-    """Return an entry as a call. One whose line cannot be read has its cost and time only."""
+    """Return an entry as a call. Of a line that cannot be read, only what the entry says is known."""
     try:
-        line = _DECODER.decode(entry.line)
-    except msgspec.DecodeError:
-        line = _Line()
-    return Call(
-        entry.entry_id,
-        entry.at_s,
-        entry.account,
-        entry.kind.value,
-        entry.cost_pusd,
-        _amount_pusd(line.reserved_usd) or 0,
-        line.model,
-        line.provider or "",
-        line.tag or "",
-        line.prompt_tokens,
-        line.cached_tokens,
-        line.cache_write_tokens,
-        line.completion_tokens,
-        line.reasoning_tokens,
-        line.conversation,
-        line.cache_miss,
-        _amount_pusd(line.cache_saved_usd),
-        None if line.prices is None else _prices(tuple(line.prices.items())),
-        line.waited_ms,
-        line.status,
-        line.ttft_ms,
-        line.duration_ms,
-        line.api,
-        line.streamed,
-        line.generation_id,
-        entry.reservation_id,
-        line.reason,
-        line.purpose,
-        line.tags or {},
-    )
-
-
-def _amount_pusd(text: str | None) -> int | None:
-    try:
-        return None if text is None else pusd(text)
-    except InvalidOperation:
-        return None
-
-
-@lru_cache(maxsize=256)
-def _prices(texts: tuple[tuple[str, str | None], ...]) -> Mapping[str, Decimal] | None:
-    try:
-        return {name: Decimal(text) for name, text in texts if text is not None}
-    except InvalidOperation:
-        return None
+        call = _DECODER.decode(entry.line)
+    except msgspec.MsgspecError:
+        call = Call()
+    known = {"entry_id": entry.entry_id, "at_s": entry.at_s, "trial": entry.account, "cost_pusd": entry.cost_pusd}
+    return replace(call, outcome=entry.kind.value, **known)

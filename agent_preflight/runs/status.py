@@ -190,7 +190,7 @@ TRIAL_COLUMNS: Sequence[ComputedColumn[TrialStatus]] = (
 
 def list_runs(runs_dir: str | Path = RUNS_DIR) -> list[RunStatus]:
     """Return the state of all runs in a folder, the newest first. Other folders are left out."""
-    return [read_run(run) for run in run_dirs(runs_dir) if _is_run(run)]
+    return [read_run(run) for run in run_dirs(runs_dir) if is_run(run)]
 
 
 def runs_table(runs: Sequence[RunStatus]) -> TextTable:
@@ -206,7 +206,7 @@ def runs_table(runs: Sequence[RunStatus]) -> TextTable:
     return table_of(columns, runs, [run.trouble or "" for run in runs])
 
 
-def _is_run(folder: Path) -> bool:
+def is_run(folder: Path) -> bool:
     """Return whether a folder is a run's. Runs of older versions have neither plan nor lock, but trials."""
     of_trials = (trial / name for trial in trial_dirs(folder) for name in ("summary.json", "events.jsonl", LOCK_NAME))
     return any(path.is_file() for path in (folder / "plan.json", folder / LOCK_NAME, *of_trials))

@@ -12,10 +12,9 @@ import pytest
 
 from openrouter_sim import Simulator
 from tests.support.engine_thread import docker_host, no_engine
-from tests.support.scored_run import scored_run
 from tests.support.trial_field import trials
 
-__all__ = ["docker_host", "no_engine", "scored_run", "trials"]
+__all__ = ["docker_host", "no_engine", "trials"]
 
 
 @pytest.fixture
