@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from agent_preflight import __version__
 from agent_preflight.base.console import say
-from agent_preflight.cli import before_run, live, machine, proxy, reports, run
+from agent_preflight.cli import before_run, live, machine, pages, proxy, reports, run
 from agent_preflight.cli.shared import complain
 from preflight_proxy.core.errors import OperatingError, error_sentence
 
@@ -93,6 +93,7 @@ app.command("quarantine")(live.quarantine)
 app.command("sweep")(machine.sweep)
 app.command("costs")(reports.costs)
 app.command("cache-report")(reports.cache_report)
+app.command("report")(pages.report)
 app.add_typer(proxy.app)
 app.command("simulate")(machine.simulate)
 app.command("doctor")(machine.doctor)

@@ -12,9 +12,10 @@ import pytest
 
 from openrouter_sim import Simulator
 from tests.support.engine_thread import docker_host, no_engine
+from tests.support.scored_run import scored_run
 from tests.support.trial_field import trials
 
-__all__ = ["docker_host", "no_engine", "trials"]
+__all__ = ["docker_host", "no_engine", "scored_run", "trials"]
 
 
 @pytest.fixture
