@@ -69,6 +69,7 @@ WITHOUT_A_PROXY = (
     ("agent_preflight.runs.costs", "preflight_proxy.ledger.reader"),
     ("agent_preflight.runs.record", "preflight_proxy.ledger.reader"),
     ("agent_preflight.operate.proxy_status", "preflight_proxy.ledger.reader"),
+    ("agent_preflight.operate.metrics", "preflight_proxy.ledger.reader"),
     ("agent_preflight.sweeping.keys", "preflight_proxy.ledger.dead"),
     ("agent_preflight.launch.proxy_command", "preflight_proxy.ledger.reader"),
     ("agent_preflight.__main__", "preflight_proxy.__main__"),

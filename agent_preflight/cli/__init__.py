@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from agent_preflight import __version__
 from agent_preflight.base.console import say
-from agent_preflight.cli import before_run, live, machine, pages, proxy, reports, run
+from agent_preflight.cli import before_run, data, live, machine, pages, proxy, reports, run
 from agent_preflight.cli.shared import complain
 from preflight_proxy.core.errors import OperatingError, error_sentence
 
@@ -94,6 +94,7 @@ app.command("sweep")(machine.sweep)
 app.command("costs")(reports.costs)
 app.command("cache-report")(reports.cache_report)
 app.command("report")(pages.report)
+app.command("metrics")(data.metrics)
 app.add_typer(proxy.app)
 app.command("simulate")(machine.simulate)
 app.command("doctor")(machine.doctor)

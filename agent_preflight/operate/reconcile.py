@@ -43,7 +43,7 @@ def reconcile_folder(data: Path, admin_key: Key | None = None, base_url: str | N
 
 def _row(account: Account, ledger: LedgerContents, live: Mapping[str, KeyFigure]) -> ReconciledAccount:
     costs = ((entry.at_s, entry.cost_pusd) for entry in ledger.entries if entry.account == account.id)
-    figure = live.get(account.key_hash) or _summary_figure(ledger.folder, account.id)
+    figure = live.get(account.key_hash) or folder_figure(ledger.folder, account.id)
     return reconcile_account(account, costs, figure)
 
 
@@ -57,7 +57,7 @@ def _live_figures(admin_key: Key, base_url: str | None) -> dict[str, KeyFigure]:
     }
 
 
-def _summary_figure(folder: Path, account_id: str) -> KeyFigure | None:
+def folder_figure(folder: Path, account_id: str) -> KeyFigure | None:
     """Return the figure in the trial's summary. A trial's folder has its account's name, or is the ledger's own folder."""
     trials = [folder / account_id] if Path(account_id).name == account_id else []
     figures = (summary_figure(read_json_object(trial, "summary.json")) for trial in (*trials, folder))

@@ -331,7 +331,7 @@ class _LedgerPlace:
         if inode != self._inode:
             self._inode, self.calls = inode, []
         snapshot, entries = read_after(self._path, self.calls[-1].entry_id if self.calls else 0)
-        self.calls += map(_call, entries)
+        self.calls += map(call_of, entries)
         return snapshot
 
 
@@ -346,7 +346,7 @@ def _score(summary: Mapping[str, Any]) -> Score | None:
 _DECODER = msgspec.json.Decoder(Call)
 
 
-def _call(entry: Entry) -> Call:
+def call_of(entry: Entry) -> Call:
     """Return an entry as a call. Of a line that cannot be read, only what the entry says is known."""
     try:
         call = _DECODER.decode(entry.line)

@@ -49,7 +49,7 @@ def http_proxy(url: str, variables: Mapping[str, str]) -> HttpProxy | None:
     """
     target = urlsplit(url)
     scheme, host, port = target.scheme, (target.hostname or "").rstrip("."), target.port
-    if _is_loopback(host) or _is_exempt(host, port or _DEFAULT_PORTS.get(scheme), _first(variables, "no_proxy")[1]):
+    if is_loopback(host) or _is_exempt(host, port or _DEFAULT_PORTS.get(scheme), _first(variables, "no_proxy")[1]):
         return None
     for kind in (f"{scheme}_proxy", "all_proxy"):
         variable, value = _first(variables, kind)
@@ -95,7 +95,8 @@ def _basic(username: str | None, password: str | None) -> Secret | None:
 _NOTHING_SENT = "Nothing was sent and nothing was spent."
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine, by its name or address."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     address = _address(host)
