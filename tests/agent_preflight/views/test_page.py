@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 
 from agent_preflight.base.tables import duration, exact_money, money
 from agent_preflight.figures.run_figures import PageFigures, page_figures
@@ -59,7 +60,12 @@ def busy() -> RunRecord:
     """A run of two models with tools, caches, refusals, a warning, an ejection, and something reserved."""
     calls = [
         a_call(
-            alias, CENT + n, BEGUN_S + 5 + n, model=f"m/{alias}", conversation=f"c{n % 3}", cache_saved_pusd=CENT // 9
+            alias,
+            CENT + n,
+            BEGUN_S + 5 + n,
+            model=f"m/{alias}",
+            conversation=f"c{n % 3}",
+            cache_saved_usd=Decimal("0.0011"),
         )
         for alias in ("a", "b")
         for n in range(12)
