@@ -125,10 +125,11 @@ def _cheapest(leaders: Sequence[ModelFigures]) -> str:
         return ""
     least_pusd, base = min(costs)
     ratio = least_pusd / top_pusd
-    if ratio == 1:
+    if ratio >= 0.995:
         return ""
+    percent = f"{100 * ratio:.0f} %" if ratio >= 0.01 else "less than 1 %"
     words = (word for part, word in FRACTIONS.items() if abs(ratio / part - 1) <= FRACTION_PRECISION)
-    return f"; {base} costs {next(words, f'{ratio:.0%}'.replace('%', ' %'))} of {leaders[0].base}"
+    return f"; {base} costs {next(words, percent)} of {leaders[0].base}"
 
 
 def _of_costs(models: Sequence[ModelFigures]) -> Iterator[Sentence]:

@@ -94,7 +94,7 @@ def _toml(value: object) -> str:
 
 def _notes(plan: Mapping[str, Any]) -> Iterator[str]:
     """Yield what the file does not hold."""
-    origin, score = plan.get("origin"), plan.get("score")
+    origin = plan.get("origin")
     origin = origin if isinstance(origin, Mapping) else {}
     if not is_in_clear(plan):
         yield (
@@ -103,8 +103,6 @@ def _notes(plan: Mapping[str, Any]) -> Iterator[str]:
         )
     if functions := origin.get("functions"):
         yield f"A script gave {', '.join(map(str, functions))}, which no file can keep: run it again from the script."
-    if isinstance(score, Mapping) and score.get("function"):
-        yield "A function of the script scored the trials, which no file can keep."
     if origin.get("config"):
         yield f"Policies and checks are not in the plan: copy them from {origin['config']}, if it has some."
     if names := plan.get("env_names"):

@@ -252,7 +252,7 @@ class RecordReader:
             pass  # there is none
         except (OperatingError, OSError) as exc:
             trouble = f"{str(exc).rstrip('.')}."
-        return snapshots, calls, trouble
+        return snapshots, tuple(calls), trouble
 
     def _trial(self, folder: Path, planned: PlannedTrial | None, account: Account | None, *, live: bool) -> TrialRecord:
         events = self._events.setdefault(folder, EventReader(folder)).read()

@@ -53,7 +53,7 @@ def a_trial(
     repeat: int = 0,
     model_id: str = "m/x",
     status: str = "done",
-    limit_pusd: int = 25 * CENT,
+    limit_pusd: int | None = 25 * CENT,
     pending_pusd: int = 0,
     score: Score | None = None,
     causes: Iterable[Cause] = (),
@@ -70,7 +70,7 @@ def a_trial(
     account = Account(
         id=alias,
         run="run",
-        limit_pusd=limit_pusd,
+        limit_pusd=limit_pusd or 0,
         posted_pusd=posted_pusd,
         pending_pusd=pending_pusd,
         key_is_own=True,

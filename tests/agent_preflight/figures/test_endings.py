@@ -1,8 +1,30 @@
-"""Figures of a run."""
+"""How trials ended, and why calls were not served."""
 
+from agent_preflight.figures.endings import Ending, Refusal
 from agent_preflight.figures.run_figures import page_figures
-from tests.support.records import BEGUN_S, a_run
+from preflight_proxy.core.refusals.outcomes import Cause
+from preflight_proxy.core.refusals.refusals import Source
+from tests.support.records import BEGUN_S, a_run, a_trial
 
 
-def test_a_run_without_trials_has_no_figures() -> None:
-    assert page_figures(a_run(), BEGUN_S).table.models == ()
+def test_every_trial_that_has_ended_says_how() -> None:
+    ejected = a_trial(
+        "a-1", base="a", status="ejected", error="ejected: idle", summary={"preflight": {"ended_by": "ejected"}}
+    )
+    page = page_figures(a_run(ejected, a_trial("a-2", base="a", status="running")), BEGUN_S)
+    assert page.endings == (Ending("a-1", "a", "ejected", "ejected", "idle", 60.0),)
+
+
+def test_refusals_have_their_reasons() -> None:
+    cause = Cause("upstream_502", Source.UPSTREAM, "OpenRouter answered with status 502", "m/x", "bad gateway", 4)
+    page = page_figures(a_run(a_trial("a-1", base="a", causes=[cause])), BEGUN_S)
+    assert page.refusals == (
+        Refusal("a-1", "a", "upstream_502", "upstream", 4, "OpenRouter answered with status 502", "bad gateway"),
+    )
+
+
+def test_a_summary_of_nonsense_has_no_refusals() -> None:
+    for block in ({"not_served": 5}, {"not_served": [5, "x"]}, 7):
+        record = a_run(a_trial("a", has_ledger=False, summary={"preflight": block}))
+        assert page_figures(record, BEGUN_S).refusals == ()
+        assert page_figures(record, BEGUN_S).endings[0].by == ""
