@@ -149,6 +149,16 @@ class RunResult:
         """Whether the trial ended without an error."""
         return self.error is None
 
+    @property
+    def score(self) -> float | None:
+        """The trial's score; None if it has none, and then `preflight["score"]` may say why."""
+        return (self.preflight.get("score") or {}).get("score")
+
+    @property
+    def success(self) -> bool | None:
+        """Whether the trial is a success by its score; None if it has none."""
+        return (self.preflight.get("score") or {}).get("success")
+
     def to_dict(self) -> dict[str, Any]:
         """Return the twelve keys that summary.json begins with. `preflight` is not one of them.
 

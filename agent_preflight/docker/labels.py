@@ -23,7 +23,7 @@ OUTPUT_LABEL = f"{LABEL}.output"
 LIFETIME = timedelta(days=7)
 """After this, nobody needs what a trial made; the same as its sub-key's lifetime."""
 
-Role = Literal["agent", "gate", "forwarder", "volume"]
+Role = Literal["agent", "gate", "forwarder", "volume", "score"]
 
 
 def this_process() -> str:

@@ -187,6 +187,23 @@ def beside_mounts(policy: OutputPolicy, fields: Mapping[str, Any]) -> OutputPoli
     return replace(policy, mounts=tuple(below))
 
 
+def mount_of_output(policy: OutputPolicy, fields: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """Return the mount on which an output folder lies: its kind, its source, and the folder's path below that; None if on none.
+
+    Args:
+        policy: Which folder.
+        fields: The body of the call that creates the container, or a part of it.
+    """
+    mounts = [
+        (posixpath.normpath(mount.target), kind, mount) for kind, mount in _mounts(fields.get("HostConfig") or {})
+    ]
+    above = [each for each in mounts if _within(policy.path, each[0]) and (each[2].path or each[1] != "volume")]
+    if not above:
+        return None
+    target, kind, mount = max(above, key=lambda each: len(each[0]))
+    return kind, mount.path, posixpath.relpath(policy.path, target)
+
+
 def tmpfs_warning(policy: OutputPolicy, fields: Mapping[str, Any]) -> str | None:
     """Return a warning if what agents write to their output folder, or below it, is lost with a tmpfs."""
     if policy.unkept:

@@ -21,7 +21,7 @@ from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.runs.folder import RunState, lock_if_dead_soon
 
-_ORDER: tuple[Role, ...] = ("agent", "gate", "forwarder", "volume")
+_ORDER: tuple[Role, ...] = ("score", "agent", "gate", "forwarder", "volume")
 
 
 class EngineLeftover(msgspec.Struct, frozen=True):

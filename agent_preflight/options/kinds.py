@@ -277,13 +277,9 @@ def read_tags(value: object) -> dict[str, str]:
     if len(tags) > TAGS_MAX:
         raise ValueError(f"there are {len(tags)} tags, and a run has {TAGS_MAX} at most")
     for name, text in tags.items():
-        if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,63}", name, re.ASCII):
-            raise ValueError(
-                f"{name[:80]!a} cannot be a tag's name: it is at most 64 letters, digits, '_', '-' and '.', "
-                "and begins with a letter or digit"
-            )
-        if not text.isprintable() or len(text) > TAG_CHARS_MAX:
-            raise ValueError(f"the tag {name} is no line of at most {TAG_CHARS_MAX} characters")
+        if not re.fullmatch(r"[\w.-]{1,64}", name, re.ASCII) or not text.isprintable() or len(text) > TAG_CHARS_MAX:
+            form = f"letters, digits, '_', '-' and '.', at most 64, with one line of at most {TAG_CHARS_MAX} characters"
+            raise ValueError(f"{name[:80]!a} cannot be a tag, which is {form}")
     return tags
 
 

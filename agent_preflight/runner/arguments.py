@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 
 from agent_preflight.base.console import say
 from agent_preflight.checks.inputs import Inputs, as_list, unique
 from agent_preflight.checks.suite import check_all
+from agent_preflight.docker.mounts import mount_of_output
 from agent_preflight.models import RunResult
 from agent_preflight.openrouter.http import check_way
 from agent_preflight.options.settings import RunSettings
-from agent_preflight.runs.plan import network_access
+from agent_preflight.runs.plan import mount_with_names, network_access, output_policy
 from agent_preflight.runs.request import RunRequest
 from preflight_proxy.core.errors import ConfigError
 
@@ -63,6 +65,40 @@ def _check(settings: RunSettings) -> None:
     network_access(settings)
     if settings.sandbox == "docker":
         settings.engine_options  # noqa: B018 - a wrong option is an error before anything is made
+    _check_score(settings)
+
+
+def _check_score(settings: RunSettings) -> None:
+    """Accept settings by which trials can be scored.
+
+    Raises:
+        ConfigError: Options contradict each other, or a score would not find what an agent wrote.
+    """
+    if settings.score_image and not isinstance(settings.score, str):
+        given = "is a function, which runs here" if settings.score else "is missing"
+        raise ConfigError(
+            f"score_image is where the command of score runs, and score {given}: give a command, or leave it off."
+        )
+    if settings.score_image and settings.sandbox == "process":
+        raise ConfigError("score_image needs containers, and with sandbox process there are none: leave it off.")
+    if settings.score is None or settings.sandbox == "process":
+        return
+    if not settings.keep_output:
+        raise ConfigError("score reads what agents wrote, and keep_output is off: leave one of them off.")
+    mount, other = (_mount_of_output(settings, alias) for alias in ("a", "b"))
+    if mount is not None and (mount == other or mount[0] != "bind"):
+        path = output_policy(settings).path
+        raise ConfigError(
+            f"score cannot tell what each agent wrote to {path}, because it is on a mount that all agents share, or that is no "
+            "folder of this machine: put {alias} into the mount's source, or leave the mount off; then it is copied."
+        )
+
+
+def _mount_of_output(settings: RunSettings, alias: str) -> tuple[str, str, str] | None:
+    """Return the mount on which the output of a trial of this name would lie."""
+    names = {"alias": alias, "model": "model", "run_id": "run"}
+    named = replace(settings, mounts=tuple(mount_with_names(mount, names) for mount in settings.mounts))
+    return mount_of_output(output_policy(named), named.engine_options.agent)
 
 
 def _checks(settings: RunSettings, run_trial: Callable[..., RunResult]) -> Callable[..., object]:

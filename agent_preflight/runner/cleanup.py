@@ -20,6 +20,7 @@ from agent_preflight.provision import delete_sub_key, get_usage, read_sub_key_us
 from agent_preflight.runner.loop import run_until
 from agent_preflight.runner.progress import now_s
 from agent_preflight.runner.running_trial import RunningTrial
+from agent_preflight.runner.trial_score import NOT_YET, score_trial
 from agent_preflight.runs.folder import write_private
 from agent_preflight.runs.plan import output_policy
 from agent_preflight.runs.result import TrialFacts, result_of, summary_document, unexplained_usage_pusd
@@ -27,6 +28,7 @@ from agent_preflight.runs.status import end_note
 from agent_preflight.runs.trial_state import CleanUpStep, Ender, EndReason, TrialState, owed, worst
 from agent_preflight.sandboxes.interface import Step
 from agent_preflight.sandboxes.kept_output import KeptOutput
+from agent_preflight.scoring.reading import unscored
 from agent_preflight.sidecar.control_client import ControlError
 from preflight_proxy.base.control_messages import UNKNOWN_ACCOUNT
 from preflight_proxy.core.errors import OperatingError
@@ -53,10 +55,9 @@ async def clean_up(trial: RunningTrial) -> RunResult:
     notes = [str(note) for note in result.preflight["notes"]]
     for note in notes:  # the table at the end of a run shows them, and one trial by itself has none
         (trial.say if trial.run.folder.single else trial.log)(note)
-    try:
-        write_private(trial.folder / "summary.json", summary_document(result))
-    except OSError as exc:
-        trial.say(f"summary.json could not be written: {exc}")
+    if trial.run.settings.score is not None:
+        await _score(trial, result, end)
+    _write(trial, result)
     trial.move(TrialState.SUMMARISED)
     trial.update(
         state=result.preflight["status"],
@@ -67,6 +68,31 @@ async def clean_up(trial: RunningTrial) -> RunResult:
     await trial.tasks.cancel()
     trial.events.close()
     return result
+
+
+async def _score(trial: RunningTrial, result: RunResult, end: _TrialCleanUp) -> None:
+    """Put a trial's score into its result. The summary is written before that, because a runner may be lost meanwhile."""
+    extra = result.preflight
+    extra["score"] = unscored(NOT_YET).document()
+    _write(trial, result)
+    trial.update(state="scoring")
+    score, steps = await score_trial(trial, result, end.kept)
+    extra["score"] = score.document()
+    extra["cleanup"] = {**extra["cleanup"], **steps}
+    for step, how in steps.items():
+        trial.events.log("preflight_cleanup", step=step, result=how)
+        if how != "ok":
+            extra["warnings"].append(f"{step}: not seen to be gone ({how})")
+    trial.events.log("preflight_score", score=score.score, success=score.success, reason=score.reason)
+    if score.reason is not None:
+        trial.say(f"no score: {score.reason}" if score.score is None else f"score: {score.reason}")
+
+
+def _write(trial: RunningTrial, result: RunResult) -> None:
+    try:
+        write_private(trial.folder / "summary.json", summary_document(result))
+    except OSError as exc:
+        trial.say(f"summary.json could not be written: {exc}")
 
 
 class _TrialCleanUp:

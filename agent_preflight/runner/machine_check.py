@@ -39,6 +39,7 @@ from preflight_proxy.core.errors import ConfigError, OperatingError
 MEMORY_BYTES_MIN = 6 * 2**20
 """Source: docs.docker.com/engine/containers/resource_constraints, read 2026-11."""
 MOUNTS, LIMITS, OPTIONS, PROGRAM, SANDBOX = "Mounts", "Limits", "Docker options", "Program", "Sandbox"
+SCORE = "Score image"
 LOCAL = "unix://"
 FOLDER_MODE = 0o777
 """Less the umask, as for a folder that the user makes."""
@@ -99,6 +100,8 @@ async def check_machine(engine: Engine | None, request: RunRequest, trials: Sequ
     with report.failing("Workspace"):
         link_copies(settings.workspace_path)
     image = await _images(report, engine, settings, request.gate_base or Environment.read().gate_base)
+    if settings.score_image:
+        await _score_image(report, engine, settings.score_image)
     await _volumes(report, engine, settings, trials)
     await _limits(report, engine, settings)
     if image is not None:
@@ -163,6 +166,14 @@ async def _images(report: MachineReport, engine: Engine, settings: RunSettings, 
     with report.failing("Gate image"):
         report.fail("Gate image", await missing_base(engine, "gate", base))
     return image
+
+
+async def _score_image(report: MachineReport, engine: Engine, name: str) -> None:
+    """Check that the score's container can be made. It mounts what an agent wrote, which is on this machine."""
+    if not engine.url.startswith(LOCAL):
+        report.fail(SCORE, f"score_image needs Docker on this machine, and this is {engine.url}: leave it off.")
+    with report.failing(SCORE):
+        report.fail(SCORE, "" if await engine.image(name) is not None else missing_image(name))
 
 
 async def _volumes(report: MachineReport, engine: Engine, settings: RunSettings, trials: Sequence[TrialPlan]) -> None:

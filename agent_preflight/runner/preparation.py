@@ -144,12 +144,14 @@ class SandboxSetup(msgspec.Struct, frozen=True):
         gate: The kind of gate that its trials have; unused by processes.
         sentences: Lines for a person.
         image_env: The variables of the agents' image.
+        engine: Where containers are made; None for processes.
     """
 
     make_sandbox: Callable[[AgentSpec], Sandbox]
     gate: GateMode = msgspec.field(default_factory=GateMode)
     sentences: tuple[str, ...] = ()
     image_env: Mapping[str, str] = {}
+    engine: Engine | None = None
 
 
 async def prepare_sandboxes(engine: Engine | None, request: RunRequest, run_dir: Path, short_dir: Path) -> SandboxSetup:
@@ -173,7 +175,7 @@ async def prepare_sandboxes(engine: Engine | None, request: RunRequest, run_dir:
     ports = network_access(settings).ports
     sentences = tuple(filter(None, (_platform_warning(image, engine, settings), gate.sentence)))
     make = partial(DockerSandbox, engine=engine, gate_image=gate_image, ports=ports, link_place=LinkPlace())
-    return SandboxSetup(make, gate, sentences, image.env)
+    return SandboxSetup(make, gate, sentences, image.env, engine)
 
 
 def _platform_warning(image: Image, engine: Engine, settings: RunSettings) -> str:

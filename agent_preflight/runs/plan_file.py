@@ -41,6 +41,8 @@ COMPARED = {
     "prompt": "initial_prompt",
 }
 """Keys of plan.json with the options that they hold. A resume takes these options from the file."""
+OF_THE_SCORE = {"command": "score", "image": "score_image", "pass": "score_pass", "timeout_s": "score_timeout_s"}
+"""Keys of `score` in plan.json with the options that they hold."""
 MAY_CHANGE = (
     *("gate", "parallel", "max_workers", "idle_timeout_s", "openrouter_base_url", "byok", "skip_preflight"),
     *("bound", "cache_bound", "weigh", "share_preambles"),
@@ -80,23 +82,14 @@ def _score(settings: RunSettings) -> dict[str, Any] | None:
     """Return how trials are scored; None if they are not. Of a function it says only that there is one."""
     if settings.score is None:
         return None
-    is_function = callable(settings.score)
-    return {
-        "command": None if is_function else settings.score,
-        "function": is_function,
-        "image": settings.score_image or None,
-        "pass": settings.score_pass,
-        "timeout_s": settings.score_timeout_s,
-    }
+    document = {key: getattr(settings, name) for key, name in OF_THE_SCORE.items()} | {"function": False}
+    return document | {"command": None, "function": True} if callable(settings.score) else document
 
 
 def score_options(plan: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of the score in a plan, by the keywords of `run_multi`; none if its trials have no score."""
     score = plan.get("score")
-    if not isinstance(score, dict):
-        return {}
-    names = {"command": "score", "image": "score_image", "pass": "score_pass", "timeout_s": "score_timeout_s"}
-    return {option: score.get(key) for key, option in names.items()}
+    return {name: score.get(key) for key, name in OF_THE_SCORE.items()} if isinstance(score, dict) else {}
 
 
 def _origin(request: RunRequest) -> dict[str, Any]:

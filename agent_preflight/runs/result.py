@@ -143,6 +143,7 @@ def _extra(plan: TrialPlan, network: str, facts: TrialFacts, verdict: TrialVerdi
         "completion_tokens": balance.completion_tokens,
         "policy_errors": facts.policy_errors,
         "output": facts.output.document(),
+        "score": None,
         "claims": facts.claims.to_dict(),
         "caps_hit": dict(facts.caps_hit),
         "warnings": [*facts.warnings, *verdict.warnings],

@@ -58,6 +58,8 @@ class OutputPolicy(msgspec.Struct, frozen=True):
 OUTPUT_DEPTH_MAX = 256
 """What tools that remove a tree can walk."""
 KEEP_OFF = "keep_output is off"
+NO_FOLDER, NO_FILES, IS_FILE = "there is no such folder", "it is empty", "it is no folder"
+"""Why nothing is kept of an agent that wrote nothing to its output folder."""
 
 
 class KeptOutput(msgspec.Struct, frozen=True):
@@ -80,6 +82,11 @@ class KeptOutput(msgspec.Struct, frozen=True):
     skipped_count: int = 0
     limits: tuple[str, ...] = ()
     why: str = ""
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether the agent ran and left nothing in its output folder."""
+        return self.path is None and self.why in (NO_FOLDER, NO_FILES, IS_FILE)
 
     def document(self) -> dict[str, Any]:
         """Return it as summary.json holds it."""

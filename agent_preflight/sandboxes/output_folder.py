@@ -17,7 +17,15 @@ from pathlib import Path
 
 import msgspec
 
-from agent_preflight.sandboxes.kept_output import WORKSPACE, KeptOutput, OutputPolicy, set_workspace_aside
+from agent_preflight.sandboxes.kept_output import (
+    IS_FILE,
+    NO_FILES,
+    NO_FOLDER,
+    WORKSPACE,
+    KeptOutput,
+    OutputPolicy,
+    set_workspace_aside,
+)
 from agent_preflight.sandboxes.tar_stream import TarStream
 
 PARTIAL = "workspace.partial"
@@ -266,8 +274,8 @@ def _why_nothing(root: str | None, limit: str | None) -> str:
     if root is None and limit is not None:
         return "the engine cannot read it"
     if root is None:
-        return "there is no such folder"
-    return "it is empty" if root == FOLDER else "it is no folder"
+        return NO_FOLDER
+    return NO_FILES if root == FOLDER else IS_FILE
 
 
 def _is_name(part: bytes) -> bool:

@@ -16,7 +16,7 @@ import contextlib
 import os
 import signal
 from asyncio.subprocess import SubprocessStreamProtocol
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 import psutil
@@ -58,7 +58,103 @@ class _AgentStreams(SubprocessStreamProtocol):
         self._exited.set()
 
 
-class ProcessSandbox:
+class SessionProcess:
+    """A program as a process of this machine, in a session of its own. Its end is that of all its processes.
+
+    Args:
+        what: What it is, for a person.
+        command: The program and its arguments.
+        folder: Its working directory.
+        env: Its whole environment.
+        budget_file: If given, its end is also that of all processes whose environment names this budget file, so that one that
+            left the session and lost its parents is found too.
+    """
+
+    def __init__(
+        self, what: str, command: Sequence[str], folder: Path, env: Mapping[str, str], budget_file: Path | None = None
+    ) -> None:
+        self._what, self._command, self._folder, self._env = what, command, folder, env
+        self._budget_file = budget_file
+        self._process: asyncio.SubprocessTransport | None = None
+        self._exited = asyncio.Event()
+        self._over = False
+        self._gone = False
+        self._ending = asyncio.Lock()
+
+    async def start(self) -> Pipes:
+        """Start the command and return its streams.
+
+        Raises:
+            OperatingError: There is no command, or it cannot be executed.
+        """
+        if self._over:
+            raise OperatingError(f"{self._what} was ended before it started")
+        if not self._command:
+            raise OperatingError("a process needs a command: give the program and its arguments")
+        loop = asyncio.get_running_loop()
+        try:
+            self._process, streams = await loop.subprocess_exec(
+                lambda: _AgentStreams(self._exited),
+                *self._command,
+                cwd=self._folder,
+                env=self._env,
+                start_new_session=True,
+            )
+        except OSError as exc:
+            raise OperatingError(f"starting {self._what}: {exc.strerror or exc}") from exc
+        assert streams.stdin is not None
+        assert streams.stdout is not None
+        assert streams.stderr is not None
+        return Pipes(streams.stdin, streams.stdout, streams.stderr)
+
+    async def wait(self) -> Exit:
+        """Return when the first process has ended; what it left running is ended too, as in a container."""
+        await self._exited.wait()
+        await self._end(within_s=0)
+        assert self._process is not None
+        code = self._process.get_returncode()
+        assert code is not None
+        return Exit(code=code if code >= 0 else 128 - code)
+
+    async def kill(self) -> Step:
+        """End all processes; `"ok"` only when none of them is seen any more."""
+        self._over = True
+        return "ok" if self._process is None else await self._end(within_s=TERM_S)
+
+    async def close(self) -> dict[str, Step]:
+        """End what may still run and close its streams; the working directory stays."""
+        step = await self.kill()
+        if self._process is not None:
+            # asyncio's `close` reads the exit code of a process that has ended; whoever waits for the code would not get it.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GONE_S_MAX):
+                    await self._exited.wait()
+            self._process.close()
+        return {"agent": step}
+
+    async def _end(self, *, within_s: float) -> Step:
+        """Give the first process `within_s` to end on TERM, then kill all. Once all are gone, their ids mean nothing."""
+        assert self._process is not None
+        leader, known = self._process.get_pid(), set[psutil.Process]()
+        async with self._ending:
+            if self._gone:
+                return "ok"
+            if within_s:
+                known = self._members(leader, known)
+                _signal_all(known, signal.SIGTERM)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(within_s):
+                        await self._exited.wait()
+            _, step = await _kill_all(lambda seen: self._members(leader, known | seen), group=leader)
+            self._gone = step == "ok"
+            return step
+
+    def _members(self, leader: int, known: Set[psutil.Process]) -> set[psutil.Process]:
+        others = set[psutil.Process]() if self._budget_file is None else orphan_processes(self._budget_file)
+        return members(leader, known) | others
+
+
+class ProcessSandbox(SessionProcess):
     """One agent as a process group of this machine, working in the trial folder's `workspace` (beside `budget`).
 
     Args:
@@ -73,11 +169,8 @@ class ProcessSandbox:
         self.warnings: list[str] = []
         self._spec = spec
         self.workspace = spec.budget_dir.parent / "workspace"
-        self._process: asyncio.SubprocessTransport | None = None
-        self._exited = asyncio.Event()
-        self._over = False
-        self._gone = False
-        self._ending = asyncio.Lock()
+        env = agent_environment(spec.env, child_environment())
+        super().__init__(f"the agent {spec.alias}", spec.command, self.workspace, env)
 
     async def create(self) -> None:
         """Make the working directory and put the link to `budget.txt` into it.
@@ -98,78 +191,10 @@ class ProcessSandbox:
                 f"{link} could not be made ({exc.strerror}); PREFLIGHT_BUDGET_FILE names the budget file"
             )
 
-    async def start(self) -> Pipes:
-        """Start the agent's command in a session of its own and return its streams.
-
-        Raises:
-            OperatingError: There is no command, or it cannot be executed.
-        """
-        if self._over:
-            raise OperatingError(f"the trial {self._spec.alias} was ended before its agent started")
-        if not self._spec.command:
-            raise OperatingError("a process needs a command: give the program and its arguments")
-        loop = asyncio.get_running_loop()
-        try:
-            self._process, streams = await loop.subprocess_exec(
-                lambda: _AgentStreams(self._exited),
-                *self._spec.command,
-                cwd=self.workspace,
-                env=agent_environment(self._spec.env, child_environment()),
-                start_new_session=True,
-            )
-        except OSError as exc:
-            raise OperatingError(f"starting the agent {self._spec.alias}: {exc.strerror or exc}") from exc
-        assert streams.stdin is not None
-        assert streams.stdout is not None
-        assert streams.stderr is not None
-        return Pipes(streams.stdin, streams.stdout, streams.stderr)
-
-    async def wait(self) -> Exit:
-        """Return when the agent's first process has ended; what it left running is ended too, as in a container."""
-        await self._exited.wait()
-        await self._end(within_s=0)
-        assert self._process is not None
-        code = self._process.get_returncode()
-        assert code is not None
-        return Exit(code=code if code >= 0 else 128 - code)
-
-    async def kill(self) -> Step:
-        """End all of the agent's processes; `"ok"` only when none of them is seen any more."""
-        self._over = True
-        return "ok" if self._process is None else await self._end(within_s=TERM_S)
-
     async def keep(self, folder: Path) -> KeptOutput:
         """Return where the agent worked. Its files are on this machine already, and none of them is read."""
         exists = self.workspace.is_dir()
         return KeptOutput(str(self.workspace) if exists else None, None, None, why="the agent's working directory")
-
-    async def close(self) -> dict[str, Step]:
-        """End what may still run and close its streams; the working directory stays, it holds what the agent made."""
-        step = await self.kill()
-        if self._process is not None:
-            # asyncio's `close` reads the exit code of a process that has ended; whoever waits for the code would not get it.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(GONE_S_MAX):
-                    await self._exited.wait()
-            self._process.close()
-        return {"agent": step}
-
-    async def _end(self, *, within_s: float) -> Step:
-        """Give the first process `within_s` to end on TERM, then kill all. Once all are gone, their ids mean nothing."""
-        assert self._process is not None
-        leader, known = self._process.get_pid(), set[psutil.Process]()
-        async with self._ending:
-            if self._gone:
-                return "ok"
-            if within_s:
-                known = members(leader)
-                _signal_all(known, signal.SIGTERM)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(within_s):
-                        await self._exited.wait()
-            _, step = await _kill_all(lambda seen: members(leader, known | seen), group=leader)
-            self._gone = step == "ok"
-            return step
 
 
 def agent_environment(env: Mapping[str, str], ours: Mapping[str, str]) -> dict[str, str]:

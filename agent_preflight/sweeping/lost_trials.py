@@ -26,6 +26,7 @@ from agent_preflight.runs.plan_file import PlannedTrial, planned_trials, trial_f
 from agent_preflight.runs.result import TrialFacts, result_of, summary_document
 from agent_preflight.runs.trial_state import CleanUpStep, Ender, EndReason
 from agent_preflight.sandboxes.kept_output import RECORD, KeptOutput, OutputPolicy
+from agent_preflight.scoring.reading import unscored
 from preflight_proxy.base.control_messages import Balance, balance_of
 from preflight_proxy.core.errors import OperatingError
 from preflight_proxy.core.ledger.rows import Account
@@ -115,7 +116,8 @@ def write_lost_summaries(run_dir: Path, gone: Mapping[str, Decimal | None], engi
     Returns:
         Lines for a person.
     """
-    network = str((read_json_object(run_dir, "plan.json") or {}).get("network", ""))
+    plan = read_json_object(run_dir, "plan.json") or {}
+    network = str(plan.get("network", ""))
     latest = {trial.alias: trial for trial in planned_trials(run_dir)}
     notes: list[str] = []
     accounts, balances = _ledger_figures(run_dir, notes)
@@ -129,7 +131,9 @@ def write_lost_summaries(run_dir: Path, gone: Mapping[str, Decimal | None], engi
             summary = completed(read_json_object(folder, "summary.json") or {}, account, usage) if key_gone else None
         else:
             facts = _facts(folder, balance, key_gone, usage, engine_clean)
-            summary = summary_document(result_of(_plan(trial, account), network, facts))
+            result = result_of(_plan(trial, account), network, facts)
+            result.preflight["score"] = unscored(LOST.text).document() if plan.get("score") else None
+            summary = summary_document(result)
         if summary is not None:
             notes += _write(folder, summary) or [_line(folder, balance or Balance())]
     return notes

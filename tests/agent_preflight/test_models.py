@@ -93,3 +93,13 @@ def test_cache_figures_come_with_their_rate() -> None:
         "hit_rate": 0.3333,
     }
     assert CacheStats().hit_rate == 0.0
+
+
+def test_the_score_of_a_result_is_that_of_its_summary() -> None:
+    scored = RunResult("a", "m", 1.0, preflight={"score": {"score": 0.5, "success": False}})
+    assert (scored.score, scored.success) == (0.5, False)
+    for extra in ({}, {"score": None}, {"score": {"score": None, "success": None, "reason": "x"}}):
+        assert (RunResult("a", "m", 1.0, preflight=extra).score, RunResult("a", "m", 1.0, preflight=extra).success) == (
+            None,
+            None,
+        )

@@ -14,6 +14,7 @@ from agent_preflight.docker.mounts import (
     beside_mounts,
     binds,
     check_mounts,
+    mount_of_output,
     refuse_missing,
     targets,
     tmpfs_warning,
@@ -194,3 +195,20 @@ def test_where_nothing_is_to_be_kept_nothing_is_warned_of() -> None:
         beside_mounts(off, fields("--tmpfs=/workspace")).unkept,
         tmpfs_warning(off, fields("--tmpfs=/workspace")),
     ) == ("off", None)
+
+
+@each(
+    "options, place",
+    [
+        ([], None),
+        (["-v/h:/workspace/output/in"], None),
+        (["-v/workspace/output"], None),
+        (["-v/h:/workspace/output"], ("bind", "/h", ".")),
+        (["-v/h:/workspace"], ("bind", "/h", "output")),
+        (["-v/h:/", "-v/i:/workspace/"], ("bind", "/i", "output")),
+        (["-vdata:/workspace"], ("volume", "data", "output")),
+        (["-v/h:/", "--tmpfs=/workspace"], ("tmpfs", "", "output")),
+    ],
+)
+def test_the_mount_of_an_output_is_the_nearest_above_it(options: list[str], place: object) -> None:
+    assert mount_of_output(WISH, fields(*options)) == place

@@ -186,3 +186,43 @@ def test_the_output_policy_has_the_limits_of_the_options() -> None:
 def test_the_checks_get_the_sum_of_all_budgets_if_they_differ(budget: Any, together: Decimal | None) -> None:
     made = request(models=[("m/m", "a"), ("m/m", "b"), ("n/n", "c")], budget_usd=budget)
     assert inputs_of(made).budget_sum == together
+
+
+@each(
+    "options, why",
+    [
+        ({"score": "echo 1", "keep_output": False}, "keep_output is off"),
+        ({"score": len, "score_image": "tests"}, "score is a function, which runs here"),
+        ({"score_image": "tests"}, "score is missing"),
+        (
+            {"score": "x", "score_image": "tests", "sandbox": "process", "command": ["x"]},
+            "with sandbox process there are none",
+        ),
+        ({"score": "echo 1", "mounts": ["/out:/workspace/output"]}, "on a mount that all agents share"),
+        ({"score": "echo 1", "mounts": ["/out:/workspace"]}, "on a mount that all agents share"),
+        (
+            {"score": "echo 1", "mounts": ["/{alias}:/out", "/x:/out/y"], "output_path": "/out/y/z"},
+            "that all agents share",
+        ),
+        ({"score": "echo 1", "mounts": ["{alias}:/workspace"]}, "no folder of this machine"),
+        ({"score": "echo 1", "docker_args": ["--tmpfs=/workspace"]}, "no folder of this machine"),
+        ({"score": "echo 1", "docker_args": ["--volume=/{alias}:/workspace"]}, "on a mount that all agents share"),
+    ],
+)
+def test_a_score_that_would_not_find_what_each_agent_wrote_is_refused(options: dict[str, Any], why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        request(**options)
+
+
+@each(
+    "options",
+    [
+        {},
+        {"mounts": ["/out/{alias}:/workspace/output"]},
+        {"mounts": ["/{alias}/{run_id}:/workspace", "/task:/task:ro", "/in:/workspace/output/in"]},
+        {"sandbox": "process", "command": ["x"], "keep_output": False},
+        {"score_image": "tests"},
+    ],
+)
+def test_a_score_of_what_is_copied_or_on_a_mount_of_each_agents_own_is_accepted(options: dict[str, Any]) -> None:
+    assert request(score="echo 1", **options).settings.score == "echo 1"

@@ -311,3 +311,20 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("")
     with pytest.raises(ConfigError, match=r"is missing and cannot be made: Not a directory\.$"):
         make_folders([str(tmp_path / "f" / "x")], print)
+
+
+@pytest.mark.wire
+async def test_an_image_for_scores_must_be_here(docker: ScriptedEngine) -> None:
+    settings = replace(SETTINGS, score="echo 1", score_image="you/tests")
+    report = await check(docker, settings)
+    assert [line.name for line in report.lines] == ["Score image"]
+    assert "The image you/tests is missing" in report.problems[0]
+    assert await check(docker, replace(settings, score_image="me/agent")) == MachineReport()
+
+
+@pytest.mark.wire
+async def test_an_engine_on_another_machine_cannot_mount_what_is_scored() -> None:
+    with serve_in_thread() as docker:
+        docker.state.images["me/base"] = docker.state.images["me/agent"]
+        report = await check(docker, replace(SETTINGS, score="echo 1", score_image="me/agent"))
+    assert [problem for problem in report.problems if "score_image needs Docker on this machine" in problem]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.sandboxes.kept_output import RECORD, KeptOutput, OutputPolicy, set_workspace_aside
+from agent_preflight.sandboxes.kept_output import KEEP_OFF, RECORD, KeptOutput, OutputPolicy, set_workspace_aside
 from tests.support.cases import each
 
 WISH = OutputPolicy("/out", 1.5, 10, 20, 3, ("data",))
@@ -55,3 +55,10 @@ def test_an_output_is_set_aside_under_its_attempts_number_and_never_over_another
         set_workspace_aside(tmp_path, 1)
     set_workspace_aside(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["workspace.1", "workspace.2"]
+
+
+def test_an_agent_that_wrote_nothing_is_told_from_an_output_that_was_not_kept() -> None:
+    assert KeptOutput(why="there is no such folder").is_nothing
+    assert KeptOutput(why="it is empty").is_nothing
+    for kept in (KeptOutput(path="/x"), KeptOutput(why=KEEP_OFF), KeptOutput(why="it could not be copied yet")):
+        assert not kept.is_nothing

@@ -19,6 +19,7 @@ from agent_preflight.sandboxes.interface import AgentSpec, Exit, Pipes
 from agent_preflight.sandboxes.kept_output import KeptOutput
 from agent_preflight.sandboxes.process import (
     ProcessSandbox,
+    SessionProcess,
     agent_environment,
     end_orphan_processes,
     members,
@@ -293,3 +294,13 @@ async def test_an_agent_and_its_children_are_ended_and_its_neighbour_is_not(
 
 async def test_nothing_is_ended_where_nothing_is_left(tmp_path: Path) -> None:
     assert await end_orphan_processes(tmp_path / "a") == (0, "ok")
+
+
+async def test_a_process_that_left_its_session_and_its_parents_is_found_by_the_budget_file(tmp_path: Path) -> None:
+    env = {"PATH": os.environ["PATH"], "PREFLIGHT_BUDGET_FILE": str(tmp_path / "budget.txt")}
+    leaves = f'(setsid sh -c "sleep 3600 & echo \\$! > {tmp_path}/pid; sleep 3601" &); while ! test -s {tmp_path}/pid; do :; done'
+    started = SessionProcess("it", ("/bin/sh", "-c", leaves), tmp_path, env, tmp_path / "budget.txt")
+    await started.start()
+    assert await started.wait() == Exit(code=0)
+    assert not alive(int((tmp_path / "pid").read_text()))
+    assert await started.close() == {"agent": "ok"}

@@ -1,0 +1,124 @@
+"""Reads a score from what a function returned, or from the last line that a command printed. Pure.
+
+A score that cannot be read is null with its reason, never 0.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from decimal import Decimal
+from numbers import Real
+from typing import Any, Literal
+
+import msgspec
+from msgspec.structs import asdict, replace
+
+from preflight_proxy.core.terminal import plain
+
+SCORE_LINE_BYTES_MAX = 2**20
+"""The last line may be as long as this; what was printed before it is not kept."""
+DETAILS_CHARS_MAX = 64 * 1024
+"""Every view of a run reads the details of each trial."""
+REASON_CHARS_MAX = 500
+SHOWN_LINE_CHARS = 120
+NO_LINE = "it printed nothing"
+
+
+class TrialScore(msgspec.Struct, frozen=True):
+    """The score of one trial.
+
+    Attributes:
+        score: The score, by which models are ranked; a bool is 1 or 0. None if there is none.
+        success: Whether the trial is a success; None without a score.
+        kind: What the score was given as; None without a score.
+        reason: Why there is no score, or what of it was left out.
+        details: What else was given, JSON.
+        duration_s: Seconds that scoring took.
+    """
+
+    score: float | None = None
+    success: bool | None = None
+    kind: Literal["bool", "number"] | None = None
+    reason: str | None = None
+    details: dict[str, Any] | None = None
+    duration_s: float = 0.0
+
+    def document(self) -> dict[str, Any]:
+        """Return it as summary.json holds it."""
+        return asdict(self)
+
+
+def unscored(reason: str) -> TrialScore:
+    """Return that there is no score. The reason becomes one line, safe for a terminal."""
+    return TrialScore(reason=" ".join(plain(reason[: 4 * REASON_CHARS_MAX]).split())[:REASON_CHARS_MAX])
+
+
+def score_of(value: object, score_pass: float) -> TrialScore:
+    """Return the score that a function returned, or that a line said.
+
+    Args:
+        value: A number, a bool, or a mapping whose `score` is one of these. Its `success`, if there, is a bool.
+        score_pass: The least number that is a success, unless the mapping says whether it is one.
+    """
+    if not isinstance(value, Mapping):
+        return _graded(value, None, score_pass)
+    if "score" not in value:
+        return unscored("the mapping has no `score`")
+    success = value.get("success")
+    if success is not None and not isinstance(success, bool):
+        return unscored(f"`success` is {_shown(success)}, not true or false")
+    graded = _graded(value["score"], success, score_pass)
+    rest = {str(key): each for key, each in value.items() if key not in ("score", "success")}
+    if graded.score is None or not rest:
+        return graded
+    try:
+        text = json.dumps(rest, allow_nan=False)
+        if len(text) > DETAILS_CHARS_MAX:
+            raise ValueError(f"they are longer than {DETAILS_CHARS_MAX} characters")
+    except (TypeError, ValueError, RecursionError) as exc:
+        return replace(graded, reason=unscored(f"the details are left out: {exc}").reason)
+    return replace(graded, details=json.loads(text))
+
+
+def _graded(value: object, success: bool | None, score_pass: float) -> TrialScore:
+    if not isinstance(value, Real | Decimal):  # a bool is a number too
+        return unscored(f"the score is {_shown(value)}, not a number, true or false")
+    try:
+        number = float(value)
+    except (ValueError, ArithmeticError):
+        number = math.inf
+    if not math.isfinite(number):
+        return unscored("the score is not finite")
+    if success is None:
+        success = value if isinstance(value, bool) else number >= score_pass
+    return TrialScore(number, success, "bool" if isinstance(value, bool) else "number")
+
+
+def _shown(value: object) -> str:
+    """Return a value for a person; of one that is no plain value, its type, because its text is code of someone else."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return repr(value)[:SHOWN_LINE_CHARS]
+    return f"of the type {type(value).__name__}"
+
+
+def score_of_output(end: bytes, score_pass: float, *, is_whole: bool) -> TrialScore:
+    """Return the score that a command printed.
+
+    Args:
+        end: The end of its standard output.
+        score_pass: As for `score_of`.
+        is_whole: Nothing was printed before that.
+    """
+    lines = end.rstrip().splitlines()
+    if not lines:
+        return unscored(NO_LINE)
+    if len(lines) == 1 and not is_whole:
+        return unscored(f"its last line is longer than {SCORE_LINE_BYTES_MAX} bytes, or it ended in as many blanks")
+    line = lines[-1].decode("utf-8", "replace")
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return unscored(f"its last line is no number and no JSON: {line.strip()[:SHOWN_LINE_CHARS]!r}")
+    return score_of(value, score_pass)
