@@ -91,7 +91,10 @@ TESTED_TOGETHER: Mapping[str, str] = {
 
 
 ONE_HOME: Mapping[str, tuple[str, ...]] = {
-    "subprocess": ("agent_preflight.base.commands", "agent_preflight.sidecar"),
+    "subprocess": (
+        *("agent_preflight.base.commands", "agent_preflight.sidecar"),
+        "agent_preflight.runner.notices",  # the user's command
+    ),
     "create_subprocess_exec": (
         "agent_preflight.sidecar",
         "agent_preflight.launch.demo",  # the simulator, as a process of its own

@@ -4,6 +4,7 @@ Nothing is kept between calls, so a script may set a variable before it starts a
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,11 +14,12 @@ from agent_preflight.base.usd import read_usd
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
 
-__all__ = ["ConfigError", "Environment", "base_url", "child_environment", "variable"]
+__all__ = ["ConfigError", "Environment", "base_url", "child_environment", "environment_without_keys", "variable"]
 
 DEFAULT_BUDGET_USD = Decimal("0.25")
 """Dollars per model by default."""
 
+_OF_OPENROUTER = re.compile(r"OPENROUTER.*|OR_.*KEY", re.DOTALL)
 ADMIN_KEY_VARIABLES = ("OR_ADMIN_KEY", "OPENROUTER_ADMIN_KEY")
 """Variables of the management key. The first that is set counts."""
 
@@ -88,6 +90,11 @@ def variable(name: str) -> str | None:
 def child_environment() -> dict[str, str]:
     """Return a copy of the whole environment, for a process that we start on this machine."""
     return dict(_environ())
+
+
+def environment_without_keys() -> dict[str, str]:
+    """Return the environment without OpenRouter's keys and addresses, for a command of the user beside a run."""
+    return {name: text for name, text in _environ().items() if _OF_OPENROUTER.fullmatch(name) is None}
 
 
 def _environ() -> Mapping[str, str]:

@@ -40,7 +40,7 @@ from preflight_proxy.core.errors import ConfigError
 
 _RELATIVE = re.compile(r"(?:^|=)\.{1,2}(?:[/:,]|$)")
 """A path that begins with a dot, as any option of the engine writes it."""
-READ_AGAIN = ("eject_policy", "preflight_kwargs")
+READ_AGAIN = ("eject_policy", "preflight_kwargs", "notify")
 """Options that a resume reads from the file again, besides the values of variables."""
 
 

@@ -283,13 +283,17 @@ def read_tags(value: object) -> dict[str, str]:
     return tags
 
 
+def read_command(value: object) -> str:
+    """Return a command line for `/bin/sh -c`."""
+    command: str = read_text(value)
+    if not command.strip():
+        raise ValueError
+    return command
+
+
 def read_score(value: object) -> Any:  # noqa: ANN401 - a text or a function
     """Return a command line for `/bin/sh -c`, or a function."""
-    if callable(value):
-        return value
-    if not read_text(value).strip():
-        raise ValueError
-    return value
+    return value if callable(value) else read_command(value)
 
 
 def read_services(value: object) -> dict[str, str]:
@@ -339,6 +343,7 @@ MOUNTS = OptionKind(
 )
 ENV = OptionKind("variables by name", read_env, "NAME[=VALUE]", repeats=True)
 TAGS = OptionKind("texts by name, such as task = refactor", read_tags, "KEY=VALUE", repeats=True)
+COMMAND = OptionKind("a command line", read_command, "CMD")
 SCORE = OptionKind("a command line, or from Python a function", read_score, "CMD")
 NUMBER = OptionKind("a number", read_number, "N")
 SERVICES = OptionKind("HOST:PORT by name", read_services, "NAME=HOST:PORT", repeats=True)

@@ -91,6 +91,7 @@ class TrialOptions(TypedDict, total=False):
     score_timeout_s: float
     score_pass: float
     tags: Mapping[str, str] | None
+    notify: str | None
 
 
 class RunOptions(TrialOptions, total=False):
@@ -182,6 +183,9 @@ class RunSettings:
     timeout_s: float | None = option(None, k.SECONDS, "A trial is ejected after this time.", "--timeout")
     idle_timeout_s: float = option(
         300.0, k.SECONDS, "A trial is ejected after this time without an event or a call.", "--idle-timeout"
+    )
+    notify: str | None = option(
+        None, k.COMMAND, "Run here with each notice as JSON on its input: 80% spent, run done.", "--notify", shown=False
     )
     eject_policy: Any = option(None, k.OBJECT, "Ends trials early; replaces the two defaults.", key="policies")
     on_event: Any = option(None, k.OBJECT, "Called with each event that an agent prints.", key="")

@@ -90,7 +90,8 @@ def run_multi(models: Models, **options: Unpack[RunOptions]) -> list[RunResult]:
         initial_prompt: Sent to each agent on its standard input as one JSON line.
         container_args: Arguments after the image, for all trials or by alias.
         eject_policy: A policy, which is copied for each trial, or a function that makes one. It replaces the default policies.
-        on_event: Called with each event that an agent prints, in order. An exception ends that trial.
+        on_event: Called with each event that an agent prints, in order. An exception ends that trial. In another thread it is
+            called with each notice, which has the type `preflight_notice`; an exception there ends nothing.
         on_complete: Called with the run's folder and each result.
         budget_mode: `"simple"`, or `"detailed"` for the long budget.txt.
         idle_timeout_s: Seconds without activity after which the default policies eject.
@@ -143,6 +144,8 @@ def run_multi(models: Models, **options: Unpack[RunOptions]) -> list[RunResult]:
         tags: Texts by name, such as `{"task": "refactor"}`, for plan, summaries, reports and costs.
         repeats: How many agents each model has. They are `NAME-1` to `NAME-N`, and each has its own budget. Mappings by alias take
             the model's alias for all its repeats, or that of one.
+        notify: A command, which `/bin/sh -c` runs with each notice as JSON on its standard input: 80% of a budget is spent, a
+            trial was ejected or has spent its budget, no credit, drift, the run is over. `on_event` gets the same notices.
 
     Returns:
         The results, one for each model, in the order of `models`; with `repeats` the first of each model, then the second of each.

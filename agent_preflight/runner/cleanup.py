@@ -18,6 +18,7 @@ from agent_preflight.models import RunResult
 from agent_preflight.openrouter.patch_points import replacement
 from agent_preflight.provision import delete_sub_key, get_usage, read_sub_key_usage
 from agent_preflight.runner.loop import run_until
+from agent_preflight.runner.notices import WARNING
 from agent_preflight.runner.progress import now_s
 from agent_preflight.runner.running_trial import RunningTrial
 from agent_preflight.runner.trial_score import NOT_YET, score_trial
@@ -141,9 +142,9 @@ class _TrialCleanUp:
         self.steps[step.value] = result
         self.trial.events.log("preflight_cleanup", step=step.value, result=result)
 
-    def _warn(self, text: str) -> None:
+    def _warn(self, text: str, kind: str = WARNING) -> None:
         self.warnings.append(text)
-        self.trial.say(text)
+        self.trial.warn(text, kind)
 
     async def _freeze(self) -> Step:
         try:
@@ -223,7 +224,8 @@ class _TrialCleanUp:
         excess_pusd = unexplained_usage_pusd(trial.plan, trial.balance, self.key_usage_usd)
         if self.opened and excess_pusd > DRIFT_PUSD_MIN:
             ledger_pusd = pusd(self.key_usage_usd) - excess_pusd
-            self._warn(f"drift: OpenRouter counts ${self.key_usage_usd}, the ledger ${exact(ledger_pusd)}")
+            drift = f"drift: OpenRouter counts ${self.key_usage_usd}, the ledger ${exact(ledger_pusd)}"
+            self._warn(drift, "drift")
         return "ok"
 
     async def _close_account(self) -> Step:

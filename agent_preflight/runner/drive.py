@@ -117,7 +117,7 @@ def _gate(trial: RunningTrial) -> GateSpec | None:
         *proxy_warnings(reach, settings.env or {}, settings.agents_network),
     ):
         trial.warnings.append(text)
-        trial.say(text)
+        trial.warn(text)
     tls = TlsSpec(TLS_PORT, authority.certificate, authority.key)
     is_portable = trial.run.setup.gate.host is not None
     socket = None if is_portable else str(trial.run.folder.gate_socket(trial.number))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from agent_preflight.base.usd import exact
 from agent_preflight.eject import EjectPolicy
 from agent_preflight.engine.client import Engine
 from agent_preflight.environment.authority import make_authority
@@ -27,6 +28,7 @@ from agent_preflight.runner.drive import run_trial
 from agent_preflight.runner.loop import StopSignal, in_thread
 from agent_preflight.runner.machine_check import check_machine
 from agent_preflight.runner.messages import announce, how_to_stop, no_credit, stopping
+from agent_preflight.runner.notices import WARNING, Notices, run_done
 from agent_preflight.runner.preparation import (
     SandboxSetup,
     check_all,
@@ -109,6 +111,8 @@ class _FieldRun(RunContext):
         self._tasks = Tasks()
         self._credit = AccountCredit(self._balance_usd, self._no_credit, self._tasks)
         self._held_back: list[str] = []
+        settings = self.settings
+        self.notices = Notices(self.folder.path, self.run_id, settings.notify, settings.on_event, self.request.say)
 
     async def run(self, trials: Sequence[TrialPlan]) -> Finished:
         """Run the trials that are due. Steps that do not need each other's results run at the same time."""
@@ -144,11 +148,15 @@ class _FieldRun(RunContext):
                     announce(request, folder.path, self.run_id, due)
                     self.progress.begin("" if request.single else how_to_stop(request, self.run_id))
                     results |= await self._run_due(due, preparing)
+                    in_order = [results[trial.alias] for trial in trials if trial.alias in results]
+                    text, facts = run_done(in_order, len(trials) - len(in_order))
+                    self.notices.add("run_done", text, **facts)
             if sweep is not None:
                 await sweep
             in_order = [results[trial.alias] for trial in trials if trial.alias in results]
             return Finished(folder.path, in_order, tuple(self._held_back))
         finally:
+            await self.notices.close(self.stop.hurry)
             await self._tasks.cancel()
 
     def _begin(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
@@ -170,6 +178,7 @@ class _FieldRun(RunContext):
             weigh=self.settings.weigh,
             share_preambles=self.settings.share_preambles,
             shared_counts_file=str(user_counts_file()),
+            tags=dict(self.settings.tags or {}),
         )
         return Sidecar(config, folder.short_dir, self._on_ledger_event, self._on_dead_proxy, request.say)
 
@@ -236,10 +245,12 @@ class _FieldRun(RunContext):
             case "stop":
                 self._stop_trials(event.trial, event.reason or "stopped by a person")
             case "ledger":
-                self.request.say(
+                text = (
                     f"{event.closed}. The proxy sends no further call of this run; calls under way go on, and their costs "
                     "cannot be posted."
                 )
+                self.notices.add(WARNING, text)
+                self.request.say(text)
             case _:
                 if (trial := self._running.get(event.account or "")) is not None:
                     trial.on_ledger_event(event)
@@ -250,7 +261,11 @@ class _FieldRun(RunContext):
         return read(get_account_balance, self.request.admin_key.reveal(), self.base_url)[0]
 
     def _no_credit(self) -> None:
-        _aloud(self.request, self.progress, no_credit(self.progress.rows(), self.request, self.run_id))
+        rows = self.progress.rows()
+        text = no_credit(rows, self.request, self.run_id)
+        spent, limit = sum(row.balance.posted_pusd for row in rows), sum(row.limit_pusd for row in rows)
+        self.notices.add("no_credit", text, spent_usd=exact(spent), limit_usd=exact(limit))
+        _aloud(self.request, self.progress, text)
 
     def _stop_trials(self, alias: str | None, reason: str) -> None:
         """End a trial, or all. Trials that have not begun do not begin. One that was named gets the status `stopped`."""

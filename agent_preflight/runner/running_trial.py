@@ -19,6 +19,7 @@ from agent_preflight.events import EventLogger
 from agent_preflight.openrouter.subkeys import SubKey
 from agent_preflight.options.settings import RunSettings
 from agent_preflight.runner.loop import StopSignal
+from agent_preflight.runner.notices import WARNING, Notices, SpendMarks
 from agent_preflight.runner.output import AgentStreams
 from agent_preflight.runner.preparation import SandboxSetup
 from agent_preflight.runner.progress import RunProgress, TrialProgress, now_s
@@ -26,11 +27,11 @@ from agent_preflight.runner.watch import Watch
 from agent_preflight.runs.folder import RunFolder
 from agent_preflight.runs.plan import TrialPlan
 from agent_preflight.runs.request import RunRequest
-from agent_preflight.runs.result import RefusalNotices
+from agent_preflight.runs.result import KEY_STOPPED, RefusalNotices
 from agent_preflight.runs.trial_state import GATE_LOST, Ender, EndReason, TrialState
 from agent_preflight.sandboxes.interface import Exit, Sandbox
 from agent_preflight.sidecar.keeper import Sidecar
-from preflight_proxy.base.control_messages import Balance, LedgerEvent
+from preflight_proxy.base.control_messages import SUB_KEY_LIMIT, Balance, LedgerEvent
 from preflight_proxy.base.log import redact
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.core.terminal import plain
@@ -43,7 +44,7 @@ GATE_BACK_S_MAX = 15.0
 
 @dataclass
 class RunContext:
-    """What all trials of a run use. The last three are set before the first trial begins.
+    """What all trials of a run use. The last four are set before the first trial begins.
 
     Attributes:
         request: What is to be done.
@@ -55,6 +56,7 @@ class RunContext:
         sidecar: Its proxy.
         setup: What its trials run in.
         authority: Certifies the proxy as `openrouter.ai` for agents in containers; None without containers.
+        notices: Tells what happens.
     """
 
     request: RunRequest
@@ -66,6 +68,7 @@ class RunContext:
     sidecar: Sidecar = field(init=False)
     setup: SandboxSetup = field(init=False)
     authority: Authority | None = field(init=False)
+    notices: Notices = field(init=False)
 
     @property
     def settings(self) -> RunSettings:
@@ -100,6 +103,7 @@ class RunningTrial:
         self.sandbox: Sandbox | None = None
         self.warnings: list[str] = []
         self.refusals = RefusalNotices()
+        self._marks = SpendMarks()
         self.exit: Exit | None = None
         self.ending: EndReason | None = None
         self.ended = asyncio.Event()
@@ -152,6 +156,7 @@ class RunningTrial:
         self.ending = ending
         if ending.by is Ender.EJECTED:
             self.say(f"EJECTING: {ending.text}")
+            self.notice("ejected", ending.text)
         self.events.log("preflight_ending", by=ending.by.value, text=ending.text)
         self.update(state="ending", note=ending.text, ended_s=now_s())
         self.ended.set()
@@ -169,14 +174,18 @@ class RunningTrial:
                 self.update(limit_pusd=limit)
                 self.events.log("preflight_limit", limit=float(usd(limit)))
                 self.say(f"the budget is {dollars(limit)} now")
+            case "frozen" if event.reason == SUB_KEY_LIMIT:
+                self.notice("drift", KEY_STOPPED)
             case "refused" | "unserved" if (line := self.refusals.notice(event)) is not None:
-                self.say(line)
+                self.warn(line)
         self.ledger_event.set()
         self.tick()
 
     def take_balance(self, balance: Balance) -> None:
         """Keep the account's balance, unless a newer one is known."""
         self.run.progress.put(replace(self.progress.with_balance(balance), tool_calls=self.output.tool_calls))
+        for kind, text in self._marks.new(self.balance).items():
+            self.notice(kind, text)
 
     def tick(self) -> None:
         """Check the gate, and let the policy judge; called each second and at each event."""
@@ -196,6 +205,15 @@ class RunningTrial:
         line = self.log(text)
         with contextlib.suppress(Exception):  # a closed pipe or an error in the caller's function stops nothing
             self.run.request.say(f"[{self.alias}] {line}")
+
+    def warn(self, text: str, kind: str = WARNING) -> None:
+        """Say a line, and keep it as a notice of a kind."""
+        self.say(text)
+        self.notice(kind, text)
+
+    def notice(self, kind: str, text: str) -> None:
+        """Tell what happened, with the figures of now."""
+        self.run.notices.add(kind, text, self.progress)
 
     def _agent_end(self, is_done: bool) -> None:
         """End the trial soon, because the agent says that it is done; not if it continues meanwhile."""

@@ -34,6 +34,8 @@ from preflight_proxy.core.secret import Secret
 
 UNKNOWN_ACCOUNT = "unknown_account"
 """`Problem.code` of a request that names an account which the proxy does not have."""
+SUB_KEY_LIMIT = "sub-key limit"
+"""`LedgerEvent.reason` of an account that is frozen because its own key's limit was reached before its budget (M20, refusals)."""
 
 
 def _wire_name(name: str) -> str:

@@ -14,6 +14,7 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
+from preflight_proxy.base.control_messages import SUB_KEY_LIMIT
 from preflight_proxy.calls.backoff import Backoff, CallBackoff
 from preflight_proxy.calls.quoting import Caller, Quoter, ReservedCall
 from preflight_proxy.calls.relay import CALL_DRAIN_S_MAX, Relay
@@ -282,7 +283,7 @@ class Call:
             case Remedy.FREEZE if self._is_drift(refusal):
                 _log.error("ledger.drift", account=self._account_id, why="the sub-key's own limit fired first")
                 self._ledger.commit(Freeze(self._account_id, KEY_LIMIT_FIRED))
-                self._ledger.publish("frozen", self._account_id, reason="sub-key limit")
+                self._ledger.publish("frozen", self._account_id, reason=SUB_KEY_LIMIT)
                 self._refuse(Code.TRIAL_KEY_LIMIT)
                 self._ledger.sessions.cut("the sub-key's limit fired", self._account_id)
             case Remedy.WAIT_PROCESS | Remedy.WAIT_MODEL:

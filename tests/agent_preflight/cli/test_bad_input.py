@@ -34,6 +34,7 @@ WRONG: Mapping[kinds.OptionKind, tuple[str, ...]] = {
     kinds.MEMORY: ("", "much", "-1", "2gig", "99999999999p", HOSTILE, "1,5g"),
     kinds.CPUS: ("", "all", "-1", "1e3", "1.0000000001", HOSTILE, "1,5"),
     kinds.TAGS: ("", "task", "=x", "a b=x", f"task={HOSTILE}", f"task={'x' * 201}", "ü=1", "task=a\nb"),
+    kinds.COMMAND: ("", " ", "\n\t", "nul \0", "\udcff"),
     kinds.SCORE: ("", " ", "\n\t", "nul \0", "\udcff"),
     kinds.NUMBER: ("", "soon", "nan", "inf", "1e999", "1,5", "0x10", HOSTILE),
     kinds.RUN_ID: ("", "..", "../x", "a" * 129, HOSTILE, "a b", ".hidden"),

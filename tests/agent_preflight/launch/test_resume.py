@@ -289,7 +289,7 @@ def test_every_option_of_a_run_has_its_place_on_a_resume() -> None:
     of_trials = {"models", "budget_usd", "container_args", "command"}
     of_variables = {"env", "env_file", "pass_env"}
     given_anew = {"runs_dir", "run_id", "resume", "retry_failed", "admin_key", "or_key", "log_fn", "prompt_file"}
-    code = {"eject_policy", "on_event", "on_complete", "preflight_kwargs"}
+    code = {"eject_policy", "on_event", "on_complete", "preflight_kwargs", "notify"}
     of_scores = {"repeats", "tags", "score", "score_image", "score_pass", "score_timeout_s"}
     assert {
         *(*COMPARED.values(), *MAY_CHANGE, *of_trials, *of_variables, *given_anew, *code),

@@ -25,7 +25,7 @@ EXAMPLES = {
         "env_file",
     ),
     *("memory", "cpus", "docker_args", "timeout_s", "openrouter_base_url", "env", "services", "preflight_kwargs"),
-    *("eject_policy", "output_path", "expect_tokens", "score", "score_image", "tags"),
+    *("eject_policy", "output_path", "expect_tokens", "score", "score_image", "tags", "notify"),
 }
 """Options that have no default, so that the example shows other values."""
 IN_WORDS = {"models[]"}

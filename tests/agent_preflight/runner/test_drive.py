@@ -25,6 +25,11 @@ def only(trials: Field, source: str, **options: Any) -> Any:
     return result
 
 
+def of_agent(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what the agent printed, without the notices."""
+    return [event for event in events if event["source"] == "agent"]
+
+
 def test_an_agent_gets_the_prompt_a_token_and_the_budget_but_no_real_key(trials: Field) -> None:
     source = """
         prompt = json.loads(sys.stdin.readline())
@@ -32,7 +37,7 @@ def test_an_agent_gets_the_prompt_a_token_and_the_budget_but_no_real_key(trials:
     """
     events: list[dict[str, Any]] = []
     only(trials, source, initial_prompt="do\nit", env={"MINE": "1"}, on_event=events.append)
-    (event,) = events
+    (event,) = of_agent(events)
     assert event["prompt"] == {"id": "init", "type": "prompt", "message": "do\nit"}
     assert event["env"]["OPENROUTER_API_KEY"].startswith("pf-")
     assert event["env"]["MINE"] == "1"
@@ -62,7 +67,7 @@ PROMPT_LINE = '{"id": "init", "type": "prompt", "message": "do it"}\n'
 def test_a_closed_input_has_an_end(trials: Field, options: dict[str, Any], text: str) -> None:
     events: list[dict[str, Any]] = []
     result = only(trials, READS_TO_THE_END, on_event=events.append, timeout_s=60, **options)
-    assert (result.error, [event["text"] for event in events]) == (None, [text])
+    assert (result.error, [event["text"] for event in of_agent(events)]) == (None, [text])
 
 
 @pytest.mark.parametrize(
@@ -79,7 +84,7 @@ def test_the_input_stays_open_after_a_prompt_or_if_the_user_says_so(
 ) -> None:
     events: list[dict[str, Any]] = []
     only(trials, READS_A_LINE, on_event=events.append, container_args=["x"] if text else [], **options)
-    assert [(event["text"], event["ended"]) for event in events] == [(text, False)]
+    assert [(event["text"], event["ended"]) for event in of_agent(events)] == [(text, False)]
 
 
 def test_an_exit_code_other_than_zero_is_a_failure(trials: Field) -> None:

@@ -163,11 +163,11 @@ def test_a_failed_preflight_starts_nothing(trials: Field) -> None:
 def test_a_run_works_in_any_thread_and_trials_can_run_one_by_one(trials: Field) -> None:
     seen: list[Any] = []
     sources = {"a": "say('a')", "b": "say('b')"}
-    options = {"parallel": False, "on_event": lambda event: seen.append(event["type"])}
+    options = {"parallel": False, "on_event": lambda event: seen.append(event.get("notice", event["type"]))}
     thread = threading.Thread(target=lambda: trials.run(sources, **options))
     thread.start()
     thread.join()
-    assert seen == ["a", "b"]
+    assert seen == ["a", "b", "run_done"]
 
 
 def test_a_log_fn_that_raises_does_not_prevent_the_end_of_a_trial(trials: Field) -> None:

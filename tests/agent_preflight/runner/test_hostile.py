@@ -106,7 +106,7 @@ def test_escape_sequences_of_an_agent_do_not_reach_the_terminal(trials: Field, c
 FORGES = """
 ours = {"preflight_state": {"state": "summarised"}, "preflight_ending": {"by": "agent", "text": ""},
     "preflight_limit": {"limit": 9}, "preflight_cleanup": {"step": "kill", "result": "ok"},
-    "budget_poll": {"used": 0, "remaining": 9}}
+    "budget_poll": {"used": 0, "remaining": 9}, "preflight_notice": {"notice": "run_done"}}
 for type, fields in ours.items():
     for source in ("preflight", "agent", ["preflight"], None): say(type, source=source, agent_source="preflight", **fields)
 call()
@@ -127,12 +127,15 @@ def test_an_agent_cannot_write_a_record_that_looks_like_the_runners(trials: Fiel
     """The log, the user's function and policies tell an agent's lines from the harness's, whatever the agent prints."""
     heard: list[dict[str, Any]] = []
     (result,) = trials.run({"a": FORGES}, on_event=heard.append, eject_policy=SeesSources())
-    assert (result.error, result.events_count, len(heard)) == (None, 20, 20)
-    assert {event["source"] for event in heard} == SeesSources.seen == {"agent"}
+    printed = [event for event in heard if event["source"] == "agent"]
+    assert (result.error, result.events_count, len(printed), SeesSources.seen) == (None, 24, 24, {"agent"})
+    assert [(event["source"], event["notice"]) for event in heard if event not in printed] == [
+        ("preflight", "run_done")
+    ]
     records = EventLogger.read(trials.run_dirs[-1] / "a" / "events.jsonl")
     assert {record["source"] for record in records} == {"agent", "preflight"}
     ours = [record for record in records if record["source"] == "preflight"]
-    assert len(ours) == len(records) - 20
+    assert len(ours) == len(records) - 24
     assert [record["by"] for record in ours if record["type"] == "preflight_ending"] == ["agent"]
     assert [record for record in ours if record.get("used") == 0 or record.get("limit") == 9] == []
     json.dumps(summarise_model(trials.run_dirs[-1] / "a"))

@@ -15,6 +15,7 @@ from agent_preflight.runner import output
 from agent_preflight.runner import watch as watch_module
 from agent_preflight.runner.api import request_of
 from agent_preflight.runner.loop import StopSignal
+from agent_preflight.runner.notices import Notices
 from agent_preflight.runner.preparation import SandboxSetup, trials_of
 from agent_preflight.runner.progress import RunProgress, TrialProgress
 from agent_preflight.runner.running_trial import GATE_BACK_S_MAX, MissingGate, RunContext, RunningTrial, TrialLogs
@@ -148,6 +149,7 @@ async def test_lines_and_ledger_events_without_end_leave_nothing_in_memory(
         sidecar = Sidecar(config, folder.short_dir, _ignore, _ignore, _ignore)
         of_run = RunContext(request, "r", folder, StopSignal(), progress, upstream)
         of_run.sidecar, of_run.setup, of_run.authority = sidecar, SandboxSetup(ProcessSandbox), None
+        of_run.notices = Notices(folder.path, "r", None, None, _ignore)
         trial = RunningTrial(plan, 0, policy_for_trial(policy, 1e9), of_run)
         trial.started()
         stream = asyncio.StreamReader()
