@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -123,14 +123,12 @@ def _model(number: int, base: str, trials: tuple[TrialFigures, ...]) -> ModelFig
         unscored_reasons=tuple(dict.fromkeys(score.reason or "" for score in scores if score.value is None)),
         posted_pusd=posted_pusd,
         pending_pusd=sum(trial.pending_pusd for trial in trials),
-        limit_pusd=_sum(trial.limit_pusd for trial in trials),
         cost_per_trial_pusd=None if posted_pusd is None else _divided(posted_pusd, len(trials)),
         cost_interval_pusd=(max(round(costs.low), 0), round(costs.high)) if costs and known else None,
         cost_per_success_pusd=None if posted_pusd is None or not successes else _divided(posted_pusd, successes),
         is_best=False,
         on_front=False,
-        calls=_sum(trial.calls for trial in trials),
-        refused=_sum(trial.refused for trial in trials),
+        **{name: _sum(getattr(trial, name) for trial in trials) for name in ("limit_pusd", "calls", "refused")},
         tokens=tokens,
         cache_share=tokens.cache_share,
         duration_s=math.fsum(times) / len(times) if times else None,
@@ -164,20 +162,13 @@ def _on_front(model: ModelFigures, models: Sequence[ModelFigures]) -> bool:
 
 def totals_of(trials: Sequence[TrialFigures]) -> Totals:
     """Return the sums over trials."""
-
-    def total(value: Callable[[TrialFigures], int | None]) -> int:
-        return sum(known for known in map(value, trials) if known is not None)
-
+    names = ("calls", "refused", "posted_pusd", "pending_pusd", "limit_pusd")
     rates = [trial.rate_pusd_per_min for trial in trials if trial.rate_pusd_per_min is not None]
     return Totals(
         trials=len(trials),
         ended=sum(trial.ended for trial in trials),
-        calls=total(lambda trial: trial.calls),
-        refused=total(lambda trial: trial.refused),
         tokens=token_sums(trial.tokens for trial in trials),
-        posted_pusd=total(lambda trial: trial.posted_pusd),
-        pending_pusd=total(lambda trial: trial.pending_pusd),
-        limit_pusd=total(lambda trial: trial.limit_pusd),
         rate_pusd_per_min=sum(rates) if rates else None,
         unknown_costs=sum(trial.posted_pusd is None for trial in trials),
+        **{name: sum(getattr(trial, name) or 0 for trial in trials) for name in names},
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from itertools import accumulate
+from itertools import accumulate, chain
 
 import msgspec
+from msgspec.structs import replace
 
 from agent_preflight.runs.record import Call, RunRecord, TrialRecord
 from preflight_proxy.core.money import PUSD_PER_USD
@@ -186,30 +187,29 @@ def _kinds(call: Call) -> Iterator[tuple[str, int, Decimal]]:
 
 
 class _Shares:
-    """Sums by name, in the order of their first call."""
+    """Sums of cost, calls and tokens by name, in the order of their first call."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, CostShare] = {}
+        self._sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
 
     def add(self, name: str, call: Call, cost_pusd: int, tokens: int) -> None:
         """Add a call, or a part of it."""
-        before = self._sums.get(name) or CostShare(name, 0, 0, 0)
-        self._sums[name] = CostShare(
-            name, before.cost_pusd + cost_pusd, before.calls + call.is_call, before.tokens + tokens
-        )
+        sums = self._sums[name]
+        sums[0] += cost_pusd
+        sums[1] += call.is_call
+        sums[2] += tokens
 
     def in_order(self) -> tuple[CostShare, ...]:
         """Return the sums in the order of their first call."""
-        return tuple(self._sums.values())
+        return tuple(CostShare(name, *sums) for name, sums in self._sums.items())
 
     def largest(self) -> tuple[CostShare, ...]:
         """Return the sums, the largest cost first; what `NAMES_MAX` leaves out is one sum, because agents choose names."""
-        ranked = sorted(self._sums.values(), key=lambda share: -share.cost_pusd)
-        rest = ranked[NAMES_MAX:]
-        if not rest:
-            return tuple(ranked)
-        sums = (sum(getattr(share, name) for share in rest) for name in ("cost_pusd", "calls", "tokens"))
-        return (*ranked[:NAMES_MAX], CostShare(f"{len(rest)} more", *sums))
+        ranked = sorted(self.in_order(), key=lambda share: -share.cost_pusd)
+        if rest := ranked[NAMES_MAX:]:
+            sums = (sum(getattr(share, name) for share in rest) for name in ("cost_pusd", "calls", "tokens"))
+            ranked[NAMES_MAX:] = [CostShare(f"{len(rest)} more", *sums)]
+        return tuple(ranked)
 
 
 def caching_of(calls: Sequence[Call]) -> Caching:
@@ -231,32 +231,20 @@ def _cached(model: str, calls: Sequence[Call]) -> CacheShare:
 
 def timeline_of(record: RunRecord, at_s: float) -> Timeline:
     """Return when trials and their calls ran."""
-    calls = record.calls_by_trial()
-    spans = {
-        alias: [(call.at_s - (call.duration_ms or 0) / 1000, call.at_s) for call in group if call.is_call]
-        for alias, group in calls.items()
-    }
-    numbers = _numbers(record)
-    rows = []
+    numbers, calls, rows = _numbers(record), record.calls_by_trial(), list[TimelineRow]()
     for trial in record.trials:
-        mine = sorted(spans.get(trial.status.alias, ()))
-        moments = [*(moment for span in mine for moment in span)]
-        moments += [moment for moment in (trial.began_at_s, trial.ended_at_s) if moment is not None]
-        if trial.status.status == "running":
-            moments.append(at_s)
+        alias = trial.status.alias
+        mine = [(c.at_s - (c.duration_ms or 0) / 1000, c.at_s) for c in calls.get(alias, ()) if c.is_call]
+        now = at_s if trial.status.status == "running" else None
+        moments = [*chain(*mine), *(each for each in (trial.began_at_s, trial.ended_at_s, now) if each is not None)]
         if moments:
             rows.append(
-                TimelineRow(
-                    trial.status.alias, trial.base, numbers[trial.base], min(moments), max(moments), tuple(mine)
-                )
+                TimelineRow(alias, trial.base, numbers[trial.base], min(moments), max(moments), tuple(sorted(mine)))
             )
-    began_s, ended_s = (
-        min((row.began_at_s for row in rows), default=at_s),
-        max((row.ended_at_s for row in rows), default=at_s),
-    )
+    began_s = min((row.began_at_s for row in rows), default=at_s)
+    ended_s = max((row.ended_at_s for row in rows), default=at_s)
     gap_s = (ended_s - began_s) / SPANS_MAX
-    merged = tuple(msgspec.structs.replace(row, calls=_merged(row.calls, gap_s)) for row in rows)
-    return Timeline(began_s, ended_s, merged)
+    return Timeline(began_s, ended_s, tuple(replace(row, calls=_merged(row.calls, gap_s)) for row in rows))
 
 
 def _merged(spans: Sequence[tuple[float, float]], gap_s: float) -> tuple[tuple[float, float], ...]:

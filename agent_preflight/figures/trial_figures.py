@@ -6,10 +6,13 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from agent_preflight.runs.costs import TOKENS
 from agent_preflight.runs.record import Call, Score, TrialRecord
 
 RATE_S = 300.0
 """The rate of spending is that of a trial's last five minutes."""
+OF_STATUS = ("alias", "status", "ended", "limit_pusd", "calls", "refused", "note")
+"""Figures that are as in `TrialStatus`."""
 RATE_S_MIN = 10.0
 """A younger trial's rate is computed as if it had run this long."""
 
@@ -83,17 +86,12 @@ def trial_figures(trial: TrialRecord, calls: Sequence[Call], at_s: float) -> Tri
     left_pusd = None if status.limit_pusd is None else status.limit_pusd - (posted_pusd or 0) - pending_pusd
     tokens = _tokens(trial, calls)
     return TrialFigures(
-        alias=status.alias,
+        **{name: getattr(status, name) for name in OF_STATUS},
         base=trial.base,
         model_id=status.model_id or "",
-        status=status.status,
         state="" if status.ended else trial.state,
-        ended=status.ended,
-        limit_pusd=status.limit_pusd,
         posted_pusd=posted_pusd,
         pending_pusd=pending_pusd,
-        calls=status.calls,
-        refused=status.refused,
         tokens=tokens,
         cache_share=tokens.cache_share,
         rate_pusd_per_min=rate,
@@ -102,7 +100,6 @@ def trial_figures(trial: TrialRecord, calls: Sequence[Call], at_s: float) -> Tri
         idle_s=max(at_s - latest_s, 0.0) if runs and latest_s is not None else None,
         duration_s=max(at_s - trial.began_at_s, 0.0) if runs and trial.began_at_s else status.duration_s,
         score=trial.score,
-        note=status.note,
     )
 
 
@@ -116,18 +113,7 @@ def _rate_pusd_per_min(began_at_s: float | None, calls: Sequence[Call], at_s: fl
 def _tokens(trial: TrialRecord, calls: Sequence[Call]) -> TokenSums:
     """Return the sums of a trial's calls; of a run without a ledger those in the summary."""
     if trial.account is not None or calls:
-        return TokenSums(
-            *(
-                sum(getattr(call, name) for call in calls)
-                for name in (
-                    "prompt_tokens",
-                    "cached_tokens",
-                    "cache_write_tokens",
-                    "completion_tokens",
-                    "reasoning_tokens",
-                )
-            )
-        )
+        return TokenSums(*(sum(getattr(call, name) for call in calls) for name in TOKENS))
     cache, block = trial.summary.get("cache"), trial.summary.get("preflight")
     figures = {**(block if isinstance(block, dict) else {}), **(cache if isinstance(cache, dict) else {})}
     names = ("total_prompt_tokens", "cached_tokens", "cache_creation_tokens", "completion_tokens")

@@ -61,45 +61,46 @@ class EventReader:
 
     def read(self) -> EventFacts:
         """Return the figures of all whole lines. A file that was replaced or cut is read from its start."""
-        first, last, count, tool_calls, state = b"", b"", self._facts.count, self._facts.tool_calls, self._facts.state
         with contextlib.suppress(OSError), open_beneath(self._folder, "events.jsonl") as file:
             found = os.fstat(file.fileno())
             if found.st_ino != self._inode or found.st_size < self._offset:
                 self._begin(found.st_ino)
-                count, tool_calls, state = 0, 0, ""
             file.seek(self._offset)
             while chunk := file.read(CHUNK_BYTES):
                 self._offset += len(chunk)
-                for line in self._lines.feed(chunk):
-                    if not (line.startswith(b"{") and line.rstrip().endswith(b"}")):
-                        continue
-                    first, last, count = first or line, line, count + 1
-                    if _TOOL_BYTES in line:
-                        tool_calls += self._add_tool(line)
-                    elif _STATE_BYTES in line:
-                        state = _state(line) or state
-        if last:
-            self._facts = self._next(first, last, count, tool_calls, state)
+                self._add(self._lines.feed(chunk))
         return self._facts
+
+    def _add(self, lines: Sequence[bytes]) -> None:
+        whole = [line for line in lines if line.startswith(b"{") and line.rstrip().endswith(b"}")]
+        if not whole:
+            return
+        facts, tool_calls, state = self._facts, 0, None
+        for line in whole:
+            if _TOOL_BYTES in line:
+                tool_calls += self._add_tool(line)
+            elif _STATE_BYTES in line:
+                state = _state(line) or state
+        end, started_at = json_object(whole[-1]) or {}, facts.started_at
+        if not facts.count:
+            started_at = text_or_none((json_object(whole[0]) or {}).get("timestamp"))
+        elapsed_s, between_s = end.get("elapsed_s"), seconds_between(started_at, end.get("timestamp"))
+        self._facts = EventFacts(
+            *(facts.count + len(whole), facts.tool_calls + tool_calls, started_at),
+            duration_s=between_s if elapsed_s is None else float(number(elapsed_s)),
+            state=state or facts.state,
+            last_at_s=epoch_s(end.get("timestamp")),
+            tools=tuple(self._tools),
+        )
 
     def _add_tool(self, line: bytes) -> bool:
         event = json_object(line) or {}
         if event.get("type") != _TOOL:
             return False
-        at_s = epoch_s(event.get("timestamp"))
+        at_s, name = epoch_s(event.get("timestamp")), event.get("toolName")
         if at_s is not None:
-            name = event.get("toolName")
             self._tools.append((at_s, plain(name)[:TOOL_CHARS_MAX] if isinstance(name, str) else "?"))
         return True
-
-    def _next(self, first: bytes, last: bytes, count: int, tool_calls: int, state: str) -> EventFacts:
-        end, started_at = json_object(last) or {}, self._facts.started_at
-        if not self._facts.count:
-            started_at = text_or_none((json_object(first) or {}).get("timestamp"))
-        elapsed_s, last_at_s = end.get("elapsed_s"), epoch_s(end.get("timestamp"))
-        between_s = seconds_between(started_at, end.get("timestamp"))
-        duration_s = between_s if elapsed_s is None else float(number(elapsed_s))
-        return EventFacts(count, tool_calls, started_at, duration_s, state, last_at_s, tuple(self._tools))
 
 
 def _state(line: bytes) -> str | None:
