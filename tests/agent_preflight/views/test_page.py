@@ -244,8 +244,18 @@ def test_several_runs_are_compared_first_and_each_follows() -> None:
     document = report(scored(), busy())
     assert document.all("h1")[0].text == "2 runs compared"
     rows = document.all("table", "models")[0].rows()
-    assert rows[0][:3] == ["model", "run", "score, 95 %"]
-    assert len(rows) == 1 + 3 + 2
+    assert rows[0] == HEADS
+    run_id = scored().run_id
+    names = [
+        run_id,
+        "nano best for the dollar",
+        "haikum/x",
+        "flashm/x",
+        f"{run_id} refactor · team: core",
+        "am/a",
+        "bm/b",
+    ]
+    assert all(row[0].startswith(name) for row, name in zip(rows[1:], names, strict=True))
     ids = {each.attributes["id"] for each in document.all("*") if "id" in each.attributes}
     assert {f"run-{n}-{name}" for n in (1, 2) for name in SECTIONS} <= ids
     targets = {each.attributes["href"].removeprefix("#") for each in document.all("a")}
