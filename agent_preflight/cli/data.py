@@ -1,15 +1,47 @@
-"""`metrics`: the figures of runs for other programs."""
+"""`export` and `metrics`: the figures of runs for other programs."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from agent_preflight.base.console import say
-from agent_preflight.cli.shared import complain
+from agent_preflight.cli.reports import LedgerFolder, folder_to_read, none_in
+from agent_preflight.cli.shared import RunId, RunsDir, complain
 from preflight_proxy.core.errors import ConfigError
+
+Form = StrEnum("Form", ("csv", "jsonl"))
+What = StrEnum("What", ("calls", "trials"))
+
+
+def export(
+    run_id: RunId = None,
+    form: Annotated[
+        Form, typer.Option("--format", help="CSV with a header, or one JSON object for each row.")
+    ] = Form.csv,
+    what: Annotated[What, typer.Option(help="What the rows are.")] = What.calls,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The file; - is standard output.")
+    ] = Path("-"),
+    data: LedgerFolder = None,
+    runs_dir: RunsDir = Path("runs"),
+) -> None:
+    """Write a run's calls or trials as CSV or JSON lines, with exact dollars.
+
+    Also while the run is going on. A file is replaced as a whole, or left as it was.
+
+    Example: agent-preflight export run-20270131-120000 --format csv -o calls.csv
+    """
+    from agent_preflight.operate.export import rows_of, write_rows
+
+    folder = folder_to_read(run_id, data, runs_dir)
+    if folder is None:
+        raise ConfigError(f"{none_in(runs_dir)}; --data names the folder of a stand-alone proxy.")
+    if not write_rows(rows_of(folder, what), what, form, None if str(output) == "-" else output):
+        complain(f"{folder.name} has no {what} yet.")
 
 
 def metrics(

@@ -60,12 +60,12 @@ def status(
     from agent_preflight.runs.status import read_run
     from agent_preflight.status import status_parts
 
-    folder = _folder(run_id, None, runs_dir)
+    folder = folder_to_read(run_id, None, runs_dir)
     if as_json:
         for trial in read_run(folder).trials if folder is not None else ():
             emit_json(trial.to_json())
     else:
-        show(*(status_parts(folder) if folder is not None else [_none_in(runs_dir)]))
+        show(*(status_parts(folder) if folder is not None else [none_in(runs_dir)]))
 
 
 def costs(
@@ -91,9 +91,9 @@ def costs(
     from agent_preflight.operate.cost_tables import cost_parts
     from agent_preflight.runs.costs import cost_lines, sums_by_account, sums_of
 
-    folder = _folder(run_id, data, runs_dir)
+    folder = folder_to_read(run_id, data, runs_dir)
     if folder is None:
-        raise ConfigError(f"{_none_in(runs_dir)}; --data names the folder of a stand-alone proxy.")
+        raise ConfigError(f"{none_in(runs_dir)}; --data names the folder of a stand-alone proxy.")
     if reconcile:
         raise typer.Exit(_reconcile(folder, as_json=as_json))
     lines = list(cost_lines(folder))
@@ -134,14 +134,14 @@ def cache_report(
     """
     from agent_preflight.cache_report import cache_report_json, report_parts
 
-    folder = _folder(run_id, data, runs_dir)
+    folder = folder_to_read(run_id, data, runs_dir)
     if folder is not None and as_json:
         emit_json(cache_report_json(folder))
     elif not as_json:
-        show(*(report_parts(folder) if folder is not None else [_none_in(runs_dir)]))
+        show(*(report_parts(folder) if folder is not None else [none_in(runs_dir)]))
 
 
-def _folder(run_id: str | None, data: Path | None, runs_dir: Path) -> Path | None:
+def folder_to_read(run_id: str | None, data: Path | None, runs_dir: Path) -> Path | None:
     """Return the folder that a command reads: that of `--data`, else of the run. None if there is no run."""
     from agent_preflight.runs.choice import run_to_read
 
@@ -150,5 +150,6 @@ def _folder(run_id: str | None, data: Path | None, runs_dir: Path) -> Path | Non
     return data if data is not None else run_to_read(run_id, runs_dir)
 
 
-def _none_in(runs_dir: Path) -> str:
+def none_in(runs_dir: Path) -> str:
+    """Return the sentence for a folder without runs."""
     return f"No runs found in {runs_dir}/"

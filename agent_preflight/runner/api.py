@@ -17,6 +17,7 @@ from agent_preflight.options.naming import default_alias
 from agent_preflight.options.settings import DEFAULTS, Models, RunOptions, TrialOptions
 from agent_preflight.options.sources import read_variables, settings_of, with_keys
 from agent_preflight.options.text_files import read_text
+from agent_preflight.run_data import RunResults
 from agent_preflight.runner.arguments import build_request
 from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import StopSignal, run_blocking, run_cancellable
@@ -274,4 +275,4 @@ async def _run_and_report(request: RunRequest, stop: StopSignal) -> list[RunResu
     finished = await run_field(request, stop)
     for line in (*final_lines(finished.results, finished.run_dir, elsewhere(request)), *farewell(request, finished)):
         request.say(line)
-    return finished.results
+    return RunResults(finished.results, finished.run_dir)

@@ -83,16 +83,20 @@ def accounts_of(data: Path) -> dict[str, Account]:
     return {account.id: account for path in ledgers_of(data) for account in read_snapshot(path).accounts}
 
 
-def cost_lines(data: Path) -> Iterator[dict[str, Any]]:
-    """Yield an object for each ended reservation and each later entry, as in costs.jsonl.
+def entries_of(data: Path) -> Iterator[Entry]:
+    """Yield the entries of a run's ledgers in order, without holding them all.
 
     Raises:
         ConfigError: There is no ledger.
-        LedgerError: It cannot be read.
+        LedgerError: One cannot be read.
     """
     for ledger in ledgers_of(data):
-        for entry in read_entries(ledger):
-            yield json.loads(entry.line)
+        yield from read_entries(ledger)
+
+
+def cost_lines(data: Path) -> Iterator[dict[str, Any]]:
+    """Return an object for each ended reservation and each later entry, as in costs.jsonl. Raises as `entries_of`."""
+    return (json.loads(entry.line) for entry in entries_of(data))
 
 
 def sums_of(lines: Sequence[Mapping[str, Any]]) -> CostSums:

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
+import msgspec
+
 from agent_preflight import PreflightError
 from preflight_proxy.core import errors
 
@@ -63,8 +65,13 @@ def lacks(value: object, name: str) -> Iterator[str]:
 
 
 def _class_lacks(cls: type, text: str, name: str) -> Iterator[str]:
-    if dataclasses.is_dataclass(cls):
-        fields = [field.name for field in dataclasses.fields(cls) if not field.name.startswith("_")]
+    if dataclasses.is_dataclass(cls) or issubclass(cls, msgspec.Struct):
+        names = (
+            cls.__struct_fields__
+            if issubclass(cls, msgspec.Struct)
+            else [each.name for each in dataclasses.fields(cls)]
+        )
+        fields = [name for name in names if not name.startswith("_")]
         yield from _differences(fields, entries(text, "Attributes"), f"{name}: Attributes")
         return
     yield from _differences(_parameters(cls), entries(text, "Args"), f"{name}: Args")

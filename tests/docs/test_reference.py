@@ -16,7 +16,7 @@ from tests.support.cases import each
 PAGES = ROOT / "docs" / "reference"
 MODULES = (
     *("budget", "cache_report", "caching", "docker", "eject", "events", "health"),
-    *("models", "preflight", "provision", "runner", "status", "utils"),
+    *("models", "preflight", "provision", "run_data", "runner", "status", "utils"),
 )
 """The public modules. Scripts import from them, so each name stays where it is."""
 

@@ -1,12 +1,19 @@
-"""`agent-preflight metrics`."""
+"""`agent-preflight export` and `metrics`."""
 
+import csv
+import io
+import json
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from agent_preflight.operate import metrics as served
+from agent_preflight.run_data import COLUMNS
 from tests.support.cli_commands import CommandResult, invoke
+from tests.support.run_on_disk import EVENTS, alive, begin, finish, keep_ledger, plan
 
 
 def metrics(folder: Path, *arguments: str) -> CommandResult:
@@ -49,3 +56,114 @@ def test_the_package_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytes
     told = metrics(tmp_path)
     assert (told.exit_code, told.stdout) == (1, "")
     assert told.stderr == "`metrics` needs another package: pip install prometheus-client\n"
+
+
+def export(runs_dir: Path, *arguments: str) -> CommandResult:
+    return invoke("export", *arguments, "--runs-dir", str(runs_dir))
+
+
+def table(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def test_the_calls_of_the_latest_run_are_a_csv(tmp_path: Path) -> None:
+    keep_ledger(plan(tmp_path / "run-1", "nano"), "nano")
+    told = export(tmp_path)
+    assert (told.exit_code, told.stderr) == (0, "")
+    assert told.stdout.count("\r\n") == told.stdout.count("\n") == 2
+    (call,) = table(told.stdout)
+    assert (call["trial"], call["cost_usd"]) == ("nano", "0.01")
+    assert export(tmp_path, "run-1").stdout == told.stdout
+    assert export(tmp_path, "run-1", "-o", str(tmp_path / "calls.csv")).output == ""
+    assert (tmp_path / "calls.csv").read_bytes().decode() == told.stdout
+
+
+def test_trials_are_json_lines_and_a_proxys_calls_are_those_of_its_ledger(tmp_path: Path) -> None:
+    keep_ledger(plan(tmp_path / "runs" / "run-1", "nano", "mini"), "nano")
+    told = export(tmp_path / "runs", "--what", "trials", "--format", "jsonl")
+    assert [json.loads(line)["alias"] for line in told.stdout.splitlines()] == ["nano", "mini"]
+    keep_ledger(tmp_path / "data", "alice")
+    assert [row["trial"] for row in table(export(tmp_path, "--data", str(tmp_path / "data")).stdout)] == ["alice"]
+    told = export(tmp_path, "--data", str(tmp_path / "data"), "--what", "trials")
+    assert (told.exit_code, told.stdout) == (1, "")
+    assert "is the data folder of a stand-alone proxy, not a run" in told.stderr
+
+
+def test_a_live_run_can_be_exported(tmp_path: Path) -> None:
+    keep_ledger(plan(tmp_path / "run-1", "nano"), "nano", pending=True)
+    with alive(tmp_path / "run-1"):
+        assert len(table(export(tmp_path).stdout)) == 1
+        (trial,) = table(export(tmp_path, "--what", "trials").stdout)
+    assert (trial["posted_usd"], trial["pending_usd"]) == ("0.01", "0.02")
+
+
+@pytest.mark.parametrize("what", ["calls", "trials"])
+def test_an_unknown_run_no_run_and_a_foreign_folder_are_a_sentence_each(tmp_path: Path, what: str) -> None:
+    for run_id in ("run-9", "../x", ""):
+        told = export(tmp_path, run_id, "--what", what)
+        assert (told.exit_code, told.stdout) == (1, "")
+        assert told.stderr.startswith(f'There is no run "{run_id}" in {tmp_path}/.')
+    told = export(tmp_path, "--what", what)
+    assert (told.exit_code, told.stdout, told.stderr.count("\n")) == (1, "", 1)
+    (tmp_path / "foreign" / "folder").mkdir(parents=True)
+    told = export(tmp_path, "foreign", "--what", what)
+    assert (told.exit_code, told.stdout, told.stderr.count("\n")) == (1, "", 1)
+    assert f"{tmp_path}/foreign" in told.stderr
+
+
+def test_a_run_without_calls_has_a_header_and_a_remark(tmp_path: Path) -> None:
+    keep_ledger(plan(tmp_path / "run-1", "nano"))
+    told = export(tmp_path)
+    assert (told.exit_code, told.stdout) == (0, ",".join(COLUMNS["calls"]) + "\r\n")
+    assert told.stderr == "run-1 has no calls yet.\n"
+
+
+def test_a_half_written_run_and_a_crashed_one_have_the_trials_that_are_known(tmp_path: Path) -> None:
+    begin(tmp_path / "run-1", "nano", *EVENTS)
+    (tmp_path / "run-1" / "plan.json").write_text('{"trials": [{"ali')
+    (trial,) = table(export(tmp_path, "--what", "trials").stdout)
+    assert (trial["alias"], trial["limit_usd"]) == ("nano", "")
+    told = export(tmp_path)
+    assert (told.exit_code, told.stdout) == (1, "")
+    assert told.stderr == f"{tmp_path}/run-1 holds no ledger. A run without one has trials: --what trials.\n"
+    begin(plan(tmp_path / "run-2", "nano"), "nano", *EVENTS)
+    keep_ledger(tmp_path / "run-2", "nano")
+    (trial,) = table(export(tmp_path, "run-2", "--what", "trials").stdout)
+    assert (trial["status"], trial["posted_usd"]) == ("lost", "0.01")
+
+
+def test_a_run_of_an_older_version_has_trials(tmp_path: Path) -> None:
+    finish(tmp_path / "run-1", "nano", cost_usd=0.25)
+    (trial,) = table(export(tmp_path, "--what", "trials").stdout)
+    assert (trial["alias"], trial["posted_usd"]) == ("nano", "0.25")
+    assert "has trials: --what trials" in export(tmp_path).stderr
+
+
+@pytest.mark.parametrize("what", ["calls", "trials"])
+def test_a_newer_ledger_and_a_damaged_one_are_a_sentence_and_leave_the_old_file(tmp_path: Path, what: str) -> None:
+    run = plan(tmp_path / "run-1", "nano")
+    keep_ledger(run, "nano")
+    output = tmp_path / "out.csv"
+    output.write_text("old")
+    with closing(sqlite3.connect(run / "ledger.sqlite3")) as connection, connection:
+        connection.execute("UPDATE meta SET value = '99' WHERE name = 'schema_version'")
+    told = export(tmp_path, "--what", what, "-o", str(output))
+    assert (told.exit_code, told.stdout) == (1, "")
+    assert told.stderr.endswith("was written by a newer version of this program\n")
+    (run / "ledger.sqlite3").write_text("none")
+    told = export(tmp_path, "--what", what, "-o", str(output))
+    assert (told.exit_code, told.stderr.count("\n")) == (1, 1)
+    assert output.read_text() == "old"
+
+
+def test_a_wrong_option_is_a_sentence(tmp_path: Path) -> None:
+    keep_ledger(plan(tmp_path / "run-1", "nano"), "nano")
+    for wrong in (("--format", "xml"), ("--what", "events"), ("--data", str(tmp_path / "none"))):
+        told = export(tmp_path, *wrong)
+        assert told.exit_code in (1, 2)
+        assert told.stdout == ""
+        assert "Traceback" not in told.stderr
+    for output in (tmp_path, tmp_path / "none" / "calls.csv"):
+        told = export(tmp_path, "-o", str(output))
+        assert (told.exit_code, told.stdout, told.stderr.count("\n")) == (1, "", 1)
+        assert told.stderr.startswith(f"{output}: ")
