@@ -1,4 +1,4 @@
-"""Commands that show runs as pages: `report` writes them to one file."""
+"""Commands that show runs as pages: `report` writes them to one file, `ui` serves them to a browser of this machine."""
 
 from __future__ import annotations
 
@@ -72,6 +72,54 @@ def report(
     path = output or Path(f"{runs[0].table.run_id}{more}.html")
     write_report(path, html)
     say(str(path))
+
+
+def ui(
+    run_id: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN_ID",
+            help="The run whose page is opened.  [default: the list of runs]",
+            show_default=False,
+            autocompletion=complete_run_ids,
+        ),
+    ] = None,
+    runs_dir: RunsDir = Path("runs"),
+    port: Annotated[
+        int, typer.Option(metavar="N", min=0, max=65535, help="The port on 127.0.0.1; 0 takes a free one.")
+    ] = 0,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Print the address, and open no browser.")] = False,
+) -> None:
+    """Show runs in a browser, live: all runs, one run, its trials and its calls.
+
+    Serves this machine only, and only whoever has the address that is printed: it has a secret, which is new at each start. The
+    pages change nothing. Ctrl-C ends it, with exit code 0.
+
+    Example: agent-preflight ui run-20270131-120000
+    """
+    import asyncio
+    import threading
+    import webbrowser
+
+    from agent_preflight.runs.choice import named_run
+
+    page_module()
+    from agent_preflight.views.live_pages import LivePages, View
+    from agent_preflight.views.server import serve_until_stopped
+
+    path = View(None if run_id is None else named_run(run_id, runs_dir).name).path
+
+    def begun(lasting: str, once: str) -> None:
+        say(f"{lasting}{path}  (Ctrl-C ends it)")
+        if not no_open:  # a browser in the terminal would keep us waiting
+            threading.Thread(target=webbrowser.open, args=(f"{once}{path}",), daemon=True).start()
+
+    try:
+        asyncio.run(serve_until_stopped(LivePages(runs_dir), port, begun))
+    except OSError as exc:
+        raise ConfigError(
+            f"Port {port} on 127.0.0.1 cannot be used: {exc.strerror}. Choose another with --port."
+        ) from exc
 
 
 def page_module() -> ModuleType:

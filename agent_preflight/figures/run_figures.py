@@ -41,7 +41,7 @@ class TableFigures(msgspec.Struct, frozen=True):
 
     Attributes:
         title: The tag `task`, else the run's id.
-        age_s: Seconds since it began; of a run that is over, until its last trial ended.
+        age_s: Seconds since it began; of a run that is over, until its last trial ended or printed its last event.
         begun_at_s: When it began.
         repeats: The most trials that a model has.
         answer: What came out, the best first.
@@ -89,7 +89,8 @@ def table_figures(record: RunRecord, at_s: float) -> TableFigures:
     trials = tuple(trial_figures(trial, calls.get(trial.status.alias, ()), at_s) for trial in record.trials)
     models = model_figures(trials)
     totals = totals_of(trials)
-    ended_at_s = max((t.ended_at_s for t in record.trials if t.ended_at_s is not None), default=at_s)
+    seen_at_s = (at_s for trial in record.trials for at_s in (trial.ended_at_s, trial.last_event_at_s))
+    ended_at_s = max((at_s for at_s in seen_at_s if at_s is not None), default=record.begun_at_s)
     has_scores = any(trial.score is not None for trial in trials)
     return TableFigures(
         run_id=record.run_id,

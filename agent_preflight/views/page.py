@@ -20,6 +20,7 @@ from agent_preflight.base.usd import dollars
 from agent_preflight.figures.model_figures import ModelFigures
 from agent_preflight.figures.run_figures import PageFigures
 from agent_preflight.views.charts import Box, Scale, labels, linear_scale, log_scale, steps
+from preflight_proxy.core.terminal import plain
 
 FOLDER = Path(__file__).parent
 SECTIONS = (
@@ -76,6 +77,7 @@ def environment() -> Environment:
     """Return the templates, with what they use: filters, in which None is "unknown", scales, and the marks."""
     loader = FileSystemLoader(FOLDER / "templates")
     made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.finalize = _printed
     texts = {"money": money, "exact_money": exact_money, "dollars": dollars, "duration": duration, "score": score_text}
     forms = {"percent": "{:.0%}".format, "number": "{:,}".format}
     made.filters |= {name: functools.partial(_known, text) for name, text in (texts | forms).items()}
@@ -91,6 +93,11 @@ def environment() -> Environment:
     for name in ("marks", "models"):  # the second one uses the first
         made.globals[name] = made.get_template(f"{name}.html").module
     return made
+
+
+def _printed(value: object) -> object:
+    """Return text without escapes, control characters and marks that change its direction; an agent may have written it."""
+    return plain(value, keep_lines=True) if type(value) is str and not value.isprintable() else value
 
 
 def _known(text: Callable[[Any], str], value: object) -> str:

@@ -11,6 +11,7 @@ from agent_preflight.base.tables import duration, exact_money, money
 from agent_preflight.figures.run_figures import PageFigures, page_figures
 from agent_preflight.runs.record import Notice, RunRecord
 from agent_preflight.views.page import SECTIONS, Look, fragments, report_html, run_html, score_text
+from preflight_proxy.core import terminal
 from preflight_proxy.core.refusals.outcomes import Cause
 from preflight_proxy.core.refusals.refusals import Source
 from tests.support.cases import each
@@ -130,7 +131,10 @@ def test_each_section_is_a_fragment_with_its_id() -> None:
 
 
 def test_every_string_of_others_is_text() -> None:
-    """Whatever a model, a tool, a provider, a note or an error is called, it is shown as it is and makes no element."""
+    """Whatever a model, a tool, a provider, a note or an error is called, it makes no element.
+
+    It is shown as it is, but for escapes and marks of direction.
+    """
     for text in HOSTILE:
         calls = [a_call("a", CENT, model=text, provider=text, endpoint=text, conversation=text, cache_miss=text)]
         trial = a_trial(
@@ -144,9 +148,10 @@ def test_every_string_of_others_is_text() -> None:
         shown, plain = report(record), report(_like(record))
         assert [each.name for each in shown.all("*")] == [each.name for each in plain.all("*")]
         assert [set(each.attributes) for each in shown.all("*")] == [set(each.attributes) for each in plain.all("*")]
-        assert text in shown.by_id("models").text
-        assert text in shown.by_id("endings").text
-        assert shown.by_id("head").all("h1")[0].text == text
+        printed = terminal.plain(text, keep_lines=True)
+        assert printed in shown.by_id("models").text
+        assert printed in shown.by_id("endings").text
+        assert shown.by_id("head").all("h1")[0].text == printed
 
 
 def _like(record: RunRecord) -> RunRecord:

@@ -1,0 +1,173 @@
+"""The pages of `ui`: the runs, a run, a trial with its events, and calls, each as fragments of HTML."""
+
+from __future__ import annotations
+
+import shlex
+import threading
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from agent_preflight.artifacts import run_dirs
+from agent_preflight.figures.run_figures import page_figures, table_figures
+from agent_preflight.runs.event_tail import newest_events
+from agent_preflight.runs.record import RecordReader, RunRecord
+from agent_preflight.runs.status import is_run, read_run, trials_of
+from agent_preflight.views.page import Look, environment, fragments
+from preflight_proxy.base.clock import SystemClock
+from preflight_proxy.core.errors import ConfigError
+
+ROWS_MAX = 100
+"""Rows of a page of calls, and of runs."""
+EVENTS_MAX = 200
+READERS_MAX = 16
+"""Runs whose records are kept; the one that was read longest ago goes first."""
+FRESH_S = 0.5
+"""A record younger than this is used again, for another page of its run."""
+
+
+class View(msgspec.Struct, frozen=True):
+    """What somebody looks at; the runs if `run` is None.
+
+    Attributes:
+        run: A name as it was asked for; so is `trial`.
+        calls: The calls, of one trial or of all, and not the run or the trial itself.
+        number: The page of calls or runs, from 1.
+    """
+
+    run: str | None = None
+    trial: str | None = None
+    calls: bool = False
+    number: int = 1
+
+    @property
+    def path(self) -> str:
+        """Its path below the root, without the number of the page."""
+        parts = [f"/{kind}/{quote(name, safe='')}" for kind, name in (("run", self.run), ("trial", self.trial)) if name]
+        return "".join([*parts, "/calls" if self.calls else ""]) or "/"
+
+
+class RowsPage(msgspec.Struct, frozen=True):
+    """One page of some rows: where it begins, its number, and how many rows and pages there are."""
+
+    rows: Sequence[Any]
+    first: int
+    number: int
+    total: int
+    last: int
+
+    @classmethod
+    def of(cls, rows: Sequence[Any], number: int) -> RowsPage:
+        """Return a page; a number that is too high means the last one."""
+        last = max((len(rows) - 1) // ROWS_MAX + 1, 1)
+        number = min(max(number, 1), last)
+        first = (number - 1) * ROWS_MAX
+        return cls(rows[first : first + ROWS_MAX], first, number, len(rows), last)
+
+
+class LivePages:
+    """Reads the runs below a folder and renders their pages. Any thread may call it.
+
+    Args:
+        runs_dir: The folder that has the runs.
+    """
+
+    def __init__(self, runs_dir: Path) -> None:
+        self._runs_dir = runs_dir
+        self._source = lru_cache(READERS_MAX)(_RecordSource)
+
+    def fragments(self, view: View, root: str) -> Mapping[str, str]:
+        """Return the fragments of a page, by name, in their order. `root` stands in front of each path.
+
+        Raises:
+            ConfigError: There is no such run or trial.
+        """
+        folders = [folder for folder in run_dirs(self._runs_dir) if is_run(folder)]
+        if view.run is None:
+            page, now_s = RowsPage.of(folders, view.number), SystemClock.epoch_s()
+            rows = [(View(run.run_dir.name), run, run.age_s(now_s)) for run in map(read_run, page.rows)]
+            return _sections("runs.html", page=page, rows=rows, runs_dir=self._runs_dir, view=view, root=root)
+        # A name is looked up among the folders that are there, which are no links, and never made into a path.
+        folder = next((folder for folder in folders if folder.name == view.run), None)
+        if folder is None:
+            raise ConfigError(f'There is no run "{view.run}" in {self._runs_dir}/.')
+        source = self._source(folder)
+        record = source.read()
+        if record.live or view not in source.rendered:
+            source.rendered[view] = self._of_run(view, record, root)
+        return source.rendered[view]
+
+    def page(self, view: View, sections: Mapping[str, str] | None, version: int, root: str, problem: str = "") -> str:
+        """Return a whole page: these sections, which are of that version, or why there is none."""
+        places = [("runs", View())]
+        if view.run is not None:
+            places.append((view.run, View(view.run)))
+            places += [(view.trial, View(view.run, view.trial))] if view.trial is not None else []
+            places.append(("calls", View(view.run, view.trial, calls=True)))
+        return (
+            environment()
+            .get_template("live.html")
+            .render(view=view, places=places, sections=sections, version=version, root=root, problem=problem)
+        )
+
+    def _of_run(self, view: View, record: RunRecord, root: str) -> Mapping[str, str]:
+        table = table_figures(record, at_s := SystemClock.epoch_s())
+        trials = {trial.alias: trial for trial in table.trials}
+        if view.trial is not None and view.trial not in trials:
+            raise ConfigError(f'The run {record.run_id} has no trial "{view.trial}".')
+        values = {"root": root, "view": view, "commands": self._commands(record, view.trial)}
+        if view.calls:
+            calls = [call for call in record.calls if view.trial in (None, call.trial)]
+            filters = [(alias or "all trials", View(view.run, alias, calls=True)) for alias in (None, *trials)]
+            return _sections("calls.html", page=RowsPage.of(calls[::-1], view.number), filters=filters, **values)
+        if view.trial is None:
+            look = Look(trial_href=lambda alias: f"{root}{View(record.run_id, alias).path}")
+            return {**fragments(page_figures(record, at_s), look), **_sections("commands.html", **values)}
+        trial = trials[view.trial]
+        number = next((model.number for model in table.models if model.base == trial.base), 0)
+        folder = next(folder for alias, folder, _ in trials_of(record.run_dir) if alias == view.trial)
+        return _sections("trial.html", trial=trial, number=number, events=newest_events(folder, EVENTS_MAX), **values)
+
+    def _commands(self, record: RunRecord, alias: str | None) -> Sequence[str]:
+        """Return what to type to change a run or a trial that is going on; nothing of it can be done here."""
+        if not record.live or not record.trials:
+            return ()
+        elsewhere = () if self._runs_dir == Path("runs") else ("--runs-dir", str(self._runs_dir))
+        top_up = ("top-up", record.run_id, f"{alias or record.trials[0].status.alias}=1.00")
+        stop = ("stop", record.run_id, *([alias] if alias is not None else []))
+        return [shlex.join(("agent-preflight", *words, *elsewhere)) for words in (top_up, stop)]
+
+
+class _RecordSource:
+    """The record of one run, read once for all its pages.
+
+    Attributes:
+        rendered: Pages of this record. Of a run that is over they are not rendered again until something of it changes.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self.rendered: dict[View, Mapping[str, str]] = {}
+        self._reader, self._lock = RecordReader(run_dir), threading.Lock()
+        self._record: RunRecord | None = None
+        self._read_s = 0.0
+
+    def read(self) -> RunRecord:
+        """Return the run as it is now, or as it was half a second ago."""
+        with self._lock:
+            now_s = SystemClock.monotonic_s()
+            if self._record is None or now_s - self._read_s > FRESH_S:
+                record, self._read_s = self._reader.read(), now_s
+                if record != self._record:  # quick: entries that were read before are the same objects
+                    self._record, self.rendered = record, {}
+            return self._record
+
+
+def _sections(name: str, **values: object) -> dict[str, str]:
+    """Return the blocks of a template. Each is an element whose id is its name."""
+    template = environment().get_template(name)
+    context = template.new_context(values)
+    return {block: "".join(render(context)) for block, render in template.blocks.items()}
