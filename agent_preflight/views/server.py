@@ -121,13 +121,14 @@ class ViewServer:
         seen = request.headers.get("Last-Event-ID") or request.query.get("since", "")
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        assert request.transport is not None
-        request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+        if (transport := request.transport) is None:
+            return response
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
         self.viewers += 1
         try:
             await self._follow(response, feed, int(seen) if seen.isdecimal() else 0)
         except (TimeoutError, ConfigError, ConnectionError):  # too slow, the run is gone, or the viewer is
-            request.transport.abort()
+            transport.abort()
         finally:
             self.viewers -= 1
         return response

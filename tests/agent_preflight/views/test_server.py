@@ -161,6 +161,12 @@ async def test_localhost_is_this_machine_too(viewer: Viewer) -> None:
     assert answer.startswith("HTTP/1.1 200")
 
 
+async def test_it_listens_on_127_0_0_1_alone(viewer: Viewer) -> None:
+    """127.0.0.2 is this machine too, on Linux, but another address; macOS has none of that kind."""
+    with pytest.raises(OSError):
+        await asyncio.open_connection("127.0.0.2", viewer.port)
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
 async def test_nothing_can_be_changed(viewer: Viewer, method: str) -> None:
     files = {path: path.read_bytes() for path in viewer.runs.rglob("*") if path.is_file()}
@@ -310,7 +316,23 @@ async def test_the_stream_of_a_run_that_is_over_is_quiet(viewer: Viewer) -> None
                 await asyncio.wait_for(Stream(answer).next(), 0.5)
 
 
-async def test_a_viewer_that_does_not_read_is_cut_off(viewer: Viewer) -> None:
+async def test_a_viewer_that_goes_away_is_noticed_and_not_worth_a_word(
+    viewer: Viewer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with alive(viewer.runs / "run-a"):
+        for _ in range(5):
+            async with viewer.http.get(viewer.url("/run/run-a/trial/nano/live")) as answer:
+                await answer.content.readline()
+                assert viewer.server.viewers == 1
+            while viewer.server.viewers:
+                line = json.dumps({"type": "message", "n": viewer.server.viewers}) + "\n"
+                with (viewer.runs / "run-a" / "nano" / "events.jsonl").open("a") as file:
+                    file.write(line)
+                await asyncio.sleep(0.01)
+    assert caplog.text == ""
+
+
+async def test_a_viewer_that_does_not_read_is_cut_off(viewer: Viewer, caplog: pytest.LogCaptureFixture) -> None:
     events = viewer.runs / "run-a" / "nano" / "events.jsonl"
     with alive(viewer.runs / "run-a"), socket.socket() as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -327,6 +349,7 @@ async def test_a_viewer_that_does_not_read_is_cut_off(viewer: Viewer) -> None:
                 file.writelines(lines)
             await asyncio.sleep(0.02)
     assert (await viewer.get("/run/run-a"))[0] == 200
+    assert caplog.text == ""
 
 
 async def test_when_the_server_ends_its_streams_end(viewer: Viewer) -> None:
