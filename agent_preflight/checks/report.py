@@ -13,6 +13,8 @@ RULE = "=" * 60
 HEAD = ("", f"  {RULE}", "  PREFLIGHT CHECKS", f"  {RULE}")
 """The lines above the first check."""
 
+FINDINGS = {True: "ok", None: "note", False: "problem"}
+"""The finding of a line, for machines."""
 SIGNS: dict[bool | None, tuple[str, str]] = {True: ("v", "32"), None: ("!", "33"), False: ("x", "31")}
 """Sign and colour (ECMA-48) of a pass, a warning, a failure."""
 
@@ -35,6 +37,10 @@ class CheckLine(msgspec.Struct, frozen=True):
     failure: str = ""
     hint: str = ""
     is_skipped: bool = False
+
+    def to_json(self) -> dict[str, str]:
+        """Return it for machines."""
+        return {"name": self.name, "finding": FINDINGS[self.ok], "detail": self.detail, "hint": self.hint}
 
 
 def counted(count: int, thing: str) -> str:

@@ -83,11 +83,16 @@ def check_all(inputs: Inputs, *, found: Sequence[CheckLine] = (), raise_on_failu
         PreflightError: Something failed, and ``raise_on_failure`` is set.
         ConfigError: The environment names an HTTP proxy that cannot be used. Nothing was checked.
     """
-    check_way(inputs.base_url)
-    failures = print_report(run_checks(inputs, found), inputs.log_fn)
+    failures = print_report(checked_lines(inputs, found), inputs.log_fn)
     if failures and raise_on_failure:
         raise PreflightError(failures)
     return failures
+
+
+def checked_lines(inputs: Inputs, found: Sequence[CheckLine] = ()) -> Iterator[CheckLine]:
+    """Return the lines of `run_checks`, with the errors of `check_all`: nothing is checked if its way is wrong."""
+    check_way(inputs.base_url)
+    return run_checks(inputs, found)
 
 
 def run_checks(inputs: Inputs, found: Sequence[CheckLine] = ()) -> Iterator[CheckLine]:

@@ -23,7 +23,9 @@ OF_ESTIMATE = ("models", "budget_usd", "expect_tokens", "byok", "bound", "openro
 """The options of a run that an estimate depends on."""
 
 
-def preflight() -> None:
+def preflight(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each finding.")] = False,
+) -> None:
     """Check money, models, keys and caching before a run.
 
     Reads OR_ADMIN_KEY (or OPENROUTER_ADMIN_KEY), OPENROUTER_API_KEY, PREFLIGHT_MODELS (ids, separated by commas) and
@@ -35,6 +37,18 @@ def preflight() -> None:
     from agent_preflight.preflight import preflight as check
 
     admin_key, api_key, models, budget_usd = Environment.read().preflight_inputs()
+    if as_json:
+        from agent_preflight.checks.inputs import Inputs, unique
+        from agent_preflight.checks.suite import checked_lines
+        from agent_preflight.runner.api import run_container
+
+        keys, chosen = (admin_key.reveal(), api_key.reveal()), unique(models)
+        inputs = Inputs(*keys, chosen, float(budget_usd), log_fn=complain, run_trial=run_container)
+        ok = True
+        for line in checked_lines(inputs):
+            emit_json(line.to_json())
+            ok &= line.ok is not False
+        raise typer.Exit(0 if ok else 1)
     try:
         check(admin_key.reveal(), api_key.reveal(), list(models), float(budget_usd))
     except PreflightError as exc:

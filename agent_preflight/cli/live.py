@@ -11,7 +11,7 @@ import typer
 from agent_preflight.artifacts import find_run
 from agent_preflight.base.config import Environment
 from agent_preflight.base.console import say
-from agent_preflight.base.usd import dollars, read_amounts
+from agent_preflight.base.usd import dollars, exact, read_amounts
 from agent_preflight.cli.shared import (
     LiveRunId,
     RunsDir,
@@ -45,6 +45,7 @@ def stop(
     ] = None,
     runs_dir: RunsDir = Path("runs"),
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Return once no further call is sent.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each trial, at its end.")] = False,
 ) -> None:
     """Stop a live run, or one of its trials.
 
@@ -61,7 +62,8 @@ def stop(
 
     plan, alias = _run_and_trial(run_id, alias, runs_dir)
     asyncio.run(live_changes.stop(plan, alias))
-    say("No further call is sent. Agents are ended, and the costs of calls in flight are settled.")
+    if not as_json:
+        say("No further call is sent. Agents are ended, and the costs of calls in flight are settled.")
     if no_wait:
         return
     stops = asyncio.run(live_changes.until_over(plan, alias, STOP_WAIT_S_MAX))
@@ -72,7 +74,7 @@ def stop(
         )
         raise typer.Exit(5)
     for trial in stops:
-        say(plain(f"{trial.alias}: {_stop_text(trial)}"))
+        emit_json(trial.to_json()) if as_json else say(plain(f"{trial.alias}: {_stop_text(trial)}"))
     raise typer.Exit(0 if all(trial.verified or trial.summary is None for trial in stops) else 5)
 
 
@@ -116,6 +118,7 @@ def top_up(
         ),
     ] = None,
     runs_dir: RunsDir = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each trial.")] = False,
 ) -> None:
     """Give trials of a live run more money.
 
@@ -146,7 +149,11 @@ def top_up(
     for alias, more_pusd in raises:
         balance = asyncio.run(live_changes.top_up(plan, alias, more_pusd, environment.admin_key, environment.base_url))
         amounts = (balance.limit_pusd - more_pusd, balance.limit_pusd, balance.available_pusd)
-        before, after, left = map(dollars, amounts)
+        before, after, left = map(exact if as_json else dollars, amounts)
+        if as_json:
+            figures = {"limit_before_usd": before, "limit_usd": after, "available_usd": left}
+            emit_json({"alias": alias, **figures, "frozen": balance.frozen})
+            continue
         say(f"{alias}: budget {before} -> {after}, {left} available now")
         if balance.frozen is not None:
             complain(f"{alias} is frozen ({balance.frozen}): no call is admitted, whatever its budget.")

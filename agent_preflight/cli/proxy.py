@@ -49,6 +49,7 @@ Data = Annotated[
 ]
 Amounts = Annotated[list[str], typer.Argument(metavar="NAME=USD...", help="An account and dollars.")]
 Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="An account.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object for each account.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -101,65 +102,67 @@ def status(data: Data, as_json: Annotated[bool, typer.Option("--json", help="One
 
 
 @account_app.command("add")
-def add(accounts: Amounts, data: Data) -> None:
+def add(accounts: Amounts, data: Data, as_json: AsJson = False) -> None:
     """Open a new account, and print its token.
 
     An account that was removed is open again with a new token; what it spent before counts.
 
     Example: agent-preflight proxy account add alice=5 --data ./proxy-data
     """
+    from preflight_proxy.base.control_messages import OpenedAccount
+
     amounts = _amounts_of(accounts)
 
-    async def change(client: ControlClient, name: str) -> str:
-        account = await client.add_account(name, amounts[name])
+    def text(account: Balance) -> str:
+        assert isinstance(account, OpenedAccount)
         spent = f", {dollars(account.posted_pusd)} spent before" if account.posted_pusd else ""
-        return f"account   {name}  {dollars(account.limit_pusd)}{spent}  {account.api_key}"
+        return f"account   {account.id}  {dollars(account.limit_pusd)}{spent}  {account.api_key}"
 
-    _change(data, amounts, change)
+    _change(data, amounts, lambda client, name: client.add_account(name, amounts[name]), as_json, text)
 
 
 @account_app.command("raise")
-def raise_(accounts: Amounts, data: Data) -> None:
+def raise_(accounts: Amounts, data: Data, as_json: AsJson = False) -> None:
     """Add dollars to an account's limit, for the very next call.
 
     Example: agent-preflight proxy account raise alice=2 --data ./proxy-data
     """
     amounts = _amounts_of(accounts)
-    _change(data, amounts, lambda client, name: _changed(client.top_up(name, amounts[name])))
+    _change(data, amounts, lambda client, name: client.top_up(name, amounts[name]), as_json)
 
 
 @account_app.command("limit")
-def limit(accounts: Amounts, data: Data) -> None:
+def limit(accounts: Amounts, data: Data, as_json: AsJson = False) -> None:
     """Set an account's limit. What is spent stays spent.
 
     Example: agent-preflight proxy account limit alice=7 --data ./proxy-data
     """
     amounts = _amounts_of(accounts)
-    _change(data, amounts, lambda client, name: _changed(client.set_limit(name, amounts[name])))
+    _change(data, amounts, lambda client, name: client.set_limit(name, amounts[name]), as_json)
 
 
 @account_app.command("freeze")
-def freeze(accounts: Names, data: Data) -> None:
+def freeze(accounts: Names, data: Data, as_json: AsJson = False) -> None:
     """Refuse an account's calls and end its streams.
 
     It stays so until it is unfrozen, also over a restart.
 
     Example: agent-preflight proxy account freeze alice --data ./proxy-data
     """
-    _change(data, accounts, lambda client, name: _changed(client.freeze(name, "frozen by a person")))
+    _change(data, accounts, lambda client, name: client.freeze(name, "frozen by a person"), as_json)
 
 
 @account_app.command("unfreeze")
-def unfreeze(accounts: Names, data: Data) -> None:
+def unfreeze(accounts: Names, data: Data, as_json: AsJson = False) -> None:
     """Admit an account's calls again.
 
     Example: agent-preflight proxy account unfreeze alice --data ./proxy-data
     """
-    _change(data, accounts, lambda client, name: _changed(client.unfreeze(name)))
+    _change(data, accounts, lambda client, name: client.unfreeze(name), as_json)
 
 
 @account_app.command("remove")
-def remove(accounts: Names, data: Data) -> None:
+def remove(accounts: Names, data: Data, as_json: AsJson = False) -> None:
     """Close an account for good.
 
     Its token is refused from now on, and no later start opens it. Its calls in flight still settle; what it spent stays in the
@@ -168,16 +171,17 @@ def remove(accounts: Names, data: Data) -> None:
     Example: agent-preflight proxy account remove alice --data ./proxy-data
     """
 
-    async def change(client: ControlClient, name: str) -> str:
-        gone = await client.close_account(name)
+    def text(gone: Balance) -> str:
         pending = f", {dollars(gone.pending_pusd)} reserved for calls that still settle" if gone.pending_pusd else ""
-        return f"{name}: removed, {dollars(gone.posted_pusd)} spent{pending}"
+        return f"{gone.id}: removed, {dollars(gone.posted_pusd)} spent{pending}"
 
-    _change(data, accounts, change)
+    _change(data, accounts, lambda client, name: client.close_account(name), as_json, text)
 
 
 @account_app.command("show")
-def show(account: Annotated[str, typer.Argument(metavar="NAME", help="An account.")], data: Data) -> None:
+def show(
+    account: Annotated[str, typer.Argument(metavar="NAME", help="An account.")], data: Data, as_json: AsJson = False
+) -> None:
     """Print an account's token, and nothing else.
 
     Example: agent-preflight proxy account show alice --data ./proxy-data
@@ -191,13 +195,11 @@ def show(account: Annotated[str, typer.Argument(metavar="NAME", help="An account
     token = read_tokens(data).get(account) if account in known else None
     if token is None:
         raise ConfigError(f"There is no account {account!r} in {data}. There is: {', '.join(known) or 'none'}.")
-    say(token)
+    emit_json({"account": account, "api_key": token}) if as_json else say(token)
 
 
 @account_app.command("list")
-def list_(
-    data: Data, as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each account.")] = False
-) -> None:
+def list_(data: Data, as_json: AsJson = False) -> None:
     """List the accounts, also while no proxy runs.
 
     Example: agent-preflight proxy account list --data ./proxy-data
@@ -215,29 +217,33 @@ def list_(
 app.add_typer(account_app)
 
 
+def _changed_text(account: Balance) -> str:
+    from agent_preflight.operate.proxy_status import state_of
+
+    amounts = (account.limit_pusd, account.posted_pusd, account.available_pusd)
+    limit, spent, left = map(dollars, amounts)
+    return f"{account.id}: limit {limit}, {spent} spent, {left} available, {state_of(account)}"
+
+
 def _change(
-    data: Path, names: Sequence[str] | dict[str, int], change: Callable[[ControlClient, str], Awaitable[str]]
+    data: Path,
+    names: Sequence[str] | dict[str, int],
+    change: Callable[[ControlClient, str], Awaitable[Balance]],
+    as_json: bool,
+    text: Callable[[Balance], str] = _changed_text,
 ) -> None:
-    """Have the running proxy change each account, and print a line about it."""
-    from agent_preflight.operate.proxy_status import on_proxy
+    """Have the running proxy change each account, and print it as it is then."""
+    from agent_preflight.operate.proxy_status import account_document, on_proxy
 
     with usage_errors():
         check_names(names)
 
     async def change_all(client: ControlClient) -> None:
         for name in names:
-            say(await change(client, name))
+            account = await change(client, name)
+            emit_json(account_document(account)) if as_json else say(text(account))
 
     on_proxy(data, change_all)
-
-
-async def _changed(answer: Awaitable[Balance]) -> str:
-    from agent_preflight.operate.proxy_status import state_of
-
-    balance = await answer
-    amounts = (balance.limit_pusd, balance.posted_pusd, balance.available_pusd)
-    limit, spent, left = map(dollars, amounts)
-    return f"{balance.id}: limit {limit}, {spent} spent, {left} available, {state_of(balance)}"
 
 
 def _amounts_of(accounts: list[str]) -> dict[str, int]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import inspect
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -14,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from agent_preflight.base.config import variable
-from agent_preflight.cli.shared import RunsDir, complain, complete_run_ids, read_flag
+from agent_preflight.cli.shared import RunsDir, complain, complete_run_ids, emit_json, read_flag
 from agent_preflight.options import kinds
 from agent_preflight.options.kinds import Option, OptionKind
 from agent_preflight.options.settings import COMMAND_NETWORK, DEFAULTS, OPTIONS
@@ -186,6 +187,7 @@ def demo(
         ),
     ] = None,
     runs_dir: RunsDir = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="The two sums as one JSON object.")] = False,
 ) -> None:
     """Run four agents offline, each under a budget.
 
@@ -196,8 +198,12 @@ def demo(
     """
     from agent_preflight.launch.demo import run_demo
 
-    with interruptible():
-        code = run_demo(sandbox.value, base, runs_dir)
+    shown = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+    sums: list[Mapping[str, Any]] = []
+    with interruptible(), shown:
+        code = run_demo(sandbox.value, base, runs_dir, compared=sums.append)
+    for each in sums if as_json else ():
+        emit_json(each)
     raise typer.Exit(code)
 
 

@@ -17,8 +17,6 @@ from preflight_proxy.base.gate_handshake import netns_cookie
 from preflight_proxy.core.environment_proxy import PROXY_VARIABLES, http_proxy
 from preflight_proxy.core.errors import ConfigError
 
-FINDINGS = {True: "ok", None: "note", False: "problem"}
-
 
 class Section(msgspec.Struct, frozen=True):
     """Findings on one subject. A warning is something to know."""
@@ -38,13 +36,7 @@ def sections_text(sections: Sequence[Section], *, colour: bool = False) -> Itera
 
 def document(sections: Sequence[Section]) -> dict[str, Any]:
     """Return the report for machines; `ok` is False if anything is a problem."""
-    rows = {
-        section.title: [
-            {"name": line.name, "finding": FINDINGS[line.ok], "detail": line.detail, "hint": line.hint}
-            for line in section.lines
-        ]
-        for section in sections
-    }
+    rows = {section.title: [line.to_json() for line in section.lines] for section in sections}
     return {"ok": all(line.ok is not False for section in sections for line in section.lines), "sections": rows}
 
 

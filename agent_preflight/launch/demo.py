@@ -10,7 +10,7 @@ import contextlib
 import shlex
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from decimal import Decimal
@@ -22,7 +22,7 @@ import msgspec
 
 from agent_preflight.base.config import variable
 from agent_preflight.base.console import say
-from agent_preflight.base.usd import pusd, usd
+from agent_preflight.base.usd import exact, pusd, usd
 from agent_preflight.docker.gates import choose_gate_mode
 from agent_preflight.docker.images import DEFAULT_BASE, LOCAL_BASE, context_dir, ensure_image, missing_base
 from agent_preflight.engine.client import Engine
@@ -136,13 +136,20 @@ def bill_sum_usd(bill: Mapping[str, Any]) -> Decimal:
     return usd(sum(pusd(str(row["cost_usd"])) for row in generations))
 
 
-def run_demo(sandbox: DemoSandboxChoice = "auto", base: str | None = None, runs_dir: Path = Path("runs")) -> int:
+def run_demo(
+    sandbox: DemoSandboxChoice = "auto",
+    base: str | None = None,
+    runs_dir: Path = Path("runs"),
+    *,
+    compared: Callable[[Mapping[str, Any]], object] = lambda document: None,
+) -> int:
     """Run the demo, print what there is to see, and return the exit code.
 
     Args:
         sandbox: Where agents run.
         base: Image of plain Python to build on; else PREFLIGHT_DEMO_BASE.
         runs_dir: Where the run's folder is made.
+        compared: Takes the two sums at the end, for machines.
 
     Returns:
         0 if both sums agree and everything was cleaned up; 3 if they do not; else as `exit_code`.
@@ -152,10 +159,21 @@ def run_demo(sandbox: DemoSandboxChoice = "auto", base: str | None = None, runs_
         KeyboardInterrupt: Ctrl-C; everything has been ended.
     """
     view = run_view()
-    return run_blocking(lambda stop: _demo(sandbox, base or variable("PREFLIGHT_DEMO_BASE"), runs_dir, view, stop))
+    base = base or variable("PREFLIGHT_DEMO_BASE")
+    sums = run_blocking(lambda stop: _demo(sandbox, base, runs_dir, view, stop))
+    if sums is None:
+        return 130
+    finished, billed = sums
+    posted = sums_of(list(cost_lines(finished.run_dir))).cost_usd
+    amounts = {"posted_usd": exact(pusd(posted)), "billed_usd": exact(pusd(billed))}
+    compared({"run_dir": str(finished.run_dir), **amounts, "agree": posted == billed})
+    return _compare(finished, posted, billed)
 
 
-async def _demo(sandbox: DemoSandboxChoice, base: str | None, runs_dir: Path, view: RunView, stop: StopSignal) -> int:
+async def _demo(
+    sandbox: DemoSandboxChoice, base: str | None, runs_dir: Path, view: RunView, stop: StopSignal
+) -> tuple[Finished, Decimal] | None:
+    """Run the demo and return the run with the simulator's bill; None if a person ended it."""
     place = await choose_place(sandbox, base)
     say(f"{place.sentence}\nThe OpenRouter they talk to is a simulator on this machine: no account, no money.\n")
     async with simulator() as simulated:
@@ -163,9 +181,7 @@ async def _demo(sandbox: DemoSandboxChoice, base: str | None, runs_dir: Path, vi
             finished = await run_field(_request(place, simulated, runs_dir, view), stop, view.progress)
         billed = await simulated.billed_usd()
     print_table(view.progress.rows())
-    if stop.ending.is_set():
-        return 130
-    return _compare(finished, billed)
+    return None if stop.ending.is_set() else (finished, billed)
 
 
 def _request(place: DemoPlace, simulated: Simulated, runs_dir: Path, view: RunView) -> RunRequest:
@@ -189,9 +205,8 @@ def _request(place: DemoPlace, simulated: Simulated, runs_dir: Path, view: RunVi
     return RunRequest(settings=settings, suggested_id=run_id, gate_base=place.base)
 
 
-def _compare(finished: Finished, billed: Decimal) -> int:
+def _compare(finished: Finished, posted: Decimal, billed: Decimal) -> int:
     """Print the two sums and return the exit code."""
-    posted = sums_of(list(cost_lines(finished.run_dir))).cost_usd
     agree = posted == billed
     say(f"\nour ledger posted     ${posted:.12f}")
     say(f"the simulator billed  ${billed:.12f}")

@@ -64,6 +64,13 @@ class TrialStop(msgspec.Struct, frozen=True):
         steps = (self.summary or {}).get("preflight", {}).get("cleanup", {})
         return self.summary is not None and all(step == "ok" for step in steps.values())
 
+    def to_json(self) -> dict[str, Any]:
+        """Return it for machines. What is not known yet is None, as all is of a trial that has not begun."""
+        extra = (self.summary or {}).get("preflight", {})
+        names = ("status", "ended_by", "posted_usd")
+        verified = None if self.summary is None else self.verified
+        return {"alias": self.alias, **{name: extra.get(name) for name in names}, "verified": verified}
+
 
 class PlannedRun(msgspec.Struct, frozen=True):
     """What a run's plan.json says of its trials.

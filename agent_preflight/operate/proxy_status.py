@@ -12,7 +12,7 @@ import msgspec
 from agent_preflight.base.tables import TableColumn, TextTable, duration, money, show
 from agent_preflight.base.usd import exact
 from agent_preflight.sidecar.control_client import ControlClient, ControlUnreachableError
-from preflight_proxy.base.control_messages import Balance, balance_of
+from preflight_proxy.base.control_messages import Balance, OpenedAccount, balance_of
 from preflight_proxy.base.data_folder import control_socket, serving_pid
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.account_name import is_kept
@@ -33,7 +33,7 @@ def state_of(account: Balance) -> Literal["open", "frozen", "spent"]:
 
 
 def account_document(account: Balance) -> dict[str, Any]:
-    """Return an account for machines; amounts are exact dollars as text."""
+    """Return an account for machines; amounts are exact dollars as text. A new one has its token too."""
     return {
         "account": account.id,
         "limit_usd": exact(account.limit_pusd),
@@ -44,6 +44,7 @@ def account_document(account: Balance) -> dict[str, Any]:
         "fits_tokens": account.fits_tokens,
         "fits_model": account.fits_model,
         "state": state_of(account),
+        **({"api_key": account.api_key} if isinstance(account, OpenedAccount) else {}),
     }
 
 

@@ -189,7 +189,7 @@ VARIABLES = {
 
 @pytest.mark.parametrize("name", VARIABLES)
 def test_a_wrong_variable_of_preflight_exits_with_1_and_no_traceback(name: str, folder: Path) -> None:
-    assert parameters("preflight") == []
+    assert [each.name for each in parameters("preflight")] == ["as_json"]
     before = left()
     for value in VARIABLES[name]:
         if "\n" in value or "\udcff" in value:
