@@ -173,7 +173,7 @@ def costs_of(record: RunRecord) -> CostBreakdown:
 
 def _kinds(call: Call) -> Iterator[tuple[str, int, Decimal]]:
     """Yield kind, count and price of the tokens of a call that have a known price."""
-    prices = call.prices if call.is_call and call.prices is not None else {}
+    prices = call.prices if call.has_cost and call.prices is not None else {}
     plain = call.prompt_tokens - call.cached_tokens - call.cache_write_tokens
     for kind, count, name in (
         ("prompt", plain, "prompt"),

@@ -100,9 +100,9 @@ def cost_lines(data: Path) -> Iterator[dict[str, Any]]:
 
 
 def sums_of(lines: Sequence[Mapping[str, Any]]) -> CostSums:
-    """Return the sums of some lines; a call is a line with an outcome other than voided."""
+    """Return the sums of some lines. A call is a line of the agent that has a cost; a weighing is none: M3 (prompt tokens)."""
     return CostSums(
-        calls=sum(line.get("outcome") in ("posted", "assumed") for line in lines),
+        calls=sum(line.get("outcome") in ("posted", "assumed") and not line.get("purpose") for line in lines),
         cost_usd=usd(sum(pusd(str(line["cost_usd"])) for line in lines)),
         tokens={name: sum(int(line.get(name) or 0) for line in lines) for name in TOKENS},
     )

@@ -96,7 +96,12 @@ class Call(msgspec.Struct, frozen=True, gc=False, rename={"trial": "account", "e
 
     @property
     def is_call(self) -> bool:
-        """Whether it is a call with a cost; a voided one has none, and a correction is no call."""
+        """Whether it is a call of the agent with a cost. Not one: a voided call, a correction, a weighing (M3)."""
+        return self.has_cost and not self.purpose
+
+    @property
+    def has_cost(self) -> bool:
+        """Whether it ends a call, of the agent or a weighing, and has its cost and tokens."""
         return self.outcome in ("posted", "assumed")
 
 

@@ -25,6 +25,11 @@ def test_sums_are_exact_and_take_corrections_in() -> None:
     assert (sums.calls, sums.tokens["prompt_tokens"], sums.tokens["cached_tokens"]) == (2, 3, 1)
 
 
+def test_a_weighing_costs_money_and_is_no_call() -> None:
+    sums = sums_of([LINES[0], {**LINES[0], "purpose": "weighing"}])
+    assert (sums.calls, sums.cost_usd) == (1, 2 * sums_of(LINES[:1]).cost_usd)
+
+
 def test_each_account_has_its_own_sums() -> None:
     assert {name: sums.cost_usd for name, sums in sums_by_account(LINES).items()} == {
         "a": Decimal("0.000000000001"),

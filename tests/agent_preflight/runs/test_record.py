@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.runs.record import Notice, RecordReader, Score, read_record
+from agent_preflight.runs.record import Call, Notice, RecordReader, Score, read_record
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.commands import Post
 from preflight_proxy.core.ledger.rows import CallFacts
@@ -305,3 +305,10 @@ def test_ten_thousand_calls_are_read_once(run: Path) -> None:
     first, again = reader.read(), reader.read()
     assert len(first.calls) == len(again.calls) == 10_000
     assert all(one is other for one, other in zip(first.calls, again.calls, strict=True))
+
+
+def test_a_weighing_has_a_cost_and_is_no_call_of_the_agent() -> None:
+    call = Call(outcome="posted")
+    assert (call.is_call, call.has_cost) == (True, True)
+    weighing = Call(outcome="posted", purpose="weighing")
+    assert (weighing.is_call, weighing.has_cost) == (False, True)
