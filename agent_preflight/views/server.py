@@ -93,7 +93,7 @@ class ViewServer:
     ) -> web.StreamResponse:
         """Refuse whoever has another Host (DNS rebinding), no secret, or something to change."""
         first, _, rest = request.raw_path.removeprefix("/").partition("/")
-        if request.headers.getall("Host", []) not in [[host] for host in self._hosts]:
+        if request.headers.get("Host") not in self._hosts:
             raise web.HTTPForbidden(text="This server answers to 127.0.0.1 and localhost only.\n")
         if self.once and request.method == "GET" and _same(first, self.once):
             self.once = ""
