@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from agent_preflight.provision import get_usage as get_usage
     from agent_preflight.provision import provision_key as provision_key
     from agent_preflight.provision import provision_key_full as provision_key_full
-    from agent_preflight.run_data import CallRow as CallRow
+    from agent_preflight.run_data import Call as Call
     from agent_preflight.run_data import Run as Run
     from agent_preflight.run_data import RunResults as RunResults
     from agent_preflight.run_data import TrialRow as TrialRow
@@ -105,7 +105,7 @@ _HOMES = {
         "provision_key",
         "provision_key_full",
     ),
-    "run_data": ("CallRow", "Run", "RunResults", "TrialRow", "read_run"),
+    "run_data": ("Call", "Run", "RunResults", "TrialRow", "read_run"),
     "runner": ("arun_multi", "run_container", "run_multi", "run_single"),
     "status": ("print_status_table", "status_main", "summarise_model"),
 }

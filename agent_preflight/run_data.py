@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import html
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
-from msgspec.structs import asdict, astuple
+from msgspec.structs import asdict
 
 from agent_preflight.base.tables import money
 from agent_preflight.base.usd import usd
-from agent_preflight.figures.model_figures import ModelFigures
 from agent_preflight.figures.run_figures import TableFigures, table_figures
 from agent_preflight.figures.trial_figures import TrialFigures
 from agent_preflight.models import RunResult
@@ -26,53 +25,7 @@ from preflight_proxy.core.errors import ConfigError, OperatingError
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["CallRow", "Run", "RunResults", "TrialRow", "read_run"]
-
-
-class CallRow(Call, frozen=True):
-    """One entry of a run's ledger: a call that ended, or a later correction.
-
-    Attributes:
-        entry_id: Its number in the ledger, from 1.
-        at_s: When its cost was posted, seconds since the epoch; `time` is the same as a datetime.
-        trial: The trial's alias; the account of a stand-alone proxy.
-        outcome: `posted`, `assumed` or `voided` for a call, `recovered` or `adjusted` for a correction.
-        cost_pusd: Whole pico-dollars; `cost_usd` is the same in dollars. A correction may be negative.
-        reserved_usd: Dollars that were reserved for the call, exact.
-        model: The model that served the call.
-        provider: The provider that served it; None if that is not known.
-        endpoint: The tag of the endpoint that served it; None if that is not known.
-        prompt_tokens: The whole prompt, cached tokens included.
-        cached_tokens: Those that were read from a cache.
-        cache_write_tokens: Those that were written to a cache.
-        completion_tokens: All generated tokens.
-        reasoning_tokens: Those of them that were reasoning.
-        conversation: An id that calls of one conversation share.
-        cache_miss: Why the cache gave less than it could.
-        cache_saved_usd: Dollars that caching saved; negative if writing cost more. None if it is not known.
-        prices: Dollars per token as they were quoted: `prompt`, `completion`, `cache_read`, `cache_write`. None if not known.
-        waited_ms: Milliseconds that the call waited for room in the budget.
-        status: OpenRouter's HTTP status.
-        ttft_ms: Milliseconds from sending the call to the first byte of its answer.
-        duration_ms: Milliseconds from sending the call to the end of its answer.
-        api: The API's shape, such as `chat`.
-        streamed: Whether the answer was a stream.
-        generation_id: OpenRouter's id of the call.
-        reservation_id: The reservation that the entry ends or corrects.
-        reason: Why it was voided.
-        purpose: `weighing` for a call of the proxy's own; empty for the agent's.
-        tags: The run's tags.
-    """
-
-    @property
-    def time(self) -> datetime:
-        """When its cost was posted, UTC."""
-        return datetime.fromtimestamp(self.at_s, UTC)
-
-    @property
-    def cost_usd(self) -> Decimal:
-        """Dollars, exact. Those of all calls of a trial add up to its `posted_usd`."""
-        return usd(self.cost_pusd)
+__all__ = ["Call", "Run", "RunResults", "TrialRow", "read_run"]
 
 
 class TrialRow(msgspec.Struct, frozen=True):
@@ -147,14 +100,14 @@ class Run(msgspec.Struct, frozen=True):
     run_id: str
     tags: Mapping[str, str]
     trials: tuple[TrialRow, ...]
-    calls: tuple[CallRow, ...]
+    calls: tuple[Call, ...]
     figures: TableFigures
 
     def __repr__(self) -> str:
         return f"<Run {self.run_id}: {len(self.trials)} trials, {len(self.calls)} calls>"
 
     def to_pandas(self, what: Literal["calls", "trials"] = "calls") -> pandas.DataFrame:
-        """Return the calls or the trials as a DataFrame, a column for each attribute of a row.
+        """Return the calls or the trials as a DataFrame, with the columns of the export (docs/export.md).
 
         Columns that end in `_usd` are exact decimal text: `frame["cost_usd"].map(Decimal)` for sums, `.astype(float)` for plots.
         Times are UTC.
@@ -163,20 +116,17 @@ class Run(msgspec.Struct, frozen=True):
             what: `calls` or `trials`.
 
         Raises:
-            ValueError: `what` is another word.
+            KeyError: `what` is another word.
             ImportError: pandas is not installed.
         """
-        if what not in COLUMNS:
-            raise ValueError(f'what is "calls" or "trials", not {what!r}')
+        rows: Mapping[str, Sequence[Call | TrialRow]] = {"calls": self.calls, "trials": self.trials}
         try:
             import pandas
         except ImportError as exc:
             raise ImportError("to_pandas needs another package: pip install pandas") from exc
-        rows: Sequence[CallRow | TrialRow] = self.calls if what == "calls" else self.trials
-        frame = pandas.DataFrame([row_document(row) for row in rows], columns=COLUMNS[what])
+        frame = pandas.DataFrame(map(row_document, rows[what]), columns=COLUMNS[what])
         time = "time" if what == "calls" else "started_at"
-        frame[time] = pandas.to_datetime(frame[time], utc=True, format="ISO8601")
-        return frame
+        return frame.assign(**{time: pandas.to_datetime(frame[time], utc=True, format="ISO8601")})
 
     def _repr_html_(self) -> str:
         return table_html(self.figures)
@@ -190,13 +140,13 @@ class RunResults(list[RunResult]):
         run_dir: The run's folder, for `read_run`. The table is read from it.
     """
 
-    def __init__(self, results: Iterable[RunResult] = (), run_dir: Path | None = None) -> None:
+    def __init__(self, results: Iterable[RunResult], run_dir: Path) -> None:
         super().__init__(results)
         self.run_dir = run_dir
 
     def _repr_html_(self) -> str | None:
         try:
-            return None if self.run_dir is None else read_run(self.run_dir)._repr_html_()
+            return read_run(self.run_dir)._repr_html_()
         except OperatingError:
             return None  # the notebook shows the list
 
@@ -214,74 +164,59 @@ def read_run(path: str | Path) -> Run:
     record = read_record(Path(path))
     with contextlib.suppress(ConfigError):  # there is no ledger
         accounts_of(Path(path))
-    figures = table_figures(record, datetime.now(UTC).timestamp())
-    by_alias = {trial.alias: trial for trial in figures.trials}
-    trials = tuple(_trial_row(trial, by_alias[trial.status.alias], record.tags) for trial in record.trials)
-    return Run(record.run_id, record.tags, trials, tuple(map(call_row, record.calls)), figures)
-
-
-def call_row(call: Call) -> CallRow:
-    """Return the row of a call."""
-    return CallRow(*astuple(call))
+    table = table_figures(record, datetime.now(UTC).timestamp())
+    figures = {trial.alias: trial for trial in table.trials}
+    trials = tuple(_trial_row(trial, figures[trial.status.alias], record.tags) for trial in record.trials)
+    return Run(record.run_id, record.tags, trials, tuple(record.calls), table)
 
 
 def _trial_row(trial: TrialRecord, figures: TrialFigures, tags: Mapping[str, str]) -> TrialRow:
     values = {**asdict(trial.status), **asdict(figures), "base": trial.base, "repeat": trial.repeat, "tags": tags}
-    values |= {f"{name}_usd": _usd(values[f"{name}_pusd"]) for name in ("limit", "posted", "pending")}
+    for name in ("limit", "posted", "pending"):
+        values[f"{name}_usd"] = None if values[f"{name}_pusd"] is None else usd(values[f"{name}_pusd"])
     values |= {f"{name}_tokens": count for name, count in asdict(figures.tokens).items()}
-    score = Score(None) if figures.score is None else figures.score
+    score = figures.score or Score(None)
     values |= {"score": score.value, "success": score.success, "score_reason": score.reason}
-    began_at_s = trial.began_at_s
-    values["started_at"] = None if began_at_s is None else datetime.fromtimestamp(began_at_s, UTC)
+    values["started_at"] = trial.began_at_s and datetime.fromtimestamp(trial.began_at_s, UTC)
     return msgspec.convert(values, TrialRow)
-
-
-def _usd(amount_pusd: int | None) -> Decimal | None:
-    return None if amount_pusd is None else usd(amount_pusd)
 
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "calls": tuple({"at_s": "time", "cost_pusd": "cost_usd"}.get(name, name) for name in Call.__struct_fields__),
     "trials": TrialRow.__struct_fields__,
 }
-"""The columns of each kind of rows: what is written and shown of a row."""
+"""What is written and shown of each kind of rows: attributes of a row."""
 
 
-def row_document(row: CallRow | TrialRow) -> dict[str, Any]:
+def row_document(row: Call | TrialRow) -> dict[str, Any]:
     """Return a row for machines: dollars are exact decimal text, times ISO 8601."""
-    return {name: _plain(getattr(row, name)) for name in COLUMNS["calls" if isinstance(row, CallRow) else "trials"]}
+    return {name: _plain(getattr(row, name)) for name in COLUMNS["calls" if isinstance(row, Call) else "trials"]}
 
 
-def _plain(value: object) -> object:
-    match value:
-        case Decimal():
-            return format(value, "f")
-        case datetime():
-            return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        case dict():
-            return {name: _plain(each) for name, each in value.items()}
-        case tuple():
-            return list(value)
-    return value
+def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a row has
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    return format(value, "f") if isinstance(value, Decimal) else value
 
 
 def table_html(table: TableFigures) -> str:
     """Return the table of a run for a notebook: a line for each model, and the sentences that say who did best."""
-    heads = ["model", *(["score", "cost for each success"] if table.has_scores else []), "cost", "calls", "ended"]
-    lines = [_line("th", heads), *(_line("td", _cells(model, table)) for model in table.models)]
+    lines = [["model", *(["score", "cost for each success"] if table.has_scores else []), "cost", "calls", "ended"]]
+    for model in table.models:
+        each = _known(money, model.cost_per_success_pusd, "none" if model.successes == 0 else "unknown")
+        scores = [_known("{:.2f}".format, model.score), each] if table.has_scores else []
+        costs = [_known(money, model.posted_pusd), _known("{:,}".format, model.calls)]
+        lines.append([f"{model.base} ({model.model_id})", *scores, *costs, model.ended])
+    cells = ("th", *["td"] * len(table.models))
+    rows = (
+        "".join(f"<{cell}>{html.escape(text)}</{cell}>" for text in line)
+        for cell, line in zip(cells, lines, strict=True)
+    )
     answer = "".join(f"<p>{html.escape(''.join(text for text, _ in each))}</p>" for each in table.answer)
-    return f"<table><caption>{html.escape(table.title)}</caption>{''.join(lines)}</table>{answer}"
+    return f"<table><caption>{html.escape(table.title)}</caption>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>{answer}"
 
 
-def _cells(model: ModelFigures, table: TableFigures) -> Iterator[str]:
-    yield f"{model.base} ({model.model_id})"
-    if table.has_scores:
-        yield "none" if model.score is None else f"{model.score:.3g}"
-        yield "none" if model.cost_per_success_pusd is None else money(model.cost_per_success_pusd)
-    yield "unknown" if model.posted_pusd is None else money(model.posted_pusd)
-    yield "unknown" if model.calls is None else f"{model.calls:,}"
-    yield model.ended
-
-
-def _line(cell: str, texts: Iterable[str]) -> str:
-    return f"<tr>{''.join(f'<{cell}>{html.escape(text)}</{cell}>' for text in texts)}</tr>"
+def _known(text: Callable[[Any], str], value: float | None, absent: str = "unknown") -> str:
+    return absent if value is None else text(value)

@@ -13,7 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TextIO
 
-from agent_preflight.run_data import COLUMNS, CallRow, TrialRow, call_row, read_run, row_document
+from agent_preflight.run_data import COLUMNS, Call, TrialRow, read_run, row_document
 from agent_preflight.runs.costs import entries_of
 from agent_preflight.runs.record import call_of
 from preflight_proxy.core.errors import ConfigError
@@ -23,7 +23,7 @@ FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 """First characters of a text that a spreadsheet takes for a formula, the wide ones of East Asian input included."""
 
 
-def rows_of(folder: Path, what: str) -> Iterator[CallRow | TrialRow]:
+def rows_of(folder: Path, what: str) -> Iterator[Call | TrialRow]:
     """Yield the `calls` or the `trials` of a folder.
 
     Raises:
@@ -31,12 +31,12 @@ def rows_of(folder: Path, what: str) -> Iterator[CallRow | TrialRow]:
         LedgerError: Its ledger cannot be read.
     """
     try:
-        yield from read_run(folder).trials if what == "trials" else map(call_row, map(call_of, entries_of(folder)))
+        yield from read_run(folder).trials if what == "trials" else map(call_of, entries_of(folder))
     except ConfigError as exc:
         raise exc if what == "trials" else ConfigError(f"{exc} A run without one has trials: --what trials.") from exc
 
 
-def write_rows(rows: Iterator[CallRow | TrialRow], what: str, form: str, path: Path | None) -> bool:
+def write_rows(rows: Iterator[Call | TrialRow], what: str, form: str, path: Path | None) -> bool:
     """Write rows to a file, or to standard output, and return whether there were any.
 
     Args:
@@ -86,11 +86,12 @@ def _output(path: Path | None) -> Iterator[TextIO]:
         with path.open("w", encoding="utf-8", newline="") as file:
             yield file
         return
-    draft = path.resolve().with_name(f".{path.name}.{os.getpid()}")
+    place = path.resolve()  # a link stays
+    draft = place.with_name(f".{place.name}.{os.getpid()}")
     try:
         with draft.open("x", encoding="utf-8", newline="") as file:
             yield file
-        draft.replace(path.resolve())
+        draft.replace(place)
     except OSError as exc:
         raise OSError(exc.errno, exc.strerror, str(path)) from exc
     finally:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from agent_preflight.artifacts import begun_at_s, json_object, read_json_object, read_start
-from agent_preflight.base.usd import pusd
+from agent_preflight.base.usd import pusd, usd
 from agent_preflight.runs.costs import LEDGER, ledgers_of
 from agent_preflight.runs.event_log import EventReader, epoch_s, text_or_none
 from agent_preflight.runs.folder import is_live
@@ -41,17 +42,38 @@ NOTICE_CHARS_MAX = 400
 
 
 class Call(msgspec.Struct, frozen=True, gc=False, rename={"trial": "account", "endpoint": "tag"}):
-    """One entry of the ledger: a call that ended, or a later correction. Fields as in costs.jsonl (docs/files.md).
+    """One entry of a run's ledger: a call that ended, or a later correction. Fields as in costs.jsonl (docs/files.md).
 
     Attributes:
-        at_s: When it was posted, seconds since the epoch.
-        trial: The account's id, which is the trial's alias.
-        outcome: `posted`, `assumed` and `voided` end a call; `recovered` and `adjusted` correct a sum.
-        cost_pusd: Signed. The sum over all of a trial's is what is posted.
-        endpoint: Tag of the endpoint that served; None if it is not known.
-        cache_saved_usd: What caching saved, negative if writing cost more; None if it is not known.
-        prices: Dollars per token as quoted, by `prompt`, `completion`, `cache_read`, `cache_write`; None in older lines.
-        waited_ms: How long it waited for room in the budget; 0 in older lines.
+        entry_id: Its number in the ledger, from 1.
+        at_s: When its cost was posted, seconds since the epoch; `time` is the same as a datetime.
+        trial: The trial's alias; the account of a stand-alone proxy.
+        outcome: `posted`, `assumed` or `voided` for a call, `recovered` or `adjusted` for a correction.
+        cost_pusd: Whole pico-dollars; `cost_usd` is the same in dollars. A correction may be negative.
+        reserved_usd: Dollars that were reserved for the call, exact.
+        model: The model that served the call.
+        provider: The provider that served it; None if that is not known.
+        endpoint: The tag of the endpoint that served it; None if that is not known.
+        prompt_tokens: The whole prompt, cached tokens included.
+        cached_tokens: Those that were read from a cache.
+        cache_write_tokens: Those that were written to a cache.
+        completion_tokens: All generated tokens.
+        reasoning_tokens: Those of them that were reasoning.
+        conversation: An id that calls of one conversation share.
+        cache_miss: Why the cache gave less than it could.
+        cache_saved_usd: Dollars that caching saved; negative if writing cost more. None if it is not known.
+        prices: Dollars per token as they were quoted: `prompt`, `completion`, `cache_read`, `cache_write`. None if not known.
+        waited_ms: Milliseconds that the call waited for room in the budget.
+        status: OpenRouter's HTTP status.
+        ttft_ms: Milliseconds from sending the call to the first byte of its answer.
+        duration_ms: Milliseconds from sending the call to the end of its answer.
+        api: The API's shape, such as `chat`.
+        streamed: Whether the answer was a stream.
+        generation_id: OpenRouter's id of the call.
+        reservation_id: The reservation that the entry ends or corrects.
+        reason: Why it was voided.
+        purpose: `weighing` for a call of the proxy's own; empty for the agent's.
+        tags: The run's tags.
     """
 
     entry_id: int = 0
@@ -83,6 +105,16 @@ class Call(msgspec.Struct, frozen=True, gc=False, rename={"trial": "account", "e
     reason: str = ""
     purpose: str = ""
     tags: Mapping[str, str] = {}
+
+    @property
+    def time(self) -> datetime:
+        """When its cost was posted, UTC."""
+        return datetime.fromtimestamp(self.at_s, UTC)
+
+    @property
+    def cost_usd(self) -> Decimal:
+        """Dollars, exact. Those of all entries of a trial add up to what is posted."""
+        return usd(self.cost_pusd)
 
     @property
     def reserved_pusd(self) -> int:

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_preflight.operate.export import cell_of, rows_of, write_rows
-from agent_preflight.run_data import COLUMNS, CallRow, TrialRow, call_row
+from agent_preflight.run_data import COLUMNS, Call, TrialRow
 from agent_preflight.runs.costs import accounts_of
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Assume, Post
@@ -31,7 +31,7 @@ from tests.support.records import a_call
 from tests.support.run_on_disk import finish, keep_ledger, plan
 
 
-def written(path: Path, rows: Iterator[CallRow | TrialRow], what: str = "calls", form: str = "csv") -> str:
+def written(path: Path, rows: Iterator[Call | TrialRow], what: str = "calls", form: str = "csv") -> str:
     """Return what is written of rows, with its line ends."""
     write_rows(rows, what, form, path)
     return path.read_bytes().decode()
@@ -66,9 +66,7 @@ def test_exported_costs_add_up_to_the_ledger_to_the_last_digit(
 
 
 def test_a_csv_has_a_header_crlf_and_each_value_as_it_is(tmp_path: Path) -> None:
-    row = call_row(
-        a_call("nano", -1_500_000, 1_800_000_000.25, model='a,"b', reason="größe", streamed=True, tags={"task": "x"})
-    )
+    row = a_call("nano", -1_500_000, 1_800_000_000.25, model='a,"b', reason="größe", streamed=True, tags={"task": "x"})
     text = written(tmp_path / "calls.csv", iter([row]))
     header, line, end = text.split("\r\n")
     assert (header, end) == (",".join(COLUMNS["calls"]), "")
@@ -84,7 +82,7 @@ def test_a_csv_has_a_header_crlf_and_each_value_as_it_is(tmp_path: Path) -> None
 
 
 def test_a_line_of_json_has_the_same_values_with_their_types(tmp_path: Path) -> None:
-    row = call_row(a_call("nano", 1_500_000, 1_800_000_000.25, reason="\x1b[31m=größe\n", tags={"task": "x"}))
+    row = a_call("nano", 1_500_000, 1_800_000_000.25, reason="\x1b[31m=größe\n", tags={"task": "x"})
     text = written(tmp_path / "calls.jsonl", iter([row, row]), form="jsonl")
     assert text.isascii()
     first, second = of_jsonl(text)
@@ -121,7 +119,7 @@ def test_cells_of_every_column_of_a_hostile_call_are_harmless(tmp_path: Path) ->
     hostile = "=cmd|'/C calc'!A0\x1b[2J\n"
     names = ("trial", "outcome", "model", "provider", "endpoint", "conversation", "cache_miss", "api", "reason")
     more: dict[str, Any] = {name: hostile for name in names if name != "trial"}
-    row = call_row(a_call(hostile, -5, tags={hostile: hostile}, **more))
+    row = a_call(hostile, -5, tags={hostile: hostile}, **more)
     text = written(tmp_path / "calls.csv", iter([row]))
     assert not set(text) & set(map(chr, [*range(10), 11, 12, *range(14, 32), 127]))
     (cells,) = of_csv(text)
@@ -155,11 +153,11 @@ def test_rows_are_written_as_they_are_read(tmp_path: Path) -> None:
     """10,000 calls are not held as text: the draft grows while the rows are made."""
     sizes = []
 
-    def rows() -> Iterator[CallRow]:
+    def rows() -> Iterator[Call]:
         for number in range(10_000):
             if number % 1000 == 0:
                 sizes.append(sum(path.stat().st_size for path in tmp_path.glob(".calls.csv.*")))
-            yield call_row(a_call("nano", number))
+            yield (a_call("nano", number))
 
     write_rows(rows(), "calls", "csv", tmp_path / "calls.csv")
     assert sizes[0] == 0
@@ -171,8 +169,8 @@ def test_a_ledger_that_breaks_off_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "calls.csv"
     path.write_text("old")
 
-    def rows() -> Iterator[CallRow]:
-        yield call_row(a_call("nano", 1))
+    def rows() -> Iterator[Call]:
+        yield (a_call("nano", 1))
         raise LedgerError("the ledger cannot be read")
 
     with pytest.raises(LedgerError):
@@ -265,7 +263,7 @@ def test_facts_of_a_real_line_arrive(tmp_path: Path) -> None:
     store.commit(Post("r", 50, facts))
     store.close()
     (row,) = rows_of(tmp_path, "calls")
-    assert isinstance(row, CallRow)
+    assert isinstance(row, Call)
     assert (row.model, row.provider, row.conversation) == ("m/y", "Acme", "talk")
     assert (row.prompt_tokens, row.cached_tokens, row.cache_write_tokens) == (10, 5, 2)
     assert (row.completion_tokens, row.reasoning_tokens, row.status, row.ttft_ms, row.duration_ms) == (
