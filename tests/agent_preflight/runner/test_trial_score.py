@@ -6,6 +6,8 @@ import json
 import math
 import os
 import stat
+import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -20,8 +22,10 @@ from agent_preflight.runner.api import request_of, run_single
 from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import StopSignal, run_blocking
 from agent_preflight.runner.trial_score import LATER, NEVER_RAN, NOT_YET
+from agent_preflight.sandboxes.process import orphan_processes
 from agent_preflight.scoring.command import CUT
 from preflight_proxy.core.errors import ConfigError
+from tests.support.crashed_run import RUNNER
 from tests.support.trial_field import MODEL, Field
 
 pytestmark = pytest.mark.wire
@@ -60,12 +64,15 @@ def test_the_command_knows_the_trial(trials: Field) -> None:
 
 
 def test_the_account_is_frozen_and_the_key_deleted_before_a_score_runs(trials: Field) -> None:
-    def deleted(result: RunResult, folder: Path | None) -> bool:
-        keys = [key for key in trials.simulator.bill().keys.values() if key.name.startswith("agent-preflight:")]
-        return all(key.deleted for key in keys) and bool(keys)
+    deleted: list[list[bool]] = []
 
-    (result,) = trials.run({"a": WRITES}, score=deleted)
-    assert result.score == 1.0
+    def score(result: RunResult, folder: Path | None) -> int:
+        keys = [key for key in trials.simulator.bill().keys.values() if key.name.startswith("agent-preflight:")]
+        deleted.append([key.deleted for key in keys])
+        return 1
+
+    (result,) = trials.run({"a": WRITES}, score=score)
+    assert (result.score, deleted) == (1.0, [[True]])
     events = EventLogger.read(trials.run_dirs[0] / "a" / "events.jsonl")
     kinds = [event["type"] for event in events if event["source"] == "preflight"]
     assert kinds.index("preflight_score") > max(at for at, kind in enumerate(kinds) if kind == "preflight_cleanup")
@@ -240,3 +247,26 @@ def test_processes_of_a_score_have_no_key_and_no_token(trials: Field, monkeypatc
     assert result.score == 1.0
     assert [line for line in log.splitlines() if "sk-or" in line or "pf-" in line or "API_KEY" in line] == []
     assert os.environ["OPENROUTER_API_KEY"] == "sk-or-hidden"
+
+
+def test_a_runner_that_is_killed_while_it_scores_loses_neither_the_trial_nor_a_process(
+    trials: Field, tmp_path: Path
+) -> None:
+    begun = tmp_path / "begun"
+    options = trials.options({"a": WRITES}, score=f"touch {begun}; sleep 3600", run_id="killed")
+    given = {**options, "models": [(MODEL, "a")], "runs_dir": str(trials.runs_dir)}
+    del given["log_fn"]
+    with subprocess.Popen([sys.executable, "-c", RUNNER], stdin=subprocess.PIPE, text=True) as runner:
+        assert runner.stdin is not None
+        runner.stdin.write(json.dumps(given) + "\n")
+        runner.stdin.flush()
+        while not begun.exists():
+            assert runner.poll() is None
+        runner.kill()
+    budget_file = trials.runs_dir / "killed" / "a" / "budget" / "budget.txt"
+    assert trials.summary("a")["preflight"]["score"]["reason"] == NOT_YET
+    assert trials.summary("a")["preflight"]["status"] == "done"
+    assert orphan_processes(budget_file)
+    (again,) = run_multi([(MODEL, "a")], **options, resume=True)
+    assert (again.error, again.score, of(again)["reason"]) == (None, None, NOT_YET)
+    assert orphan_processes(budget_file) == set()
