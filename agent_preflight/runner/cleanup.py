@@ -268,4 +268,5 @@ class _TrialCleanUp:
             cleanup=self.steps,
             output=self.kept,
             last_words=output.last_words,
+            tags=trial.run.settings.tags or {},
         )

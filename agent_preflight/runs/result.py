@@ -54,6 +54,7 @@ class TrialFacts(msgspec.Struct, frozen=True):
         cleanup: The result of each step of the clean-up.
         output: What was copied of the agent's output.
         last_words: The last line of the agent's stderr.
+        tags: The run's.
     """
 
     ending: EndReason
@@ -72,6 +73,7 @@ class TrialFacts(msgspec.Struct, frozen=True):
     cleanup: Mapping[str, Step] = {}
     output: KeptOutput = msgspec.field(default_factory=KeptOutput)
     last_words: str = ""
+    tags: Mapping[str, str] = {}
 
 
 def result_of(plan: TrialPlan, network: str, facts: TrialFacts) -> RunResult:
@@ -123,6 +125,7 @@ def _extra(plan: TrialPlan, network: str, facts: TrialFacts, verdict: TrialVerdi
         "ended_by": facts.ending.by.value,
         "notes": list(verdict.notes),
         "network": network,
+        "tags": dict(facts.tags),
         "limit_usd": exact(_limit_pusd(plan, facts)),
         "posted_usd": exact(balance.posted_pusd),
         "spent_before_usd": exact(plan.spent_before_pusd),

@@ -133,6 +133,7 @@ def write_lost_summaries(run_dir: Path, gone: Mapping[str, Decimal | None], engi
             facts = _facts(folder, balance, key_gone, usage, engine_clean)
             result = result_of(_plan(trial, account), network, facts)
             result.preflight["score"] = unscored(LOST.text).document() if plan.get("score") else None
+            result.preflight["tags"] = plan.get("tags") or {}
             summary = summary_document(result)
         if summary is not None:
             notes += _write(folder, summary) or [_line(folder, balance or Balance())]

@@ -208,6 +208,7 @@ def test_repeats_are_trials_of_their_own_with_their_own_budgets_and_scores(trial
     plan = json.loads((trials.run_dirs[0] / "plan.json").read_text())
     assert [(each["base"], each["repeat"]) for each in plan["trials"]] == [("nano", 1), ("nano", 2)]
     assert (plan["repeats"], plan["tags"]) == (2, {"task": "sum"})
+    assert trials.summary("nano-2")["preflight"]["tags"] == {"task": "sum"}
     with pytest.raises(ConfigError, match="run_single runs one trial"):
         run_single(MODEL, image_name="", repeats=2)
 

@@ -342,8 +342,9 @@ def test_nothing_is_completed_while_a_call_is_pending_or_without_an_account() ->
 def test_a_lost_trial_of_a_run_with_scores_has_none_with_its_reason(tmp_path: Path) -> None:
     run_dir = run_with(tmp_path, "a")
     plan = json.loads((run_dir / "plan.json").read_text())
-    (run_dir / "plan.json").write_text(json.dumps({**plan, "score": {"command": "echo 1"}}))
+    (run_dir / "plan.json").write_text(json.dumps({**plan, "score": {"command": "echo 1"}, "tags": {"a": "b"}}))
     write_lost_summaries(run_dir, {}, engine_clean=True)
     score = summary_of(run_dir, "a")["preflight"]["score"]
     assert (score["score"], score["success"]) == (None, None)
     assert score["reason"] == "the runner was lost before the trial's end"
+    assert summary_of(run_dir, "a")["preflight"]["tags"] == {"a": "b"}
