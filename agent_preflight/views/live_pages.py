@@ -26,6 +26,8 @@ ROWS_MAX = 100
 EVENTS_MAX = 200
 READERS_MAX = 16
 """Runs whose records are kept; the one that was read longest ago goes first."""
+PAGES_MAX = 64
+"""Pages of a run that are kept rendered."""
 FRESH_S = 0.5
 """A record younger than this is used again, for another page of its run."""
 
@@ -79,6 +81,7 @@ class LivePages:
     def __init__(self, runs_dir: Path) -> None:
         self._runs_dir = runs_dir
         self._source = lru_cache(READERS_MAX)(_RecordSource)
+        environment().get_template("run.html")  # compiled now, so that the first page does not wait for it
 
     def fragments(self, view: View, root: str) -> Mapping[str, str]:
         """Return the fragments of a page, by name, in their order. `root` stands in front of each path.
@@ -97,9 +100,11 @@ class LivePages:
             raise ConfigError(f'There is no run "{view.run}" in {self._runs_dir}/.')
         source = self._source(folder)
         record = source.read()
-        if record.live or view not in source.rendered:
-            source.rendered[view] = self._of_run(view, record, root)
-        return source.rendered[view]
+        if (known := source.rendered.get(view)) is not None:
+            return known
+        if len(source.rendered) >= PAGES_MAX:
+            source.rendered.clear()
+        return source.rendered.setdefault(view, self._of_run(view, record, root))
 
     def page(self, view: View, sections: Mapping[str, str] | None, version: int, root: str, problem: str = "") -> str:
         """Return a whole page: these sections, which are of that version, or why there is none."""
@@ -146,7 +151,7 @@ class _RecordSource:
     """The record of one run, read once for all its pages.
 
     Attributes:
-        rendered: Pages of this record. Of a run that is over they are not rendered again until something of it changes.
+        rendered: Pages of this record. They are rendered again when something of it changes, as the time that trials run does.
     """
 
     def __init__(self, run_dir: Path) -> None:

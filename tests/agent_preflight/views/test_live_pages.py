@@ -71,9 +71,9 @@ def test_a_run_that_is_going_on_shows_the_commands_that_change_it(runs: Path) ->
     with alive(runs / "run-a"):
         of_run = LivePages(runs).fragments(View("run-a"), "")["commands"]
         of_trial = LivePages(runs).fragments(View("run-a", "nano"), "")["commands"]
-    assert f"<pre>agent-preflight stop run-a --runs-dir &#39;{runs}&#39;</pre>" in of_run
-    assert f"<pre>agent-preflight stop run-a nano --runs-dir &#39;{runs}&#39;</pre>" in of_trial
-    assert f"<pre>agent-preflight top-up run-a nano=1.00 --runs-dir &#39;{runs}&#39;</pre>" in of_trial
+    assert f">agent-preflight stop run-a --runs-dir &#39;{runs}&#39;</pre>" in of_run
+    assert f">agent-preflight stop run-a nano --runs-dir &#39;{runs}&#39;</pre>" in of_trial
+    assert f">agent-preflight top-up run-a nano=1.00 --runs-dir &#39;{runs}&#39;</pre>" in of_trial
 
 
 def test_a_run_that_is_over_is_rendered_once_until_something_changes(
@@ -88,6 +88,15 @@ def test_a_run_that_is_over_is_rendered_once_until_something_changes(
         call(store, f"after {view.path}", 10**10, "nano")
         store.close()
         assert pages.fragments(view, "") is not first
+
+
+def test_the_page_of_a_run_that_is_going_on_goes_with_the_time(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent_preflight.views.live_pages.FRESH_S", -1.0)
+    pages = LivePages(runs)
+    begin(runs / "run-a", "other", *EVENTS)
+    with alive(runs / "run-a"):
+        first = pages.fragments(View("run-a", "other"), "")
+        assert pages.fragments(View("run-a", "other"), "") is not first
 
 
 @each("view, text", [(View("run-x"), 'no run "run-x"'), (View("run-a", "x"), 'no trial "x"'), (View(".."), "no run")])
