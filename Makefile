@@ -67,8 +67,8 @@ lint: $(DEVELOP) ## format, lint and types only
 docs: $(DEVELOP) ## build the site of README and docs/ into dist/site; a broken link or any other warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file docs/site/mkdocs.yml
 
-picture: $(DEVELOP) ## draw docs/live.svg anew: a moment of a real demo, as a terminal shows it
-	$(BIN)/python -m tests.docs.picture $(BIN)/agent-preflight demo $(DEMO)
+picture: $(DEVELOP) ## draw docs/live.svg and docs/report.png anew: a moment of a real offline run, and its report; needs Chromium
+	$(BIN)/python -m tests.docs.picture
 
 torture: $(DEVELOP) ## calls with a failing upstream and a proxy that is killed every few seconds; the ledger must equal the bill
 	$(BIN)/python -m tests.torture --calls $(CALLS) --seed $(SEED) --kills $(KILLS) --profile $(PROFILE)

@@ -388,8 +388,12 @@ def texts() -> Mapping[Path, str]:
 
 
 def _is_made(path: Path) -> bool:
-    """Tell whether a tool made it: caches, CI's scratch, and whatever is hidden below the first folder."""
-    return "__pycache__" in path.parts or any(part.startswith((".", "tmp.")) for part in path.parts[1:])
+    """Tell whether a tool made it: pictures, caches, CI's scratch, and whatever is hidden below the first folder."""
+    return (
+        path.suffix == ".png"
+        or "__pycache__" in path.parts
+        or any(part.startswith((".", "tmp.")) for part in path.parts[1:])
+    )
 
 
 def test_rules_that_are_cited_exist() -> None:

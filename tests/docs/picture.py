@@ -1,6 +1,7 @@
-"""The picture of a running field in README.md: a real run of the demo in a terminal of its own, drawn as SVG.
+"""The two pictures in README.md: a moment of a real run as a terminal shows it, and the upper part of the report of that run.
 
-`make picture` repeats it. Nothing in it is made up: the frame is what the terminal showed.
+`make picture` repeats them, with the field of examples/best_for_the_dollar. Nothing is made up: the frame is what the terminal
+showed, and the report is what a browser draws.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ import io
 import os
 import pty
 import re
+import select
 import struct
+import subprocess
 import sys
+import tempfile
 import termios
 from collections.abc import Iterator, Sequence
 from fcntl import ioctl
@@ -18,12 +22,21 @@ from itertools import groupby
 from pathlib import Path
 
 import pyte
+from PIL import Image
 from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-COLUMNS, ROWS = 124, 18
-PICTURE = Path(__file__).resolve().parents[2] / "docs" / "live.svg"
+from tests.support.browser import Browser, chromium
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "examples" / "best_for_the_dollar" / "run.py"
+LIVE, REPORT = ROOT / "docs" / "live.svg", ROOT / "docs" / "report.png"
+COLUMNS, ROWS = 124, 40
+STILL_S = 0.03
+"""A screen that has not changed for so long is whole: no half-written frame is drawn."""
+RUNNING_MIN = 10
+REPORT_WIDTH, COLOURS = 1100, 160
 FORMAT = """<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
 .{unique_id}-matrix {{ font-family: ui-monospace, Menlo, Consolas, monospace; font-size: {char_height}px;
@@ -48,19 +61,21 @@ line-height: {line_height}px; }}
 Frame = tuple[Text, ...]
 
 
-def frames(command: Sequence[str]) -> Iterator[Frame]:
-    """Run a command in a terminal and yield what the screen shows whenever it changes."""
+def frames(command: Sequence[str], folder: Path) -> Iterator[Frame]:
+    """Run a command in a terminal, in a folder, and yield what the screen shows whenever it has changed and stands still."""
     screen = pyte.Screen(COLUMNS, ROWS)
     stream = pyte.ByteStream(screen)
     pid, master = pty.fork()
     if pid == 0:
+        os.chdir(folder)
         os.environ.update(TERM="xterm-256color", COLUMNS=str(COLUMNS), LINES=str(ROWS))
         os.execvp(command[0], list(command))
     ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     try:
         while data := os.read(master, 65536):
             stream.feed(data)
-            yield shown(screen)
+            if not select.select([master], [], [], STILL_S)[0]:
+                yield shown(screen)
     except OSError:
         return  # Linux says so when the program has gone
     finally:
@@ -92,30 +107,56 @@ def running(frame: Frame) -> int:
     return len(re.findall(r"\brunning\b", "\n".join(line.plain for line in frame)))
 
 
-def draw(frame: Frame, title: str) -> str:
-    """Return the last paragraph of a frame, which is the table, as SVG."""
-    filled = [line.plain.strip() != "" for line in frame]
-    last = len(filled) - filled[::-1].index(True)
-    first = last - filled[:last][::-1].index(False)
+def table(frame: Frame) -> list[Text]:
+    """Return the lines of the table of trials in a frame; none if it is not whole."""
+    firsts = [(line.plain.split() or [""])[0] for line in frame]
+    if "trial" not in firsts or "TOTAL" not in firsts:
+        return []
+    return list(frame[firsts.index("trial") : firsts.index("TOTAL") + 1])
+
+
+def draw(lines: Sequence[Text], title: str) -> str:
+    """Return lines of a terminal as SVG."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor")
-    for line in frame[first:last]:
+    for line in lines:
         console.print(line, no_wrap=True, overflow="crop")
     return console.export_svg(title=title, code_format=FORMAT, unique_id="live")
 
 
-def main(command: Sequence[str]) -> int:
-    """Draw the last moment at which two trials still ran."""
-    chosen: Frame | None = None
-    for frame in frames(command):
-        if running(frame) == 2:
-            chosen = frame
-    if chosen is None:
-        print("no moment of the run had two trials running", file=sys.stderr)
-        return 1
-    PICTURE.write_text(draw(chosen, " ".join(["agent-preflight", *command[1:2]])), "utf-8")
-    print(PICTURE)
+def draw_report(page: Path, picture: Path) -> None:
+    """Draw a report down to the end of its first row of charts, in few colours."""
+    program = chromium()
+    if program is None:
+        raise SystemExit("there is no Chromium, which draws the report")
+    with Browser(program) as browser:
+        opened = browser.open(page.as_uri(), width=REPORT_WIDTH)
+        bottom = opened.evaluate("Math.ceil(document.querySelector('.two').getBoundingClientRect().bottom)")
+        opened.resize(REPORT_WIDTH, int(bottom) + 8)
+        opened.screenshot(picture)
+    with Image.open(picture) as drawn:
+        few = drawn.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    few.save(picture, optimize=True)
+
+
+def main() -> int:
+    """Draw the last moment at which half of the trials still ran, and then the report."""
+    chosen: Sequence[Text] = ()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for frame in frames([sys.executable, str(EXAMPLE)], folder):
+            if running(frame) >= RUNNING_MIN and (lines := table(frame)):
+                chosen = lines
+        if not chosen:
+            print(f"no moment of the run had {RUNNING_MIN} trials running", file=sys.stderr)
+            return 1
+        LIVE.write_text(draw(chosen, "agent-preflight run"), "utf-8")
+        program = str(Path(sys.executable).with_name("agent-preflight"))
+        run_id = next(run.name for run in (folder / "runs").iterdir())
+        subprocess.run([program, "report", run_id, "-o", "report.html"], cwd=folder, check=True)
+        draw_report(folder / "report.html", REPORT)
+    print(LIVE, REPORT, sep="\n")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
