@@ -16,7 +16,6 @@ from typing import TextIO
 from agent_preflight.run_data import COLUMNS, Call, TrialRow, read_run, row_document
 from agent_preflight.runs.costs import entries_of
 from agent_preflight.runs.record import call_of
-from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.terminal import plain
 
 FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
@@ -30,10 +29,7 @@ def rows_of(folder: Path, what: str) -> Iterator[Call | TrialRow]:
         ConfigError: It has none of them, because it is not the folder of a run, or has no ledger.
         LedgerError: Its ledger cannot be read.
     """
-    try:
-        yield from read_run(folder).trials if what == "trials" else map(call_of, entries_of(folder))
-    except ConfigError as exc:
-        raise exc if what == "trials" else ConfigError(f"{exc} A run without one has trials: --what trials.") from exc
+    yield from read_run(folder).trials if what == "trials" else map(call_of, entries_of(folder))
 
 
 def write_rows(rows: Iterator[Call | TrialRow], what: str, form: str, path: Path | None) -> bool:

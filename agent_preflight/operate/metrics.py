@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import Counter as Sums
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,20 +71,6 @@ def serve_metrics(data: Path, host: str, port: int, say: Callable[[str], None]) 
         thread.join()
 
 
-class _LabelValues:
-    """The values of one label. A value that was shown stays. When there are too many, each new one is `other`, from then on."""
-
-    def __init__(self) -> None:
-        self._shown: set[str] = set()
-
-    def of(self, text: str) -> str:
-        """Return the value for a text of an agent or of OpenRouter."""
-        value = plain(text)[:LABEL_CHARS_MAX].strip() or "unknown"
-        if len(self._shown) < LABEL_VALUES_MAX:
-            self._shown.add(value)
-        return value if value in self._shown else OTHER
-
-
 @dataclass
 class _LedgerReading:
     """What was read of one ledger.
@@ -111,7 +98,7 @@ class LedgerCollector:
         self._data = data
         self._one_scrape = threading.Lock()
         self._ledgers: dict[Path, _LedgerReading] = {}
-        self._account, self._model, self._code = _LabelValues(), _LabelValues(), _LabelValues()
+        self._shown: defaultdict[str, set[str]] = defaultdict(set)
         account, pair = ("account",), ("account", "model")
         at: dict[str, Any] = {"namespace": "agent_preflight", "registry": None}
         self._up = Gauge("up", "1 if there is a ledger and all ledgers were read, else 0.", **at)
@@ -128,21 +115,28 @@ class LedgerCollector:
 
     def collect(self) -> list[Metric]:
         """Return all metrics. Never raises for a ledger that is missing or damaged: then `agent_preflight_up` is 0."""
+        amounts_pusd: Sums[tuple[str, ...]] = Sums()
+        is_read = []
         with self._one_scrape:
-            self._read()
+            with contextlib.suppress(OperatingError, OSError):
+                is_read = [self._read_ledger(path, amounts_pusd) for path in ledgers_of(self._data)]
+            self._up.set(bool(is_read) and all(is_read))
+            for gauge in self._dollars.values():
+                gauge.clear()
+            for (name, *labels), amount_pusd in amounts_pusd.items():
+                self._dollars[name].labels(*labels).set(float(usd(amount_pusd)))
             counts = (self._calls, self._tokens, self._refusals, self._durations, self._first_tokens)
             return [part for metric in (self._up, *self._dollars.values(), *counts) for part in metric.collect()]
 
-    def _read(self) -> None:
-        amounts_pusd: Sums[tuple[str, ...]] = Sums()
-        is_read = []
-        with contextlib.suppress(OperatingError, OSError):
-            is_read = [self._read_ledger(path, amounts_pusd) for path in ledgers_of(self._data)]
-        self._up.set(bool(is_read) and all(is_read))
-        for gauge in self._dollars.values():
-            gauge.clear()
-        for (name, *labels), amount_pusd in amounts_pusd.items():
-            self._dollars[name].labels(*labels).set(float(usd(amount_pusd)))
+    def _label(self, name: str, text: str) -> str:
+        """Return the value of a label for a text of an agent or of OpenRouter.
+
+        A value that was shown stays. When there are too many, each new one is `other`, from then on.
+        """
+        value = plain(text)[:LABEL_CHARS_MAX].strip() or "unknown"
+        if len(self._shown[name]) < LABEL_VALUES_MAX:
+            self._shown[name].add(value)
+        return value if value in self._shown[name] else OTHER
 
     def _read_ledger(self, path: Path, amounts_pusd: Sums[tuple[str, ...]]) -> bool:
         """Count what is new in a ledger, and add its amounts. Return False if it cannot be read or does not balance."""
@@ -161,7 +155,7 @@ class LedgerCollector:
             return False
         amounts_pusd.update({("spent", *labels): spent_pusd for labels, spent_pusd in ledger.spent_pusd.items()})
         for account in snapshot.accounts:
-            name = self._account.of(account.id)
+            name = self._label("account", account.id)
             row = reconcile_account(account, (), folder_figure(path.parent, account.id))
             amounts = {"reserved": row.pending_pusd, "overrun": row.overrun_pusd, "drift": row.drift_pusd}
             for kind, amount_pusd in (("limit", account.limit_pusd), *amounts.items()):
@@ -172,7 +166,7 @@ class LedgerCollector:
     def _count_calls(self, ledger: _LedgerReading, entries: Iterable[Entry]) -> None:
         for entry in entries:
             call = call_of(entry)
-            labels = (self._account.of(call.trial), self._model.of(call.model))
+            labels = (self._label("account", call.trial), self._label("model", call.model))
             ledger.entry_id = call.entry_id
             ledger.spent_pusd[labels] += call.cost_pusd
             self._calls.labels(*labels).inc(call.is_call)
@@ -187,6 +181,6 @@ class LedgerCollector:
         for cause in account.outcomes.causes:
             counts[cause.code] += cause.count
         for code, count in counts.items():
-            labels = (self._account.of(account.id), self._code.of(code))
+            labels = (self._label("account", account.id), self._label("code", code))
             self._refusals.labels(*labels).inc(count - before[code] if count >= before[code] else count)
         ledger.not_served[account.id] = counts

@@ -150,7 +150,7 @@ def run_multi(models: Models, **options: Unpack[RunOptions]) -> list[RunResult]:
 
     Returns:
         The results, one for each model, in the order of `models`; with `repeats` the first of each model, then the second of each.
-        A trial that failed or was ejected has an `error`; nothing is raised for it.
+        A trial that failed or was ejected has an `error`; nothing is raised for it. A notebook shows the list as a table.
 
     Raises:
         ConfigError: The arguments cannot be used. Nothing was started. If a value is wrong, it is a ValueError too.
