@@ -12,7 +12,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from agent_preflight.runs.trial_state import worst
+from agent_preflight.runs.trial_state import EndReason, worst
 from agent_preflight.sandboxes.interface import Exit, Pipes, Step
 from agent_preflight.scoring.reading import SCORE_LINE_BYTES_MAX, TrialScore, score_of_output, unscored
 from preflight_proxy.core.errors import OperatingError
@@ -95,8 +95,8 @@ async def score_by_command(
     exit_, reason = None, ""
     try:
         exit_ = await within(run(), timeout_s, hurry)
-    except OperatingError as exc:
-        reason = str(exc)
+    except Exception as exc:  # whatever it is, what was started is ended
+        reason = EndReason.broken(exc).text
     gone = worst(await place.close())
     if reading:
         await asyncio.wait(reading, timeout=LAST_SCORE_OUTPUT_S)
@@ -107,15 +107,14 @@ async def score_by_command(
     if exit_.code != 0:
         memory = " (out of memory)" if exit_.out_of_memory else ""
         return unscored(f"it ended with exit code {exit_.code}{memory}{output.last_words}"), gone
-    return score_of_output(bytes(output.end), score_pass, is_whole=output.is_whole), gone
+    return score_of_output(bytes(output.end), score_pass), gone
 
 
 class _Output:
     """Writes both streams of a command to a log, up to a limit, and keeps their ends."""
 
     def __init__(self, log: Path) -> None:
-        self.end, self.is_whole = bytearray(), True
-        self._words = bytearray()
+        self.end, self._words = bytearray(), bytearray()
         self._log, self._left = log, SCORE_LOG_BYTES_MAX
         log.unlink(missing_ok=True)  # of an earlier attempt
         log.touch(mode=0o600)
@@ -134,5 +133,4 @@ class _Output:
             self._left = max(self._left - len(chunk), 0)
             self._words = (self._words + chunk)[-LAST_WORDS_BYTES:]
             end += chunk
-            self.is_whole &= len(self.end) <= SCORE_LINE_BYTES_MAX
-            del end[:-SCORE_LINE_BYTES_MAX]
+            del end[: -SCORE_LINE_BYTES_MAX - 1]

@@ -103,18 +103,17 @@ def _shown(value: object) -> str:
     return f"of the type {type(value).__name__}"
 
 
-def score_of_output(end: bytes, score_pass: float, *, is_whole: bool) -> TrialScore:
+def score_of_output(end: bytes, score_pass: float) -> TrialScore:
     """Return the score that a command printed.
 
     Args:
-        end: The end of its standard output.
+        end: The end of its standard output: one byte more than a line may have, or all.
         score_pass: As for `score_of`.
-        is_whole: Nothing was printed before that.
     """
     lines = end.rstrip().splitlines()
     if not lines:
         return unscored(NO_LINE)
-    if len(lines) == 1 and not is_whole:
+    if len(lines) == 1 and len(end) > SCORE_LINE_BYTES_MAX:
         return unscored(f"its last line is longer than {SCORE_LINE_BYTES_MAX} bytes, or it ended in as many blanks")
     line = lines[-1].decode("utf-8", "replace")
     try:

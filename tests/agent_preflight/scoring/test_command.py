@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from agent_preflight.sandboxes.interface import Pipes
 from agent_preflight.sandboxes.process import SessionProcess, orphan_processes
 from agent_preflight.scoring.command import (
     CUT,
@@ -151,3 +152,17 @@ async def test_work_that_fails_says_why_itself() -> None:
 
     with pytest.raises(ScoreError, match="own reason"):
         await within(fails(), 5.0, asyncio.Event())
+
+
+async def test_whatever_goes_wrong_at_its_start_what_was_started_is_ended(tmp_path: Path) -> None:
+    class Broken(SessionProcess):
+        async def start(self) -> Pipes:
+            await super().start()
+            raise ValueError("not expected")
+
+    budget_file = tmp_path / "budget.txt"
+    env = {"PATH": os.environ["PATH"], "PREFLIGHT_BUDGET_FILE": str(budget_file)}
+    place = Broken("it", (*SHELL, "sleep 3600"), tmp_path, env, budget_file)
+    found, gone = await score_by_command(place, tmp_path / "score.log", 60.0, 1.0, asyncio.Event())
+    assert (found.score, found.reason, gone) == (None, "ValueError: not expected", "ok")
+    assert orphan_processes(budget_file) == set()

@@ -112,8 +112,8 @@ def test_details_that_cannot_be_kept_cost_nothing_but_themselves(details: dict[s
     assert why in str(found.reason)
 
 
-def read(text: bytes, *, is_whole: bool = True) -> TrialScore:
-    return score_of_output(text, 1.0, is_whole=is_whole)
+def read(text: bytes) -> TrialScore:
+    return score_of_output(text, 1.0)
 
 
 @each(
@@ -159,9 +159,10 @@ def test_a_last_line_that_says_no_score_is_a_reason(printed: bytes, why: str) ->
 
 
 def test_a_line_whose_begin_was_not_kept_is_no_score() -> None:
-    assert "longer than" in str(read(b"1" * 20, is_whole=False).reason)
-    assert read(b"5\n1", is_whole=False).score == 1.0
-    assert SCORE_LINE_BYTES_MAX == 2**20
+    whole = b"1" + b" " * (SCORE_LINE_BYTES_MAX - 1)
+    assert read(whole).score == 1.0
+    assert "longer than 1048576 bytes" in str(read(b"1" + whole).reason)
+    assert read(b"5" * 2**20 + b"\n1").score == 1.0
 
 
 def test_a_reason_is_one_short_line_without_escapes() -> None:
