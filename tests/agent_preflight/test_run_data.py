@@ -50,6 +50,26 @@ def test_the_rows_of_a_run_are_its_trials_and_calls(folder: Path) -> None:
     assert total_usd * 10**12 == sum(account.posted_pusd for account in accounts_of(folder).values())
 
 
+def test_scores_repeats_and_tags_are_in_the_rows_of_trials(tmp_path: Path) -> None:
+    run = tmp_path / "run-1"
+    run.mkdir()
+    trials = [
+        {"alias": f"nano-{n}", "model_id": "m/x", "budget_usd": "0.25", "key_name": "k", "base": "nano", "repeat": n}
+        for n in (1, 2)
+    ]
+    (run / "plan.json").write_text(json.dumps({"trials": trials, "tags": {"task": "refactor"}}))
+    keep_ledger(run, "nano-1", "nano-2")
+    scored = {"score": 0.5, "success": False, "kind": "number", "reason": None, "details": None, "duration_s": 1.0}
+    finish(run, "nano-1", {"status": "done", "score": scored})
+    finish(
+        run, "nano-2", {"status": "done", "score": {**scored, "score": None, "success": None, "reason": "no output"}}
+    )
+    first, second = read_run(run).trials
+    assert (first.base, first.repeat, second.repeat, first.tags) == ("nano", 1, 2, {"task": "refactor"})
+    assert (first.score, first.success, first.score_reason) == (0.5, False, None)
+    assert (second.score, second.success, second.score_reason) == (None, None, "no output")
+
+
 def test_rows_can_be_copied_and_kept_and_are_frozen(folder: Path) -> None:
     run = read_run(folder)
     assert pickle.loads(pickle.dumps(run)) == run == copy.deepcopy(run)
