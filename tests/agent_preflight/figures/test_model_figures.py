@@ -47,6 +47,13 @@ def test_a_score_of_bools_has_wilsons_interval_and_one_of_numbers_students() -> 
     assert (numbers.interval.low, numbers.interval.high) == pytest.approx((-0.4841377, 4.4841377))
 
 
+def test_a_bool_among_numbers_counts_as_a_number() -> None:
+    (mixed,) = models(a_field({"m": [1, 1, 1]}, {"m": [True, 2.0, 3.0]}))
+    assert (mixed.score_kind, mixed.score) == ("number", 2.0)
+    assert mixed.interval is not None
+    assert mixed.interval.high == pytest.approx(4.4841377)
+
+
 def test_one_number_has_no_interval() -> None:
     (nano,) = models(a_field({"nano": [CENT]}, {"nano": [0.5]}))
     assert (nano.score, nano.interval, nano.cost_interval_pusd) == (0.5, None, None)

@@ -173,7 +173,13 @@ def test_a_trial_that_has_not_begun_or_has_no_ledger_has_no_curve() -> None:
     assert curves_of(record, BEGUN_S) == ()
 
 
-@given(st.lists(st.integers(-5, 50), min_size=1, max_size=3000), st.integers(6, 200))
+def test_a_curve_ends_with_what_is_posted_though_an_entry_is_missing() -> None:
+    trial = a_trial("a", [a_call("a", CENT), a_call("a", CENT, BEGUN_S + 20)])
+    (found,) = curves_of(a_run(trial, calls=[a_call("a", CENT)]), BEGUN_S + 100)
+    assert found.points[-1] == (BEGUN_S + 60, 2 * CENT)
+
+
+@given(st.lists(st.integers(-50, 50), min_size=30, max_size=200), st.integers(6, 25))
 def test_fewer_points_keep_the_first_the_last_and_the_extremes(steps: list[int], count: int) -> None:
     points = [(float(n), sum(steps[: n + 1])) for n in range(len(steps))]
     kept = decimated(points, count)
@@ -224,6 +230,12 @@ def test_calls_that_overlap_or_nearly_touch_are_one_span() -> None:
     (row,) = timeline_of(record, BEGUN_S).rows
     assert [pytest.approx(moment) for moment in row.calls[0]] == [BEGUN_S, BEGUN_S + 500]
     assert len(row.calls) == 1
+
+
+def test_a_short_call_within_a_long_one_does_not_end_it() -> None:
+    calls = [a_call("a", 1, BEGUN_S + 20, duration_ms=1000), a_call("a", 1, BEGUN_S + 50, duration_ms=40_000)]
+    (row,) = timeline_of(a_run(a_trial("a", calls), calls=calls), BEGUN_S).rows
+    assert row.calls == ((BEGUN_S + 10, BEGUN_S + 50),)
 
 
 def test_a_run_that_has_not_begun_has_an_empty_timeline() -> None:
