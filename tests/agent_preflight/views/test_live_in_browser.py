@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from agent_preflight.views.live_pages import View
+from preflight_proxy.core.ledger.commands import Post
+from preflight_proxy.core.ledger.rows import CallFacts
 from tests.support.browser import Browser, browser, browser_of_the_session
-from tests.support.ledger_on_disk import call, open_store
+from tests.support.ledger_on_disk import call, open_store, reserve
 from tests.support.run_on_disk import EVENTS, alive, begin, finish, keep_ledger, plan
 from tests.support.ui_thread import UiThread, ui_thread
 
@@ -26,7 +29,7 @@ HOSTILE = (
     "</section></main><h1>forged</h1>",
     "\u202egnirts desrever\u202c\u2066",
     "nul\x00 and \x1b[31mred\x1b[0m \x1b]8;;https://evil.example\x07link\x1b]8;;\x07",
-    "\ud83d\ude00 \ufffe",
+    "\U0001f600 \ufffe",
     "x" * 100_000,
 )
 
@@ -149,46 +152,52 @@ def test_what_is_folded_open_stays_open(ui: UiThread, browser: Browser) -> None:
     assert open_after == ["a2b2", True, False]
 
 
-def test_what_agents_wrote_is_text_everywhere(ui: UiThread, browser: Browser) -> None:
-    """Names, tools, events, notes, errors and model ids: no script runs, the policy refuses nothing, nothing is fetched."""
-    run = ui.runs / "run-a"
+def write_hostile_texts(run: Path) -> None:
+    """Put the texts wherever one can come from: plan, ledger, events, tools, summary and notices."""
     document = json.loads((run / "plan.json").read_text())
-    document["trials"][0]["model_id"] = HOSTILE[0]
-    document["trials"][1]["model_id"] = HOSTILE[1]
+    document["trials"][0]["model_id"] = document["trials"][1]["base"] = "".join(HOSTILE)
+    document["tags"] = dict.fromkeys(("task", *HOSTILE), "".join(HOSTILE))
     (run / "plan.json").write_text(json.dumps(document))
+    store = open_store(run)
+    for number, text in enumerate(HOSTILE):
+        store.commit(reserve(f"hostile {number}", 10, "nano"))
+        facts = CallFacts(text, text, text, text, 1, conversation=text, cache_miss=text)
+        store.commit(Post(f"hostile {number}", 10, facts))
+    store.close()
     with (run / "nano" / "events.jsonl").open("a") as file:
-        for text in HOSTILE:
+        for text in ("\ud800", *reversed(HOSTILE)):  # the long one first, so that the others are among the newest
             for event in ({"type": text, text: text}, {"type": "raw", "data": text}, {"type": "x", "source": text}):
                 file.write(json.dumps({"timestamp": text, **event}) + "\n")
-            file.write(
-                json.dumps({"timestamp": "2026-01-01T00:00:09+00:00", "type": "tool_execution_start", "toolName": text})
-                + "\n"
-            )
+            tool = {"type": "tool_execution_start", "toolName": text}
+            file.write(json.dumps({"timestamp": "2026-01-01T00:00:09+00:00", **tool}) + "\n")
     (run / "mini" / "summary.json").unlink()
-    finish(run, "mini", {"status": "failed", "notes": list(HOSTILE)}, error="".join(HOSTILE))
-    for path in PAGES:
+    score = {"score": None, "success": None, "kind": None, "reason": "".join(HOSTILE), "details": None}
+    block = {"status": "failed", "ended_by": HOSTILE[0], "notes": [*HOSTILE, "\ud800"], "score": score}
+    finish(run, "mini", block, error="".join(HOSTILE))
+    notice = {"time": "2026-01-01T00:00:09+00:00", "trial": HOSTILE[0], "kind": "warning"}
+    (run / "notices.jsonl").write_text("".join(json.dumps({**notice, "text": text}) + "\n" for text in HOSTILE))
+
+
+def test_what_agents_wrote_is_text_everywhere(ui: UiThread, browser: Browser) -> None:
+    """Names, tools, events, notes, errors and model ids: no script runs, the policy refuses nothing, nothing is fetched."""
+    named = '"><img src=x onerror=hacked()>'
+    begin(ui.runs / named, "<b onclick=x>", *EVENTS)
+    write_hostile_texts(ui.runs / "run-a")
+    for path in (*PAGES, "/run/run-a/trial/nano/calls", View(named).path, View(named, "<b onclick=x>").path):
         page = browser.open(ui.url(path))
         page.until("document.getElementById('connection').textContent === 'live'")
-        (run / "mini" / "summary.json").touch()
+        unwanted = "script:not([src]), img, b[onclick], svg[onload], [onerror], main h1 + h1, main section main"
+        foreign = "[...document.links].filter(link => !link.href.startsWith(location.origin)).length"
         assert page.said == [], path
         assert page.evaluate("window.hacked") is None
-        assert (
-            page.evaluate(
-                "document.querySelectorAll('main img, main script, main h1 + h1, [onload], [onerror]').length"
-            )
-            == 0
-        )
-        assert (
-            page.evaluate("[...document.links].filter(link => !link.href.startsWith('http://127.0.0.1:')).length") == 0
-        )
+        assert page.evaluate(f"document.querySelectorAll({json.dumps(unwanted)}).length") == 0, path
+        assert page.evaluate(foreign) == 0
         assert [each for each in page.requests if not each.startswith((ui.url(""), "data:"))] == []
-        text = page.evaluate("document.body.textContent")
-        assert "49" not in text.replace("349", "")
-        assert not set("\u202e\u202c\u2066\x00\x1b") & set(text)
-    page = browser.open(ui.url("/run/run-a/trial/nano"))
-    assert HOSTILE[0] in page.text("main")
-    page = browser.open(ui.url("/run/run-a/trial/mini"))
-    assert HOSTILE[0] in page.text("main")
+        assert not set("\u202e\u202c\u2066\x00\x1b") & set(page.evaluate("document.body.textContent"))
+    shown = {path: browser.open(ui.url(path)).evaluate("document.body.textContent") for path in PAGES}
+    for text in HOSTILE[:6]:
+        assert [path for path in PAGES[1:] if text not in shown[path]] == []
+    assert named in shown["/"]
 
 
 @pytest.mark.parametrize("path", PAGES)
