@@ -15,16 +15,15 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 from agent_preflight.base.config import environment_without_keys
 from agent_preflight.base.usd import exact, pusd, usd
 from agent_preflight.models import RunResult
-from agent_preflight.runner.progress import TrialProgress
+from agent_preflight.runner.progress import TrialProgress, now_s
 from preflight_proxy.base.control_messages import Balance
 from preflight_proxy.base.log import redact
 from preflight_proxy.core.terminal import plain
@@ -38,26 +37,20 @@ NOTIFY_S_MAX = 30.0
 """A command that takes longer is killed, with its process group."""
 NOTIFY_END_S = 5.0
 """For so long the end of a run waits for notices that are not handed on yet."""
+NOTIFY_LOOK_S = 0.02
 BUDGET_PERCENT = 80
 
+AMOUNTS = {"spent_usd": "posted_usd", "pending_usd": "pending_usd", "limit_usd": "limit_usd"}
+"""Amounts of a notice, with their names in a summary."""
+
 Document = dict[str, Any]
-
-
-class Receiver(Protocol):
-    """Takes notices, one at a time, in a thread."""
-
-    def take(self, notice: Document) -> None:
-        """Take a notice; raise what prevented it."""
-
-    def stop(self) -> None:
-        """End a `take` that is under way, if that can be done; called by another thread."""
 
 
 class NotifyCommand:
     """Runs a command of the user for each notice, which it gets as a line of JSON on its standard input. Its output is dropped."""
 
     def __init__(self, command: str) -> None:
-        self._command = command
+        self._arguments = ["/bin/sh", "-c", command]
         self._changing = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._is_stopped = False
@@ -72,48 +65,28 @@ class NotifyCommand:
         with self._changing:
             if self._is_stopped:
                 return
-            process = self._process = subprocess.Popen(  # noqa: S603 - the user's own command
-                ["/bin/sh", "-c", self._command],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=environment_without_keys(),
-                start_new_session=True,
-            )
+            given = {"stdin": subprocess.PIPE, "env": environment_without_keys(), "start_new_session": True}
+            dropped = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            process = self._process = subprocess.Popen(self._arguments, **given, **dropped)  # type: ignore[call-overload]  # noqa: S603
         try:
             process.communicate(json.dumps(notice).encode() + b"\n", timeout=NOTIFY_S_MAX)
         except subprocess.TimeoutExpired:
-            self._kill(process)
+            self._kill()
+            process.wait()
             raise RuntimeError(f"the command took more than {NOTIFY_S_MAX:.0f} s and was killed") from None
         if process.returncode and not self._is_stopped:
             raise RuntimeError(f"the command ended with exit code {process.returncode}")
 
     def stop(self) -> None:
-        """Kill the command that runs, and start no other."""
+        """Kill the command that runs, and start no other; called by another thread."""
         with self._changing:
             self._is_stopped = True
-            if self._process is not None and self._process.poll() is None:
-                self._kill(self._process)
+            self._kill()
 
-    @staticmethod
-    def _kill(process: subprocess.Popen[bytes]) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-class EventFunction:
-    """Calls the user's `on_event` for each notice."""
-
-    def __init__(self, on_event: Callable[[Document], object]) -> None:
-        self._on_event = on_event
-
-    def take(self, notice: Document) -> None:
-        """Call it."""
-        self._on_event({"type": "preflight_notice", "source": "preflight", **notice})
-
-    def stop(self) -> None:
-        """Do nothing: a thread cannot be stopped."""
+    def _kill(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
 
 class Delivery:
@@ -121,53 +94,48 @@ class Delivery:
 
     Args:
         name: Of the option, for messages.
-        receiver: Gets them.
+        take: Takes a notice; what it raises is a failure.
         complain: Takes a line about the first failure; called in any thread.
-
-    Attributes:
-        over: Done once the thread has ended, or if there was never one.
     """
 
-    def __init__(self, name: str, receiver: Receiver, complain: Callable[[str], None]) -> None:
+    def __init__(self, name: str, take: Callable[[Document], object], complain: Callable[[str], None]) -> None:
         self._name = name
-        self._receiver = receiver
+        self._take = take
         self._complain = complain
         self._waiting: SimpleQueue[Document | None] = SimpleQueue()
         self._has_failed = self._is_stopped = False
-        self._thread: threading.Thread | None = None
-        self.over: Future[None] = Future()
-        self.over.set_running_or_notify_cancel()  # else a wait that is given up would cancel it
+        self._thread = threading.Thread(target=self._run, name=f"{name} notices", daemon=True)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all that was put is handed on, once `finish` was called."""
+        return not self._thread.is_alive()
 
     def put(self, notice: Document) -> None:
-        """Have a notice handed on, unless too many wait."""
+        """Have a notice handed on, unless too many wait. For one thread only."""
         if self._waiting.qsize() >= NOTICES_WAITING_MAX:
             self._fail("it is too slow: notices are dropped")
             return
         self._waiting.put(notice)
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=f"{self._name} notices", daemon=True)
+        if self._thread.ident is None:
             self._thread.start()
 
     def finish(self) -> None:
         """End the thread once it has handed on what waits."""
         self._waiting.put(None)
-        if self._thread is None:
-            self.over.set_result(None)
 
     def stop(self) -> None:
         """Hand on nothing more."""
         self._is_stopped = True
-        self._receiver.stop()
-        if not self.over.done():
+        if not self.is_over:
             self._fail("it is too slow: the run is over, and its last notices are dropped")
 
     def _run(self) -> None:
-        while not self._is_stopped and (notice := self._waiting.get()) is not None:
+        while (notice := self._waiting.get()) is not None and not self._is_stopped:
             try:
-                self._receiver.take(notice)
+                self._take(notice)
             except Exception as exc:
-                self._fail(f"{type(exc).__name__}: {exc}" if type(exc) is not RuntimeError else str(exc))
-        self.over.set_result(None)
+                self._fail(str(exc) if type(exc) is RuntimeError else f"{type(exc).__name__}: {exc}")
 
     def _fail(self, why: str) -> None:
         if not self._has_failed:
@@ -197,9 +165,14 @@ class Notices:
         self._path = folder / NOTICES_FILE
         self._run_id = run_id
         self._say = say
-        receivers: dict[str, Receiver] = {} if command is None else {"notify": NotifyCommand(command)}
-        receivers |= {} if on_event is None else {"on_event": EventFunction(on_event)}
-        self._deliveries = [Delivery(name, receiver, self._complain) for name, receiver in receivers.items()]
+        self._command = None if command is None else NotifyCommand(command)
+        self._on_event = on_event
+        receivers = {"notify": self._command and self._command.take, "on_event": on_event and self._call}
+        self._deliveries = [Delivery(name, take, self._complain) for name, take in receivers.items() if take]
+
+    def _call(self, notice: Document) -> None:
+        assert self._on_event is not None
+        self._on_event({"type": "preflight_notice", "source": "preflight", **notice})
 
     def add(self, kind: str, text: str, trial: TrialProgress | None = None, **facts: object) -> None:
         """Write a notice to the file, and have it handed on unless it is a warning. Raises nothing. Any thread.
@@ -239,14 +212,13 @@ class Notices:
         """Hand on what waits, for `NOTIFY_END_S` at most and not in a hurry; then kill what runs, and drop the rest."""
         for delivery in self._deliveries:
             delivery.finish()
-        over = asyncio.gather(*(asyncio.wrap_future(delivery.over) for delivery in self._deliveries))
-        hurrying = asyncio.ensure_future(hurry.wait())
-        waits: list[asyncio.Future[Any]] = [over, hurrying]
-        await asyncio.wait(waits, timeout=NOTIFY_END_S, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
+        until_s = now_s() + NOTIFY_END_S
+        while not (all(each.is_over for each in self._deliveries) or hurry.is_set() or now_s() > until_s):
+            await asyncio.sleep(NOTIFY_LOOK_S)
         for delivery in self._deliveries:
             delivery.stop()
+        if self._command is not None:
+            self._command.stop()
 
 
 class SpendMarks:
@@ -258,25 +230,20 @@ class SpendMarks:
     def new(self, balance: Balance) -> dict[str, str]:
         """Return the kind and the text of each mark that the account has passed since the last call."""
         posted_pusd, limit_pusd = balance.posted_pusd, balance.limit_pusd
-        is_known = limit_pusd > 0
+        is_known, percent = limit_pusd > 0, 100 * posted_pusd // (limit_pusd or 1)
         marks = {
-            "budget_80": is_known and posted_pusd * 100 >= limit_pusd * BUDGET_PERCENT,
-            "spent": balance.spent or (is_known and posted_pusd >= limit_pusd),
+            "budget_80": (is_known and percent >= BUDGET_PERCENT, f" ({percent}%)"),
+            "spent": (balance.spent or (is_known and posted_pusd >= limit_pusd), "; nothing more fits"),
         }
-        passed = {kind for kind, is_passed in marks.items() if is_passed}
-        new, self._passed = passed - self._passed, passed
-        return {kind: _spend_text(kind, posted_pusd, limit_pusd) for kind in marks if kind in new}
-
-
-def _spend_text(kind: str, posted_pusd: int, limit_pusd: int) -> str:
-    rest = "; nothing more fits" if kind == "spent" else f" ({posted_pusd * 100 // limit_pusd}%)"
-    return f"${usd(posted_pusd):.4f} of ${usd(limit_pusd):.4f} is spent{rest}"
+        new = {kind: rest for kind, (is_passed, rest) in marks.items() if is_passed and kind not in self._passed}
+        self._passed = {kind for kind, (is_passed, _) in marks.items() if is_passed}
+        return {kind: f"${usd(posted_pusd):.4f} of ${usd(limit_pusd):.4f} is spent{rest}" for kind, rest in new.items()}
 
 
 def run_done(results: Sequence[RunResult], not_started: int) -> tuple[str, Document]:
     """Return the text and the facts of a run that is over: its trials that began, and how many did not."""
     trials = [_trial_document(result) for result in results]
-    sums = {name: sum(pusd(each[name]) for each in trials) for name in ("spent_usd", "pending_usd", "limit_usd")}
+    sums = {name: sum(pusd(each[name]) for each in trials) for name in AMOUNTS}
     statuses = Counter([*(each["status"] for each in trials), *["not started"] * not_started])
     ended = ", ".join(f"{count} {status}" for status, count in statuses.items())
     text = f"the run is over: {ended}; ${usd(sums['spent_usd']):.4f} of ${usd(sums['limit_usd']):.4f} is spent"
@@ -286,7 +253,6 @@ def run_done(results: Sequence[RunResult], not_started: int) -> tuple[str, Docum
 
 def _trial_document(result: RunResult) -> Document:
     extra = result.preflight
-    names = {"spent_usd": "posted_usd", "pending_usd": "pending_usd", "limit_usd": "limit_usd"}
-    amounts = {name: str(extra.get(key, "0")) for name, key in names.items()}
+    amounts = {name: str(extra.get(key, "0")) for name, key in AMOUNTS.items()}
     status = extra.get("status", "ended")
     return {"trial": result.alias, "model": result.model_id, "status": status, "error": result.error, **amounts}
