@@ -106,7 +106,7 @@ class LedgerCollector:
             name: Gauge(f"{name}_dollars", text, pair if name == "spent" else account, **at)
             for name, text in DOLLARS.items()
         }
-        self._calls = Counter("calls", "Calls that have a cost.", pair, **at)
+        self._calls = Counter("calls", "Calls of agents that have a cost.", pair, **at)
         self._tokens = Counter("tokens", "Tokens by kind.", (*pair, "kind"), **at)
         self._refusals = Counter("refusals", "Calls that were not served, by code.", (*account, "code"), **at)
         at |= {"labelnames": ("model",), "buckets": BUCKETS_S}

@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -75,7 +76,9 @@ def test_each_figure_is_the_ledgers(tmp_path: Path) -> None:
     )
     post(store, "one", "a", 123_456_789, facts)
     post(store, "two", "a", 10**9, CallFacts("other/model", prompt_tokens=5, ttft_ms=100, duration_ms=200))
-    call(store, "three", 7, "a")
+    call(store, "three", 4, "a")
+    store.commit(replace(reserve("weighing", 3, "a"), purpose="weighing"))  # the proxy's own: it costs, and is no call
+    store.commit(Post("weighing", 3))
     store.commit(reserve("nothing", 5, "a"))
     store.commit(Void("nothing", "no answer"))
     store.commit(reserve("pending", 2 * CENT, "a"))
