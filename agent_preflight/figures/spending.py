@@ -146,7 +146,7 @@ def decimated(points: Sequence[tuple[float, int]], count: int) -> tuple[tuple[fl
 
 def costs_of(record: RunRecord) -> CostBreakdown:
     """Return what was spent on what. A call is counted to the last tool that had begun when it was posted."""
-    tools = {trial.status.alias: sorted(trial.tools) for trial in record.trials}
+    tools = {trial.status.alias: sorted(trial.tools, key=lambda tool: tool[0]) for trial in record.trials}
     turns: Counter[tuple[str, str]] = Counter()
     by_model, by_tool, by_turn, by_kind = _Shares(), _Shares(), _Shares(), _Shares()
     for call in record.calls:

@@ -109,6 +109,11 @@ def test_a_call_is_counted_to_the_last_tool_that_had_begun() -> None:
     }
 
 
+def test_of_tools_that_began_in_the_same_moment_the_one_said_last_counts() -> None:
+    tools = [(BEGUN_S + 10, "write"), (BEGUN_S + 10, "bash")]
+    assert names(costs(a_call("a", 1, BEGUN_S + 11), tools=tools).by_tool) == {"bash": (1, 1, 1100)}
+
+
 def test_tools_of_another_trial_do_not_count() -> None:
     calls = [a_call("b", 1)]
     record = a_run(a_trial("a", tools=[(BEGUN_S, "bash")]), a_trial("b", calls), calls=calls)

@@ -9,12 +9,10 @@ import pytest
 from agent_preflight.views.live_pages import View
 from preflight_proxy.core.ledger.commands import Post
 from preflight_proxy.core.ledger.rows import CallFacts
-from tests.support.browser import Browser, browser, browser_of_the_session
+from tests.support.browser import Browser
 from tests.support.ledger_on_disk import call, open_store, reserve
 from tests.support.run_on_disk import EVENTS, alive, begin, finish, keep_ledger, plan
 from tests.support.ui_thread import UiThread, ui_thread
-
-__all__ = ["browser", "browser_of_the_session"]
 
 pytestmark = pytest.mark.wire
 

@@ -3,26 +3,33 @@
 The expected figures are computed here from the rows of the ledger, past all of our own code that reads it.
 """
 
+import csv
+import io
 import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
+from agent_preflight.operate.metrics import LedgerCollector
 from tests.support.browser import Browser, Page
 from tests.support.cli_commands import invoke
 from tests.support.scored_run import ScoredRun
+from tests.support.ui_thread import ui_thread
 
 pytestmark = pytest.mark.wire
 
 Row = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass
@@ -56,11 +63,10 @@ class Ledger:
     limits: dict[str, int]
     refused: dict[str, int]
     tools: dict[str, list[tuple[float, str]]]
-    _turns: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def by(self, name: Callable[[Row], str]) -> dict[str, Sums]:
+    def by(self, name: Callable[[Row], T]) -> dict[T, Sums]:
         """Return the sums of the rows that have a name in common."""
-        sums: defaultdict[str, Sums] = defaultdict(Sums)
+        sums: defaultdict[T, Sums] = defaultdict(Sums)
         for row in self.rows:
             total = sums[name(row)]
             total.cost += row["cost_pusd"]
@@ -92,12 +98,17 @@ class Ledger:
         begun = [name for at_s, name in self.tools[row["account"]] if at_s <= row["at_s"]]
         return begun[-1] if begun else "no tool"
 
-    def turn(self, row: Row) -> str:
-        """The number of a call in its conversation."""
-        if row["kind"] != "posted" or row["purpose"] or not row["conversation"]:
-            return "other"
-        self._turns[row["account"], row["conversation"]] += 1
-        return str(self._turns[row["account"], row["conversation"]])
+    def turns(self) -> dict[str, Sums]:
+        """By the number of a call in its conversation."""
+        numbers: Counter[tuple[str, str]] = Counter()
+
+        def turn(row: Row) -> str:
+            if row["kind"] != "posted" or row["purpose"] or not row["conversation"]:
+                return "other"
+            numbers[row["account"], row["conversation"]] += 1
+            return str(numbers[row["account"], row["conversation"]])
+
+        return self.by(turn)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +184,10 @@ def tables(page: Page) -> dict[str, list[list[str]]]:
 def cells(rows: Sequence[Sequence[str]], *names: str) -> dict[str, tuple[str, ...]]:
     """Return of each row the cells below these headings, by the row's first line of text."""
     places = [list(rows[0]).index(name) for name in names]
-    return {row[0].split("\n")[0].strip(): tuple(row[place] for place in places) for row in rows[1:]}
+    return {
+        row[0].split("\n")[0].removesuffix("best for the dollar").strip(): tuple(row[place] for place in places)
+        for row in rows[1:]
+    }
 
 
 def test_the_ledger_itself_equals_the_bill(scored_run: ScoredRun, ledger: Ledger) -> None:
@@ -221,13 +235,27 @@ def check_page(shown: dict[str, list[list[str]]], ledger: Ledger) -> None:
         refused[alias.rpartition("-")[0]] += ledger.refused[alias]
         repeats[alias.rpartition("-")[0]] += 1
 
-    models = cells(shown["Each model: score, cost and end"], "each trial", "spent of limit", "calls", "cached")
-    assert models == {
+    caption = "Each model: score, cost and end"
+    assert cells(shown[caption], "each trial", "spent of limit", "calls", "cached") == {
         base: (
             usd(mean(sums.cost, repeats[base])),
             f"{usd(sums.cost)} of ${Decimal(limits[base]).scaleb(-12):.2f}",
             f"{sums.calls}\n{refused[base]} refused" if refused[base] else str(sums.calls),
             sums.cached,
+        )
+        for base, sums in ledger.bases.items()
+    }
+    # Of the two scores of each model as its trials wrote them; the second ones of the last two are no numbers.
+    solved = {"nano": 1, "haiku": 2, "deepseek": 0, "sonnet": 0}
+    scores = {"nano": "0.75", "haiku": "1.00", "deepseek": "0.25", "sonnet": "0.75"}
+    outcomes = cells(shown[caption], "score, 95 %", "solved", "each success")
+    assert {
+        base: (score.split()[0], solution.split()[0], cost) for base, (score, solution, cost) in outcomes.items()
+    } == {
+        base: (
+            scores[base],
+            f"{solved[base]}/{repeats[base]}",
+            usd(mean(sums.cost, solved[base])) if solved[base] else "none",
         )
         for base, sums in ledger.bases.items()
     }
@@ -237,7 +265,7 @@ def check_page(shown: dict[str, list[list[str]]], ledger: Ledger) -> None:
     for caption, sums_by_name in (
         ("Costs by model", ledger.by(lambda row: row["model"])),
         ("Costs by tool before the call", ledger.by(ledger.tool)),
-        ("Costs by turn of a conversation", ledger.by(ledger.turn)),
+        ("Costs by turn of a conversation", ledger.turns()),
     ):
         assert cells(shown[caption], "cost", "calls", "tokens") == {
             name: (usd(sums.cost), f"{sums.calls:,}", f"{sums.tokens:,}") for name, sums in sums_by_name.items()
@@ -254,7 +282,7 @@ def check_page(shown: dict[str, list[list[str]]], ledger: Ledger) -> None:
         )
         for model, sums in ledger.by(lambda row: row["model"]).items()
     }
-    bill = "Our ledger and OpenRouter's figure for each key, exactly"
+    bill = "Our ledger and OpenRouter's figures, exactly"
     assert cells(shown[bill], "our ledger", "OpenRouter", "drift", "result") == {
         name: (exact_usd(sums.cost), exact_usd(sums.cost), "$0.0000", "balances")
         for name, sums in {**ledger.trials, "all": ledger.total}.items()
@@ -294,3 +322,68 @@ def test_the_report_shows_the_ledger_s_figures(
     check_page(tables(page), ledger)
     assert f"{usd(ledger.total.cost)} spent in all" in page.text()
     assert (page.said, page.requests) == ([], [path.as_uri()])
+
+
+def exported(run: ScoredRun, what: str) -> tuple[list[dict[str, str]], list[dict[str, Any]]]:
+    """Return the rows of an export as CSV and as JSON lines."""
+    arguments = ("export", run.run_id, "--runs-dir", str(run.runs_dir), "--what", what, "--format")
+    lines = invoke(*arguments, "jsonl").stdout.splitlines()
+    return list(csv.DictReader(io.StringIO(invoke(*arguments, "csv").stdout))), [json.loads(line) for line in lines]
+
+
+def test_an_export_has_each_entry_and_each_trial_exactly(scored_run: ScoredRun, ledger: Ledger) -> None:
+    names = ("prompt_tokens", "cached_tokens", "completion_tokens")
+    wanted = [
+        (row["account"], row["kind"], Decimal(row["cost_pusd"]).scaleb(-12), *(row[name] for name in names))
+        for row in ledger.rows
+    ]
+    for rows in exported(scored_run, "calls"):
+        assert [
+            (row["trial"], row["outcome"], Decimal(row["cost_usd"]), *(int(row[name]) for name in names))
+            for row in rows
+        ] == wanted
+    for rows in exported(scored_run, "trials"):
+        assert {
+            row["alias"]: (Decimal(row["posted_usd"]), int(row["calls"]), *(int(row[name]) for name in names))
+            for row in rows
+        } == {
+            alias: (Decimal(sums.cost).scaleb(-12), sums.calls, *(getattr(sums, name) for name in names))
+            for alias, sums in ledger.trials.items()
+        }
+
+
+def test_a_scrape_has_the_ledger_s_figures(scored_run: ScoredRun, ledger: Ledger) -> None:
+    registry = CollectorRegistry()
+    registry.register(LedgerCollector(scored_run.run_dir))
+    families = list(text_string_to_metric_families(generate_latest(registry).decode()))
+    samples = {
+        (sample.name.removeprefix("agent_preflight_"), *sample.labels.values()): sample.value
+        for family in families
+        for sample in family.samples
+    }
+    shown = {key[:3]: value for key, value in samples.items() if key[0] in ("spent_dollars", "calls_total")}
+    for (alias, model), sums in ledger.by(lambda row: (row["account"], row["model"])).items():
+        assert shown["spent_dollars", alias, model] == float(Decimal(sums.cost).scaleb(-12))
+        assert shown["calls_total", alias, model] == sums.calls
+    assert sum(1 for key in shown if key[0] == "spent_dollars") == len(
+        ledger.by(lambda row: (row["account"], row["model"]))
+    )
+
+
+def test_the_live_page_shows_the_ledger_s_figures(scored_run: ScoredRun, ledger: Ledger, browser: Browser) -> None:
+    with ui_thread(scored_run.runs_dir) as ui:
+        page = browser.open(ui.url(f"/run/{scored_run.run_id}"))
+        check_page(tables(page), ledger)
+        for alias, sums in ledger.trials.items():
+            page.goto(ui.url(f"/run/{scored_run.run_id}/trial/{alias}"))
+            assert exact_usd(sums.cost) in page.text()
+        page.goto(ui.url(f"/run/{scored_run.run_id}/calls"))
+        costs = [row["cost_pusd"] for row in reversed(ledger.rows)]
+        (rows,) = tables(page).values()
+        shown = [row[rows[0].index("cost")] for row in rows[1:]]
+        assert shown == [exact_usd(cost) for cost in costs[: len(shown)]]
+        assert len(shown) >= min(len(costs), 20)
+        page.goto(ui.url("/"))
+        assert usd(ledger.total.cost) in page.text()
+        assert page.said == []
+        assert all(request.startswith(ui.url()) for request in page.requests)
