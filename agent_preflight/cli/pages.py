@@ -98,6 +98,7 @@ def ui(
     Example: agent-preflight ui run-20270131-120000
     """
     import asyncio
+    import os
     import threading
     import webbrowser
 
@@ -118,7 +119,7 @@ def ui(
         asyncio.run(serve_until_stopped(LivePages(runs_dir), port, begun))
     except OSError as exc:
         raise ConfigError(
-            f"Port {port} on 127.0.0.1 cannot be used: {exc.strerror}. Choose another with --port."
+            f"Port {port} on 127.0.0.1 cannot be used: {os.strerror(exc.errno or 0)}. Choose another with --port."
         ) from exc
 
 

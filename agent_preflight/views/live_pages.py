@@ -89,13 +89,14 @@ class LivePages:
         Raises:
             ConfigError: There is no such run or trial.
         """
-        folders = [folder for folder in run_dirs(self._runs_dir) if is_run(folder)]
+        folders = run_dirs(self._runs_dir)
         if view.run is None:
-            page, now_s = RowsPage.of(folders, view.number), SystemClock.epoch_s()
+            page = RowsPage.of([folder for folder in folders if is_run(folder)], view.number)
+            now_s = SystemClock.epoch_s()
             rows = [(View(run.run_dir.name), run, run.age_s(now_s)) for run in map(read_run, page.rows)]
             return _sections("runs.html", page=page, rows=rows, runs_dir=self._runs_dir, view=view, root=root)
         # A name is looked up among the folders that are there, which are no links, and never made into a path.
-        folder = next((folder for folder in folders if folder.name == view.run), None)
+        folder = next((folder for folder in folders if folder.name == view.run and is_run(folder)), None)
         if folder is None:
             raise ConfigError(f'There is no run "{view.run}" in {self._runs_dir}/.')
         source = self._source(folder)

@@ -40,8 +40,6 @@ SLOW_S = 10.0
 """A viewer that takes longer to take an update is cut off. Its page connects again, and gets the newest state."""
 BUFFER_BYTES = 256 * 2**10
 """What the system may keep for a viewer that reads slowly."""
-QUIET_S = 15.0
-"""After this time without a change, a comment is sent, so that a viewer that is gone is noticed."""
 
 
 class ViewServer:
@@ -126,25 +124,22 @@ class ViewServer:
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
         self.viewers += 1
         try:
-            await self._follow(response, feed, int(seen) if seen.isdecimal() else 0)
+            await self._follow(response, feed, int(seen) if seen.isdecimal() else 0, transport)
         except (TimeoutError, ConfigError, ConnectionError):  # too slow, the run is gone, or the viewer is
             transport.abort()
         finally:
             self.viewers -= 1
         return response
 
-    async def _follow(self, response: web.StreamResponse, feed: Feed, version: int) -> None:
-        loop = asyncio.get_running_loop()
-        message, written_s = b": follows\n\n", 0.0
-        while not self._closing.is_set():
+    async def _follow(
+        self, response: web.StreamResponse, feed: Feed, version: int, transport: asyncio.BaseTransport
+    ) -> None:
+        await response.write(b": follows\n\n")  # the head goes out with it
+        while not (self._closing.is_set() or transport.is_closing()):
             if changed := feed.since(version):
                 version = feed.version
-                message = f"id: {version}\ndata: {json.dumps(changed)}\n\n".encode()
-            elif not message and loop.time() - written_s > QUIET_S:
-                message = b": quiet\n\n"
-            if message:
-                await asyncio.wait_for(response.write(message), self._slow_s)
-                message, written_s = b"", loop.time()
+                message = f"id: {version}\ndata: {json.dumps(changed)}\n\n"
+                await asyncio.wait_for(response.write(message.encode()), self._slow_s)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), self._every_s)
             await feed.refresh()

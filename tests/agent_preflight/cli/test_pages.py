@@ -1,6 +1,7 @@
-"""`agent-preflight report`."""
+"""`agent-preflight report`, and how `ui` begins; what it serves: tests/agent_preflight/views/test_server.py."""
 
 import json
+import socket
 import sys
 from pathlib import Path
 
@@ -119,3 +120,20 @@ def test_what_a_plan_says_is_text(runs: Path) -> None:
     document = json.loads((run / "plan.json").read_text())
     (run / "plan.json").write_text(json.dumps({**document, "tags": {"task": "<script>alert(1)</script>"}}))
     assert "<script>" not in report("run-3", "-o", "-").stdout
+
+
+def test_ui_says_which_runs_there_are_and_serves_nothing(runs: Path) -> None:
+    result = invoke("ui", "run-2", "--no-open")
+    assert result.exit_code == 1
+    assert result.stderr == 'There is no run "run-2" in runs/. Latest: run-1.\n'
+
+
+@pytest.mark.wire
+def test_ui_says_that_its_port_is_taken(runs: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = invoke("ui", "--no-open", "--port", str(port))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"Port {port} on 127.0.0.1 cannot be used: Address already in use. Choose another with --port.\n"
+    )

@@ -330,16 +330,13 @@ async def test_the_stream_of_a_run_that_is_over_is_quiet(viewer: Viewer) -> None
 async def test_a_viewer_that_goes_away_is_noticed_and_not_worth_a_word(
     viewer: Viewer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with alive(viewer.runs / "run-a"):
-        for _ in range(5):
-            async with viewer.http.get(viewer.url("/run/run-a/trial/nano/live")) as answer:
-                await answer.content.readline()
-                assert viewer.server.viewers == 1
-            while viewer.server.viewers:
-                line = json.dumps({"type": "message", "n": viewer.server.viewers}) + "\n"
-                with (viewer.runs / "run-a" / "nano" / "events.jsonl").open("a") as file:
-                    file.write(line)
-                await asyncio.sleep(0.01)
+    """Also from a page that does not change, to which nothing is written."""
+    for path in ("/run/run-a/trial/nano/live", "/run/run-a/trial/mini/calls/live") * 3:
+        async with viewer.http.get(viewer.url(path)) as answer:
+            await answer.content.readline()
+            assert viewer.server.viewers == 1
+        while viewer.server.viewers:
+            await asyncio.sleep(0.01)
     assert caplog.text == ""
 
 
