@@ -29,9 +29,9 @@ def export(
     data: LedgerFolder = None,
     runs_dir: RunsDir = Path("runs"),
 ) -> None:
-    """Write a run's calls or trials as CSV or JSON lines, with exact dollars.
+    """Write a run's calls or trials as CSV or JSON lines.
 
-    Also while the run is going on. A file is replaced as a whole, or left as it was.
+    With exact dollars, also while the run is going on. A file is replaced as a whole, or left as it was.
 
     Example: agent-preflight export run-20270131-120000 --format csv -o calls.csv
     """

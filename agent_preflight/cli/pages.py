@@ -90,7 +90,7 @@ def ui(
     ] = 0,
     no_open: Annotated[bool, typer.Option("--no-open", help="Print the address, and open no browser.")] = False,
 ) -> None:
-    """Show runs in a browser, live: all runs, one run, its trials and its calls.
+    """Show runs in a browser, live: their trials and calls.
 
     Serves this machine only, and only whoever has the address that is printed: it has a secret, which is new at each start. The
     pages change nothing. Ctrl-C ends it, with exit code 0.

@@ -10,7 +10,7 @@ import typer
 
 from agent_preflight.base.config import Environment
 from agent_preflight.base.tables import show
-from agent_preflight.cli.shared import RunId, RunsDir, emit_json
+from agent_preflight.cli.shared import RunId, RunsDir, complain, emit_json
 from preflight_proxy.core.errors import ConfigError
 
 LedgerFolder = Annotated[
@@ -62,8 +62,11 @@ def status(
 
     folder = folder_to_read(run_id, None, runs_dir)
     if as_json:
-        for trial in read_run(folder).trials if folder is not None else ():
+        trials = read_run(folder).trials if folder is not None else ()
+        for trial in trials:
             emit_json(trial.to_json())
+        if folder is not None and not trials:
+            complain(f"{folder.name} has no trials.")
     else:
         show(*(status_parts(folder) if folder is not None else [none_in(runs_dir)]))
 
