@@ -9,7 +9,7 @@ import msgspec
 
 from agent_preflight.base.tables import duration
 from agent_preflight.base.usd import dollars
-from agent_preflight.figures.endings import refusals_of
+from agent_preflight.figures.refusals import refusals_of
 from agent_preflight.runs.record import Call, RunRecord
 
 START_S_MAX = 60.0
@@ -61,7 +61,7 @@ def _rows(record: RunRecord) -> Iterator[tuple[str, str, bool | None]]:
             refused[refusal.base] += refusal.count
         elif refusal.source == "upstream":
             faults[refusal.base][refusal.code.removeprefix("upstream_").replace("_", " ")] += refusal.count
-    is_known = any(trial.account is not None or "preflight" in trial.summary for trial in record.trials)
+    is_known = any(trial.account is not None or trial.block for trial in record.trials)
     none = "none" if is_known else UNKNOWN
     yield "refused for budget", *_verdict([f"{base} {count}" for base, count in refused.items()], none)
     failed = [

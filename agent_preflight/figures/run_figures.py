@@ -10,9 +10,9 @@ from collections.abc import Mapping
 import msgspec
 
 from agent_preflight.figures.answer import Sentence, answer_of, spent_of
-from agent_preflight.figures.endings import Ending, Refusal, endings_of, refusals_of
 from agent_preflight.figures.fairness import FairnessRow, fairness_of
 from agent_preflight.figures.model_figures import ModelFigures, Totals, model_figures, totals_of
+from agent_preflight.figures.refusals import Refusal, refusals_of
 from agent_preflight.figures.rerun import Rerun, rerun_of
 from agent_preflight.figures.spending import (
     Caching,
@@ -76,7 +76,6 @@ class PageFigures(msgspec.Struct, frozen=True):
     costs: CostBreakdown
     caching: Caching
     timeline: Timeline
-    endings: tuple[Ending, ...]
     refusals: tuple[Refusal, ...]
     fairness: tuple[FairnessRow, ...]
     reconciliation: Reconciliation | None
@@ -121,7 +120,6 @@ def page_figures(record: RunRecord, at_s: float) -> PageFigures:
         costs=costs_of(record),
         caching=caching_of(record.calls),
         timeline=timeline_of(record, at_s),
-        endings=endings_of(record),
         refusals=refusals_of(record),
         fairness=fairness_of(record),
         reconciliation=reconciliation_of(record),

@@ -45,6 +45,7 @@ class TrialFigures(msgspec.Struct, frozen=True):
         idle_s: Seconds since its last event or call, while it runs.
         score: None if none is asked for, or not yet known.
         note: Why it ended, or what a person should know.
+        ended_by: Who ended it, as in summary.json; empty before its end, and in older runs.
     """
 
     alias: str
@@ -67,6 +68,7 @@ class TrialFigures(msgspec.Struct, frozen=True):
     duration_s: float | None
     score: Score | None
     note: str
+    ended_by: str
 
 
 def trial_figures(trial: TrialRecord, calls: Sequence[Call], at_s: float) -> TrialFigures:
@@ -100,6 +102,7 @@ def trial_figures(trial: TrialRecord, calls: Sequence[Call], at_s: float) -> Tri
         idle_s=max(at_s - latest_s, 0.0) if runs and latest_s is not None else None,
         duration_s=max(at_s - trial.began_at_s, 0.0) if runs and trial.began_at_s else status.duration_s,
         score=trial.score,
+        ended_by=str(trial.block.get("ended_by") or ""),
     )
 
 
@@ -114,8 +117,8 @@ def _tokens(trial: TrialRecord, calls: Sequence[Call]) -> TokenSums:
     """Return the sums of a trial's calls; of a run without a ledger those in the summary."""
     if trial.account is not None or calls:
         return TokenSums(*(sum(getattr(call, name) for call in calls) for name in TOKENS))
-    cache, block = trial.summary.get("cache"), trial.summary.get("preflight")
-    figures = {**(block if isinstance(block, dict) else {}), **(cache if isinstance(cache, dict) else {})}
+    cache = trial.summary.get("cache")
+    figures = {**trial.block, **(cache if isinstance(cache, dict) else {})}
     names = ("total_prompt_tokens", "cached_tokens", "cache_creation_tokens", "completion_tokens")
     return TokenSums(*(value if isinstance(value := figures.get(name), int) else 0 for name in names))
 

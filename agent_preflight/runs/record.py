@@ -189,6 +189,11 @@ class TrialRecord(msgspec.Struct, frozen=True):
     began_at_s: float | None = None
     ended_at_s: float | None = None
 
+    @property
+    def block(self) -> Mapping[str, Any]:
+        """The block `preflight` of its summary; {} without one."""
+        return _block(self.summary)
+
 
 class RunRecord(msgspec.Struct, frozen=True):
     """A run at one moment.
@@ -372,11 +377,15 @@ class _LedgerPlace:
         return snapshot
 
 
+def _block(summary: Mapping[str, Any]) -> Mapping[str, Any]:
+    block = summary.get("preflight")
+    return block if isinstance(block, dict) else {}
+
+
 def _score(summary: Mapping[str, Any]) -> Score | None:
     """Return the score in a summary; None without one."""
-    block = summary.get("preflight")
     with suppress(msgspec.ValidationError):
-        return msgspec.convert(block.get("score") if isinstance(block, dict) else None, Score | None)
+        return msgspec.convert(_block(summary).get("score"), Score | None)
     return None
 
 

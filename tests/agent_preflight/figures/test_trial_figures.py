@@ -99,3 +99,9 @@ def test_tokens_of_an_older_version_are_those_of_the_summary(nonsense: Any) -> N
     trial = figures([], status="done", has_ledger=False, summary=summary)
     assert (trial.tokens.prompt, trial.cache_share, trial.tokens.completion) == (50, 0.4, 3)
     assert figures([], status="done", has_ledger=False, summary={"cache": nonsense}).tokens.prompt == 0
+
+
+def test_who_ended_it_and_why_are_those_of_the_summary() -> None:
+    trial = figures([], status="ejected", error="ejected: idle", summary={"preflight": {"ended_by": "ejected"}})
+    assert (trial.status, trial.ended_by, trial.note) == ("ejected", "ejected", "idle")
+    assert figures([]).ended_by == ""

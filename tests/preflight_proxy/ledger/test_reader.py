@@ -10,7 +10,7 @@ import pytest
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Quarantine
 from preflight_proxy.ledger import schema
-from preflight_proxy.ledger.reader import read_entries, read_snapshot, read_whole
+from preflight_proxy.ledger.reader import read_after, read_entries, read_snapshot, read_whole
 from tests.preflight_proxy.ledger.test_schema import write_version_4
 from tests.support.ledger_on_disk import call, open_account, open_store, reserve
 
@@ -61,6 +61,17 @@ def test_a_whole_ledger_whose_balance_is_not_the_sum_of_its_entries_is_an_error(
     open_store(tmp_path).close()
     with pytest.raises(LedgerError, match="does not balance: account a: posted is not the sum"):
         read_whole(path)
+
+
+def test_entries_after_an_id_come_with_the_balances_of_the_same_moment(tmp_path: Path) -> None:
+    with closing(open_store(tmp_path)) as store:
+        open_account(store, limit_pusd=1000)
+        for name in ("one", "two", "three"):
+            call(store, name, 10)
+        snapshot, entries = read_after(tmp_path / "ledger.sqlite3", 1)
+        assert [entry.entry_id for entry in entries] == [2, 3]
+        assert [account.posted_pusd for account in snapshot.accounts] == [30]
+        assert read_after(tmp_path / "ledger.sqlite3", 3)[1] == []
 
 
 def test_there_is_no_ledger_where_there_is_none(tmp_path: Path) -> None:

@@ -1,18 +1,10 @@
-"""How trials ended, and why calls were not served."""
+"""Why calls were not served."""
 
-from agent_preflight.figures.endings import Ending, Refusal
+from agent_preflight.figures.refusals import Refusal
 from agent_preflight.figures.run_figures import page_figures
 from preflight_proxy.core.refusals.outcomes import Cause
 from preflight_proxy.core.refusals.refusals import Source
 from tests.support.records import BEGUN_S, a_run, a_trial
-
-
-def test_every_trial_that_has_ended_says_how() -> None:
-    ejected = a_trial(
-        "a-1", base="a", status="ejected", error="ejected: idle", summary={"preflight": {"ended_by": "ejected"}}
-    )
-    page = page_figures(a_run(ejected, a_trial("a-2", base="a", status="running")), BEGUN_S)
-    assert page.endings == (Ending("a-1", "a", "ejected", "ejected", "idle", 60.0),)
 
 
 def test_refusals_have_their_reasons() -> None:
@@ -27,4 +19,4 @@ def test_a_summary_of_nonsense_has_no_refusals() -> None:
     for block in ({"not_served": 5}, {"not_served": [5, "x"]}, 7):
         record = a_run(a_trial("a", has_ledger=False, summary={"preflight": block}))
         assert page_figures(record, BEGUN_S).refusals == ()
-        assert page_figures(record, BEGUN_S).endings[0].by == ""
+        assert page_figures(record, BEGUN_S).table.trials[0].ended_by == ""
