@@ -18,8 +18,9 @@ from agent_preflight.base.usd import usd
 from agent_preflight.figures.run_figures import TableFigures, table_figures
 from agent_preflight.figures.trial_figures import TrialFigures
 from agent_preflight.models import RunResult
+from agent_preflight.runs.call import Call
 from agent_preflight.runs.costs import accounts_of
-from agent_preflight.runs.record import Call, Score, TrialRecord, read_record
+from agent_preflight.runs.record import Score, TrialRecord, read_record
 from preflight_proxy.core.errors import ConfigError, OperatingError
 
 if TYPE_CHECKING:

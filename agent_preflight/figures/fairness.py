@@ -10,7 +10,8 @@ import msgspec
 from agent_preflight.base.tables import duration
 from agent_preflight.base.usd import dollars
 from agent_preflight.figures.refusals import refusals_of
-from agent_preflight.runs.record import Call, RunRecord
+from agent_preflight.runs.call import Call
+from agent_preflight.runs.record import RunRecord
 
 START_S_MAX = 60.0
 """First calls that are further apart than this may have met another load and other prices."""

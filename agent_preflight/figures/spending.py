@@ -11,7 +11,8 @@ from itertools import accumulate, chain
 import msgspec
 from msgspec.structs import replace
 
-from agent_preflight.runs.record import Call, RunRecord, TrialRecord
+from agent_preflight.runs.call import Call
+from agent_preflight.runs.record import RunRecord, TrialRecord
 from preflight_proxy.core.money import PUSD_PER_USD
 
 POINTS_MAX, POINTS_MIN = 2000, 6

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from agent_preflight.runs.call import Call
 from agent_preflight.runs.costs import TOKENS
-from agent_preflight.runs.record import Call, Score, TrialRecord
+from agent_preflight.runs.record import Score, TrialRecord
 
 RATE_S = 300.0
 """The rate of spending is that of a trial's last five minutes."""

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TextIO
 
 from agent_preflight.run_data import COLUMNS, Call, TrialRow, read_run, row_document
+from agent_preflight.runs.call import call_of
 from agent_preflight.runs.costs import entries_of
-from agent_preflight.runs.record import call_of
 from preflight_proxy.core.terminal import plain
 
 FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")

@@ -20,9 +20,9 @@ from prometheus_client.core import Metric
 
 from agent_preflight.base.usd import usd
 from agent_preflight.operate.reconcile import folder_figure
+from agent_preflight.runs.call import call_of
 from agent_preflight.runs.costs import ledgers_of
 from agent_preflight.runs.reconciliation import reconcile_account
-from agent_preflight.runs.record import call_of
 from preflight_proxy.core.errors import ConfigError, OperatingError
 from preflight_proxy.core.ledger.rows import Account, Entry
 from preflight_proxy.core.terminal import plain

@@ -7,7 +7,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from agent_preflight.runs.record import Call, Notice, RunRecord, Score, TrialRecord
+from agent_preflight.runs.call import Call
+from agent_preflight.runs.record import Notice, RunRecord, Score, TrialRecord
 from agent_preflight.runs.status import RunStatus, TrialStatus
 from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.core.refusals.outcomes import Cause, Outcomes

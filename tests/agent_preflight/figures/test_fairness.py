@@ -4,7 +4,8 @@ from decimal import Decimal
 from typing import Any
 
 from agent_preflight.figures.run_figures import page_figures
-from agent_preflight.runs.record import Call, RunRecord
+from agent_preflight.runs.call import Call
+from agent_preflight.runs.record import RunRecord
 from preflight_proxy.core.refusals.outcomes import Cause
 from preflight_proxy.core.refusals.refusals import Source
 from tests.support.cases import each

@@ -21,7 +21,7 @@ from agent_preflight.figures.spending import (
     decimated,
     timeline_of,
 )
-from agent_preflight.runs.record import Call
+from agent_preflight.runs.call import Call
 from tests.support.cases import each
 from tests.support.records import BEGUN_S, CENT, PRICES, a_call, a_run, a_trial
 

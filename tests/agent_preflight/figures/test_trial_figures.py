@@ -6,7 +6,7 @@ import pytest
 
 from agent_preflight.figures.run_figures import table_figures
 from agent_preflight.figures.trial_figures import TrialFigures
-from agent_preflight.runs.record import Call
+from agent_preflight.runs.call import Call
 from tests.support.records import BEGUN_S, CENT, a_call, a_run, a_trial
 
 
