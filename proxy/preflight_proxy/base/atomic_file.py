@@ -20,18 +20,22 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o600, synced: bool 
         synced: The content is on the disk before the name leads to it, so a loss of power leaves the old file or the new one.
 
     Raises:
-        OSError: It cannot be written; the old file stands.
+        OSError: It cannot be written; the old file stands, and nothing else is left.
     """
     draft = path.with_name(f".{path.name}.new")
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, mode)
-        file.write(content)
-        if synced:
-            file.flush()
-            os.fsync(descriptor)
-    draft.replace(path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)
+            file.write(content)
+            if synced:
+                file.flush()
+                os.fsync(descriptor)
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def write_ready_file(path: Path, ready: Mapping[str, object]) -> None:

@@ -4,19 +4,26 @@ No traceback, no figure that the ledger does not have, and nothing in the run is
 """
 
 import json
+import resource
 import shutil
+import signal
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
+from agent_preflight.operate.metrics import LedgerCollector
 from preflight_proxy.ledger import schema
 from tests.preflight_proxy.ledger.test_schema import write_version_4
 from tests.support.cli_commands import CommandResult, invoke
 from tests.support.ledger_on_disk import open_store
 from tests.support.scored_run import ScoredRun
+from tests.support.ui_thread import ui_thread
 
 pytestmark = pytest.mark.wire
 
@@ -29,6 +36,10 @@ READERS: Mapping[str, Sequence[str]] = {
     "costs": ("costs", RUN),
     "costs --json": ("costs", RUN, "--json"),
     "cache-report": ("cache-report", RUN),
+    "report": ("report", RUN, "-o", "-"),
+    "export": ("export", RUN),
+    "export trials": ("export", RUN, "--what", "trials"),
+    "export --json": ("export", RUN, "--what", "trials", "--format", "jsonl"),
 }
 """Each command, with the arguments by which it reads the run."""
 
@@ -205,7 +216,7 @@ def judge(name: str, result: CommandResult) -> list[str]:
         wrong.append(f"no single sentence: {complaint!r}")
     if result.exit_code == 1 and result.stdout:
         wrong.append("output beside a complaint")
-    if result.exit_code == 0 and not result.output.strip():
+    if result.exit_code == 0 and not result.output.strip() and not name.endswith("--json"):
         wrong.append("nothing said")
     if result.exit_code == 0 and name.endswith("--json"):
         [json.loads(line) for line in result.stdout.splitlines()]
@@ -224,3 +235,62 @@ def test_each_command_prints_what_there_is_or_says_what_is_wrong(
     wrong = {name: faults for name, result in results.items() if (faults := judge(name, result))}
     assert wrong == {}
     assert contents(runs_dir) == before
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_the_live_pages_and_a_scrape_show_what_there_is(kind: str, runs_dir: Path, scored_run: ScoredRun) -> None:
+    """A page of such a run is a page, or says that there is no such run; a scrape has figures or says that it has none."""
+    BAD[kind](runs_dir / RUN, scored_run)
+    before = contents(runs_dir)
+    with ui_thread(runs_dir) as ui:
+        answers = {
+            path: asked(ui.url(path)) for path in ("/", f"/run/{RUN}", f"/run/{RUN}/calls", f"/run/{RUN}/trial/nano-1")
+        }
+    assert answers["/"][0] == 200
+    assert {status for status, _ in answers.values()} <= {200, 404}
+    assert all("Traceback" not in text for _, text in answers.values())
+    assert answers[f"/run/{RUN}"][0] == (404 if kind in ("unknown", "a file", "empty", "foreign") else 200)
+    registry = CollectorRegistry()
+    registry.register(LedgerCollector(runs_dir / RUN))
+    scrape = generate_latest(registry).decode()
+    has_ledger = (runs_dir / RUN / "ledger.sqlite3").is_file()
+    is_whole = has_ledger and kind not in ("damaged ledger", "newer ledger")
+    assert f"agent_preflight_up {float(is_whole)}" in scrape
+    assert contents(runs_dir) == before
+
+
+def asked(url: str) -> tuple[int, str]:
+    """Return status and body of a page."""
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@pytest.mark.parametrize("command", [("export", RUN), ("report", RUN)])
+def test_a_full_disk_is_a_sentence_and_leaves_the_file_of_before(
+    command: Sequence[str], runs_dir: Path, scored_run: ScoredRun
+) -> None:
+    whole(runs_dir / RUN, scored_run)
+    kept = runs_dir.parent / "kept"
+    assert invoke(*command, "-o", str(kept)).exit_code == 0
+    before = kept.read_bytes()
+    with file_sizes_up_to(len(before) // 2):
+        results = [invoke(*command, "-o", str(kept)), invoke(*command, "-o", str(runs_dir.parent / "new"))]
+    results += [invoke(*command, "-o", str(path)) for path in (Path("/dev/full"), runs_dir / "no such folder" / "file")]
+    assert [(result.exit_code, judge("full", result)) for result in results] == [(1, [])] * 4
+    assert kept.read_bytes() == before
+    assert sorted(path.name for path in runs_dir.parent.iterdir()) == ["kept", "runs"]
+
+
+@contextmanager
+def file_sizes_up_to(size_bytes: int) -> Iterator[None]:
+    """Let this process write no file above a size, as on a disk that is full."""
+    before, signal_before = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, signal_before)

@@ -51,3 +51,10 @@ def test_a_file_has_its_mode_whatever_the_umask_and_is_replaced_not_changed(tmp_
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nowhere"):
         write_private(tmp_path / "nowhere" / "x", "")
+
+
+def test_a_file_that_cannot_be_replaced_leaves_no_draft(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        replace_file(tmp_path / "taken", b"content")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
