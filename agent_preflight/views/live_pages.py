@@ -25,11 +25,9 @@ ROWS_MAX = 100
 """Rows of a page of calls, and of runs."""
 EVENTS_MAX = 200
 READERS_MAX = 16
-"""Runs whose records are kept; the one that was read longest ago goes first."""
+"""Runs of which is kept how far they were read; the one that was read longest ago goes first."""
 PAGES_MAX = 64
-"""Pages of a run that are kept rendered."""
-FRESH_S = 0.5
-"""A record younger than this is used again, for another page of its run."""
+"""Pages that are kept rendered."""
 
 
 class View(msgspec.Struct, frozen=True):
@@ -53,24 +51,6 @@ class View(msgspec.Struct, frozen=True):
         return "".join([*parts, "/calls" if self.calls else ""]) or "/"
 
 
-class RowsPage(msgspec.Struct, frozen=True):
-    """One page of some rows: where it begins, its number, and how many rows and pages there are."""
-
-    rows: Sequence[Any]
-    first: int
-    number: int
-    total: int
-    last: int
-
-    @classmethod
-    def of(cls, rows: Sequence[Any], number: int) -> RowsPage:
-        """Return a page; a number that is too high means the last one."""
-        last = max((len(rows) - 1) // ROWS_MAX + 1, 1)
-        number = min(max(number, 1), last)
-        first = (number - 1) * ROWS_MAX
-        return cls(rows[first : first + ROWS_MAX], first, number, len(rows), last)
-
-
 class LivePages:
     """Reads the runs below a folder and renders their pages. Any thread may call it.
 
@@ -80,7 +60,9 @@ class LivePages:
 
     def __init__(self, runs_dir: Path) -> None:
         self._runs_dir = runs_dir
-        self._source = lru_cache(READERS_MAX)(_RecordSource)
+        self._lock, self._reader = threading.Lock(), lru_cache(READERS_MAX)(RecordReader)
+        # A page is made anew when the record of its run is another one.
+        self._rendered: dict[View, tuple[RunRecord, Mapping[str, str]]] = {}
         environment().get_template("run.html")  # compiled now, so that the first page does not wait for it
 
     def fragments(self, view: View, root: str) -> Mapping[str, str]:
@@ -91,34 +73,32 @@ class LivePages:
         """
         folders = run_dirs(self._runs_dir)
         if view.run is None:
-            page = RowsPage.of([folder for folder in folders if is_run(folder)], view.number)
+            page = rows_page([folder for folder in folders if is_run(folder)], view.number)
             now_s = SystemClock.epoch_s()
-            rows = [(View(run.run_dir.name), run, run.age_s(now_s)) for run in map(read_run, page.rows)]
+            rows = [(View(run.run_dir.name), run, run.age_s(now_s)) for run in map(read_run, page["rows"])]
             return _sections("runs.html", page=page, rows=rows, runs_dir=self._runs_dir, view=view, root=root)
         # A name is looked up among the folders that are there, which are no links, and never made into a path.
         folder = next((folder for folder in folders if folder.name == view.run and is_run(folder)), None)
         if folder is None:
             raise ConfigError(f'There is no run "{view.run}" in {self._runs_dir}/.')
-        source = self._source(folder)
-        record = source.read()
-        if (known := source.rendered.get(view)) is not None:
-            return known
-        if len(source.rendered) >= PAGES_MAX:
-            source.rendered.clear()
-        return source.rendered.setdefault(view, self._of_run(view, record, root))
+        with self._lock:
+            record = self._reader(folder).read()
+            known = self._rendered.get(view)
+            if known is None or known[0] != record:  # quick: entries that were read before are the same objects
+                if len(self._rendered) >= PAGES_MAX:
+                    self._rendered.clear()
+                known = self._rendered[view] = record, self._of_run(view, record, root)
+            return known[1]
 
-    def page(self, view: View, sections: Mapping[str, str] | None, version: int, root: str, problem: str = "") -> str:
+    def page(self, view: View, sections: Mapping[str, str], version: int, root: str, problem: str = "") -> str:
         """Return a whole page: these sections, which are of that version, or why there is none."""
         places = [("runs", View())]
         if view.run is not None:
             places.append((view.run, View(view.run)))
             places += [(view.trial, View(view.run, view.trial))] if view.trial is not None else []
             places.append(("calls", View(view.run, view.trial, calls=True)))
-        return (
-            environment()
-            .get_template("live.html")
-            .render(view=view, places=places, sections=sections, version=version, root=root, problem=problem)
-        )
+        template = environment().get_template("live.html")
+        return template.render(view=view, places=places, sections=sections, version=version, root=root, problem=problem)
 
     def _of_run(self, view: View, record: RunRecord, root: str) -> Mapping[str, str]:
         table = table_figures(record, at_s := SystemClock.epoch_s())
@@ -129,7 +109,7 @@ class LivePages:
         if view.calls:
             calls = [call for call in record.calls if view.trial in (None, call.trial)]
             filters = [(alias or "all trials", View(view.run, alias, calls=True)) for alias in (None, *trials)]
-            return _sections("calls.html", page=RowsPage.of(calls[::-1], view.number), filters=filters, **values)
+            return _sections("calls.html", page=rows_page(calls[::-1], view.number), filters=filters, **values)
         if view.trial is None:
             look = Look(trial_href=lambda alias: f"{root}{View(record.run_id, alias).path}")
             return {**fragments(page_figures(record, at_s), look), **_sections("commands.html", **values)}
@@ -148,28 +128,15 @@ class LivePages:
         return [shlex.join(("agent-preflight", *words, *elsewhere)) for words in (top_up, stop)]
 
 
-class _RecordSource:
-    """The record of one run, read once for all its pages.
+def rows_page(rows: Sequence[Any], number: int) -> dict[str, Any]:
+    """Return one page of some rows, where it begins, its number, and how many rows and pages there are.
 
-    Attributes:
-        rendered: Pages of this record. They are rendered again when something of it changes, as the time that trials run does.
+    A number that is too high means the last page.
     """
-
-    def __init__(self, run_dir: Path) -> None:
-        self.rendered: dict[View, Mapping[str, str]] = {}
-        self._reader, self._lock = RecordReader(run_dir), threading.Lock()
-        self._record: RunRecord | None = None
-        self._read_s = 0.0
-
-    def read(self) -> RunRecord:
-        """Return the run as it is now, or as it was half a second ago."""
-        with self._lock:
-            now_s = SystemClock.monotonic_s()
-            if self._record is None or now_s - self._read_s > FRESH_S:
-                record, self._read_s = self._reader.read(), now_s
-                if record != self._record:  # quick: entries that were read before are the same objects
-                    self._record, self.rendered = record, {}
-            return self._record
+    last = max((len(rows) - 1) // ROWS_MAX + 1, 1)
+    number = min(max(number, 1), last)
+    first = (number - 1) * ROWS_MAX
+    return {"rows": rows[first : first + ROWS_MAX], "first": first, "number": number, "total": len(rows), "last": last}
 
 
 def _sections(name: str, **values: object) -> dict[str, str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.views.live_pages import LivePages, RowsPage, View
+from agent_preflight.views.live_pages import LivePages, View, rows_page
 from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each
 from tests.support.ledger_on_disk import call, open_store
@@ -40,9 +40,9 @@ def test_every_page_has_its_path(view: View, path: str) -> None:
 
 @each("count, number, first, last", [(0, 1, 0, 1), (100, 1, 0, 1), (101, 2, 100, 2), (101, 9, 100, 2), (250, 0, 0, 3)])
 def test_rows_are_cut_into_pages(count: int, number: int, first: int, last: int) -> None:
-    page = RowsPage.of(range(count), number)
-    assert (page.first, page.last, page.total) == (first, last, count)
-    assert list(page.rows) == list(range(count))[first : first + 100]
+    page = rows_page(range(count), number)
+    assert (page["first"], page["last"], page["total"]) == (first, last, count)
+    assert list(page["rows"]) == list(range(count))[first : first + 100]
 
 
 def test_the_page_of_runs_lists_them_with_their_costs(runs: Path) -> None:
@@ -76,10 +76,7 @@ def test_a_run_that_is_going_on_shows_the_commands_that_change_it(runs: Path) ->
     assert f">agent-preflight top-up run-a nano=1.00 --runs-dir &#39;{runs}&#39;</pre>" in of_trial
 
 
-def test_a_run_that_is_over_is_rendered_once_until_something_changes(
-    runs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("agent_preflight.views.live_pages.FRESH_S", -1.0)
+def test_a_run_that_is_over_is_rendered_once_until_something_changes(runs: Path) -> None:
     pages = LivePages(runs)
     for view in (View("run-a"), View("run-a", "nano"), View("run-a", calls=True)):
         first = pages.fragments(view, "")
@@ -90,8 +87,7 @@ def test_a_run_that_is_over_is_rendered_once_until_something_changes(
         assert pages.fragments(view, "") is not first
 
 
-def test_the_page_of_a_run_that_is_going_on_goes_with_the_time(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent_preflight.views.live_pages.FRESH_S", -1.0)
+def test_the_page_of_a_run_that_is_going_on_goes_with_the_time(runs: Path) -> None:
     pages = LivePages(runs)
     begin(runs / "run-a", "other", *EVENTS)
     with alive(runs / "run-a"):
