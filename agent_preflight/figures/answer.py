@@ -47,7 +47,7 @@ def spent_of(totals: Totals, reconciliation: Reconciliation | None) -> tuple[Sen
         spent += f", without {_trials(totals.unknown_costs)} whose cost is not known"
     if totals.pending_pusd:
         spent += f"; {money(totals.pending_pusd)} more is reserved"
-    return _said(f"{spent}."), _said(_agreement(reconciliation))
+    return _said(f"{spent}."), _said(_agreement(reconciliation, "" if totals.ended == totals.trials else " yet"))
 
 
 def _said(text: str) -> Sentence:
@@ -107,8 +107,11 @@ def _highest(scored: Sequence[ModelFigures], best: Sequence[ModelFigures]) -> It
         yield _said(f"It scores highest too, {top.score:.2f}.")
     else:
         yield _named([top], f" scores highest, {top.score:.2f}.")
-    if all(model.scored == 1 for model in scored):
+    single = [model for model in scored if model.scored == 1]
+    if len(single) == len(scored):
         yield _said("One trial each tells little: more repeats tell more.")
+    elif single:
+        yield _named(single, f" {'has' if len(single) == 1 else 'have'} one score only, which tells little.")
 
 
 def _cannot_be_told_apart(one: ModelFigures, other: ModelFigures) -> bool:
@@ -149,8 +152,8 @@ def _of_costs(models: Sequence[ModelFigures]) -> Iterator[Sentence]:
     yield _said(f"Of {_trials(statuses.total())}: {', '.join(f'{n} {word}' for word, n in statuses.most_common())}.")
 
 
-def _agreement(reconciliation: Reconciliation | None) -> str:
-    """Return whether the ledger and OpenRouter's figures for the keys agree."""
+def _agreement(reconciliation: Reconciliation | None, yet: str) -> str:
+    """Return whether the ledger and OpenRouter's figures for the keys agree. They are read at each trial's end."""
     if reconciliation is None:
         return "There is no ledger to compare with OpenRouter's keys."
     rows = reconciliation.rows
@@ -159,9 +162,9 @@ def _agreement(reconciliation: Reconciliation | None) -> str:
         return f"Our ledger and OpenRouter's keys differ by {dollars(off_pusd)} ({', '.join(wrong)})."
     drifts = [row.drift_pusd for row in rows if row.drift_pusd is not None]
     if not drifts:
-        return "OpenRouter's figures for the keys are not known."
+        return f"OpenRouter's figures for the keys are not known{yet}."
     how = "" if max(map(abs, drifts)) <= TOLERANCE_PUSD else ", but for calls that are pending, assumed or very recent"
     how = " to the last digit" if not any(drifts) else how or " up to rounding"
     unknown = len(rows) - len(drifts)
-    but = f" The key's figure is not known for {_trials(unknown)}." if unknown else ""
+    but = f" The key's figure is not known{yet} for {_trials(unknown)}." if unknown else ""
     return f"Our ledger and OpenRouter's keys agree{how}.{but}"

@@ -37,7 +37,7 @@ def _rows(record: RunRecord) -> Iterator[tuple[str, str, bool | None]]:
         mine = groups.setdefault(trial.base, [])
         mine += [call for call in by_trial.get(trial.status.alias, ()) if call.is_call]
     calls = [call for group in groups.values() for call in group]
-    is_old = not calls or any(call.prices is None for call in calls)  # older versions kept neither prices nor waits
+    priced = sum(call.prices is not None for call in calls)  # none if an older version ran, which kept no waits either
     yield "same budget", *_budget(record)
     yield "first calls apart", *_starts(list(by_trial.values()))
 
@@ -46,7 +46,8 @@ def _rows(record: RunRecord) -> Iterator[tuple[str, str, bool | None]]:
         for base, group in groups.items()
     }
     changed = [f"{base}: {count} price lists" for base, count in prices.items() if count > 1]
-    yield "same prices all the time", *_verdict(changed, UNKNOWN if is_old else "yes", is_bad=True)
+    same = "yes" if priced == len(calls) else f"yes, of {priced} calls; those of {len(calls) - priced} are not known"
+    yield "same prices all the time", *_verdict(changed, same if priced else UNKNOWN, is_bad=True)
 
     providers = {base: Counter(call.provider for call in group if call.provider) for base, group in groups.items()}
     several = [f"{base}: {len(each)} ({_counted(each)})" for base, each in providers.items() if len(each) > 1]
@@ -54,7 +55,7 @@ def _rows(record: RunRecord) -> Iterator[tuple[str, str, bool | None]]:
 
     waits = {base: [call.waited_ms / 1000 for call in group if call.waited_ms] for base, group in groups.items()}
     waited = [f"{base} {duration(sum(each))} in {_calls(len(each))}" for base, each in waits.items() if each]
-    yield "waited for room", *_verdict(waited, UNKNOWN if is_old else "no call")
+    yield "waited for room", *_verdict(waited, "no call" if priced else UNKNOWN)
 
     refused, faults = Counter[str](), defaultdict[str, Counter[str]](Counter)
     for refusal in refusals_of(record):

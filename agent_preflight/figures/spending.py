@@ -201,8 +201,9 @@ class _Shares:
         sums[2] += tokens
 
     def in_order(self) -> tuple[CostShare, ...]:
-        """Return the sums in the order of their first call."""
-        return tuple(CostShare(name, *sums) for name, sums in self._sums.items())
+        """Return the sums in the order of their first call, and `other` last."""
+        shares = (CostShare(name, *sums) for name, sums in self._sums.items())
+        return tuple(sorted(shares, key=lambda share: share.name == OTHER))
 
     def largest(self) -> tuple[CostShare, ...]:
         """Return the sums, the largest cost first; what `NAMES_MAX` leaves out is one sum, because agents choose names."""

@@ -114,6 +114,11 @@ def test_how_much_less_a_model_costs_is_a_word_only_where_it_is_true(least: int,
     assert answer(record).endswith(f"The scores cannot be told apart; a costs {words} of b.")
 
 
+def test_a_model_with_one_score_among_others_with_more_is_named() -> None:
+    record = a_field({"a": [CENT] * 2, "b": [CENT] * 2}, {"a": [1.0, 1.0], "b": [0.5, None]})
+    assert answer(record).endswith("b has one score only, which tells little. 1 trial could not be scored.")
+
+
 def test_models_that_cost_the_same_are_not_compared() -> None:
     record = a_field({"a": [999, 999], "b": [1000, 1000]}, {"a": [True, False], "b": [True, True]})
     assert answer(record).endswith("The scores cannot be told apart.")
@@ -178,6 +183,14 @@ def test_an_agreement_says_what_explains_a_difference_and_which_figures_are_miss
         "$0.0100 spent in all; $0.0100 more is reserved. Our ledger and OpenRouter's keys agree, but for calls that are pending, "
         "assumed or very recent. The key's figure is not known for 1 trial."
     )
+
+
+def test_figures_of_trials_that_go_on_are_not_known_yet() -> None:
+    calls = [a_call("a", CENT)]
+    running = a_trial("b", status="running")
+    assert spent(a_run(running, live=True)).endswith("OpenRouter's figures for the keys are not known yet.")
+    record = a_run(a_trial("a", calls, key_usage_usd="0.01"), running, calls=calls, live=True)
+    assert spent(record).endswith("agree to the last digit. The key's figure is not known yet for 1 trial.")
 
 
 def test_entries_that_do_not_add_up_are_a_difference() -> None:

@@ -75,8 +75,14 @@ def test_a_price_that_changed_is_not_fair() -> None:
 
 
 def test_prices_and_waits_of_older_lines_are_unknown() -> None:
-    found = rows(run(a_call("a", CENT, prices=None), a_call("b", CENT)))
+    found = rows(run(a_call("a", CENT, prices=None), a_call("b", CENT, prices=None)))
     assert found["same prices all the time"] == found["waited for room"] == ("unknown", None)
+
+
+def test_a_call_whose_prices_are_not_known_is_counted() -> None:
+    found = rows(run(a_call("a", CENT, prices=None), a_call("b", CENT), a_call("b", CENT)))
+    assert found["same prices all the time"] == ("yes, of 2 calls; those of 1 are not known", True)
+    assert found["waited for room"] == ("no call", True)
 
 
 def test_a_model_with_several_providers_is_not_fair() -> None:
