@@ -10,6 +10,7 @@ from agent_preflight.views.live_pages import View
 from preflight_proxy.core.ledger.commands import Post
 from preflight_proxy.core.ledger.rows import CallFacts
 from tests.support.browser import Browser
+from tests.support.hostile import HOSTILE
 from tests.support.ledger_on_disk import call, open_store, reserve
 from tests.support.run_on_disk import EVENTS, alive, begin, finish, keep_ledger, plan
 from tests.support.ui_thread import UiThread, ui_thread
@@ -17,19 +18,6 @@ from tests.support.ui_thread import UiThread, ui_thread
 pytestmark = pytest.mark.wire
 
 PAGES = ("/", "/run/run-a", "/run/run-a/trial/nano", "/run/run-a/trial/mini", "/run/run-a/calls")
-HOSTILE = (
-    "</script><script>window.hacked = 1</script>",
-    '"><img src=x onerror="window.hacked = 2">',
-    "'><svg onload='window.hacked = 3'>",
-    "javascript:window.hacked = 4",
-    "{{7*7}}{% for x in y %}",
-    "&#x3c;img src=x onerror=window.hacked=5&#x3e;",
-    "</section></main><h1>forged</h1>",
-    "\u202egnirts desrever\u202c\u2066",
-    "nul\x00 and \x1b[31mred\x1b[0m \x1b]8;;https://evil.example\x07link\x1b]8;;\x07",
-    "\U0001f600 \ufffe",
-    "x" * 100_000,
-)
 
 
 @pytest.fixture
