@@ -443,8 +443,11 @@ def test_the_wheel_has_the_data_that_code_reads() -> None:
     packages = set(PACKAGES.values())
     target = tomllib.loads(texts()[ROOT / "pyproject.toml"])["tool"]["hatch"]["build"]["targets"]["wheel"]
     ignored = (ROOT / ".gitignore").read_text("utf-8").split("\n")
-    data = [path for path in texts() if path.suffix in {".json", ".toml"} if packages.intersection(path.parents)]
-    assert {"token_weights.json", "token_classes.toml", "models.toml"} <= {path.name for path in data}
+    kinds = {".json", ".toml", ".html", ".css", ".js"}
+    data = [path for path in texts() if path.suffix in kinds if packages.intersection(path.parents)]
+    assert {"token_weights.json", "token_classes.toml", "models.toml", "run.html", "page.css", "live.js"} <= {
+        path.name for path in data
+    }
     assert {ROOT / package for package in target["packages"]} == packages
     assert target.keys() == {"packages", "force-include"}
     assert [path for path in data for pattern in ignored if fnmatch(path.name, pattern)] == []

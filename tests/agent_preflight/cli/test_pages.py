@@ -76,10 +76,13 @@ def test_a_run_that_goes_on_is_reported_as_it_stands(runs: Path) -> None:
 
 
 def test_bad_input_is_a_sentence_each(runs: Path) -> None:
+    (runs / "photos").mkdir()
+    (runs / "photos" / "cat.jpg").write_bytes(b"\xff\xd8")
     for arguments, sentence in (
         (["run-9"], 'There is no run "run-9" in runs/. Latest: '),
         (["../x"], 'There is no run "../x" in runs/.'),
         (["--runs-dir", "nowhere"], "No runs found in nowhere/."),
+        (["photos"], "runs/photos"),
         (["run-1", "-o", "missing/r.html"], "missing/"),
     ):
         result = report(*arguments)

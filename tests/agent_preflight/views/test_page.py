@@ -6,6 +6,9 @@ import itertools
 import re
 from collections.abc import Sequence
 from decimal import Decimal
+from pathlib import Path
+
+import pytest
 
 from agent_preflight.base.tables import duration, exact_money, money
 from agent_preflight.figures.run_figures import PageFigures, page_figures
@@ -14,6 +17,7 @@ from agent_preflight.views.page import SECTIONS, Look, fragments, report_html, r
 from preflight_proxy.core import terminal
 from preflight_proxy.core.refusals.outcomes import Cause
 from preflight_proxy.core.refusals.refusals import Source
+from tests.support.browser import Browser
 from tests.support.cases import each
 from tests.support.html import Element, read_html
 from tests.support.records import BEGUN_S, CENT, a_call, a_field, a_run, a_score, a_trial
@@ -284,3 +288,56 @@ def test_twenty_models_differ_by_colour_or_shape_and_keep_both() -> None:
 )
 def test_scores_are_short(score: float, text: str) -> None:
     assert score_text(score) == text
+
+
+def test_ten_thousand_calls_fit_into_a_megabyte() -> None:
+    """Also with many models and trials, each with tools, conversations and refusals of its own."""
+    aliases = [f"model-{n // 4}-{n % 4 + 1}" for n in range(48)]
+    calls = [
+        a_call(
+            aliases[n % 48],
+            CENT // 1000 + n,
+            BEGUN_S + n * 1.7,
+            model=f"vendor-{n % 12}/a-model-with-a-long-name-{n % 48 // 4}",
+            conversation=f"c{n // 480}",
+            duration_ms=900,
+        )
+        for n in range(10_000)
+    ]
+    causes = [
+        Cause(f"code_{n}", Source.UPSTREAM, "OpenRouter answered 502." * 4, detail="Bad Gateway" * 9) for n in range(5)
+    ]
+    tools = [(BEGUN_S + n, f"tool-{n % 60}") for n in range(400)]
+    trials = [
+        a_trial(alias, calls, base=alias[:-2], repeat=int(alias[-1]), score=a_score(n / 48), causes=causes, tools=tools)
+        for n, alias in enumerate(aliases)
+    ]
+    html = report_html([figures_of(a_run(*trials, calls=calls))], NOW_S)
+    assert len(html.encode()) < 1_000_000
+    read_html(html)
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("width", [400, 760, 1600])
+def test_a_report_fits_every_screen(browser: Browser, tmp_path: Path, width: int) -> None:
+    """Nothing but tables and texts to copy is wider than the screen, and those scroll by themselves."""
+    path = tmp_path / "r.html"
+    path.write_text(report_html([figures_of(busy()), figures_of(scored())], NOW_S), "utf-8")
+    page = browser.open(path.as_uri(), width=width, script=False)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.said == []
+    assert page.requests == [path.as_uri()]
+
+
+@pytest.mark.wire
+def test_a_report_is_white_on_paper_and_shows_what_is_folded(browser: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "r.html"
+    costs = {f"model-{n}": [CENT] for n in range(12)}
+    path.write_text(report_html([figures_of(a_field(costs))], NOW_S), "utf-8")
+    page = browser.open(path.as_uri(), dark=True, script=False)
+    folded = "document.querySelector('details table').checkVisibility()"
+    colour = "getComputedStyle(document.body).backgroundColor"
+    assert (page.evaluate(folded), page.evaluate(colour)) == (False, "rgb(16, 19, 22)")
+    page.look(dark=True, medium="print")
+    assert page.evaluate(folded)
+    assert page.evaluate(colour) == "rgb(255, 255, 255)"
