@@ -138,6 +138,22 @@ def test_what_is_folded_open_stays_open(ui: UiThread, browser: Browser) -> None:
     assert open_after == ["a2b2", True, False]
 
 
+def test_what_stays_keeps_its_focus_when_something_before_it_goes(ui: UiThread, browser: Browser) -> None:
+    """An element that is moved loses the focus, so only what must be is moved."""
+    page = browser.open(ui.url("/"))
+    focus = page.evaluate("""(() => {
+        const section = document.createElement("section");
+        section.innerHTML = "<p id=p1>1</p><p id=p2><button>2</button></p><p id=p3>3</p>";
+        document.body.append(section);
+        section.querySelector("button").focus();
+        const next = document.createElement("template");
+        next.innerHTML = "<p id=p0>0</p><p id=p2><button>2</button></p><p id=p3>x</p><p id=p4>4</p>";
+        patch(section, next.content);
+        return [document.activeElement.textContent, section.textContent];
+    })()""")
+    assert focus == ["2", "02x4"]
+
+
 def write_hostile_texts(run: Path) -> None:
     """Put the texts wherever one can come from: plan, ledger, events, tools, summary and notices."""
     document = json.loads((run / "plan.json").read_text())
