@@ -24,8 +24,8 @@ for text in {TEXTS!r}:
     print(text, file=sys.stderr, flush=True)
     open("score.txt", "a").write(text + "\\n")
     open(f"output {{len(text)}} <b>.txt", "w").write(text)
-say("agent_end", status="failed", message="".join({TEXTS!r}), error="".join({TEXTS!r}))
-sys.exit("".join({TEXTS!r}))
+open("score.txt", "a").write({HOSTILE[1]!r})
+say("agent_end", messages=[{{"role": "assistant", "stopReason": "error", "errorMessage": {HOSTILE[1]!r}}}])
 """
 
 
@@ -63,6 +63,7 @@ def test_nothing_that_an_agent_wrote_runs_or_is_fetched(run_dir: Path, browser: 
         page = browser.open(path.as_uri(), width=width, dark=dark)
         judge(page, path.as_uri())
         assert HOSTILE[0] in page.text()
+        assert f"the agent's last message is an error: {HOSTILE[1]}" in page.text()
     events = [json.loads(line) for line in (run_dir / "hostile" / "events.jsonl").read_text().splitlines()]
     assert {event.get("toolName") for event in events} >= set(TEXTS), "the attack took place"
     with ui_thread(run_dir.parent) as ui:
