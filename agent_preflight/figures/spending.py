@@ -19,7 +19,7 @@ POINTS_MAX, POINTS_MIN = 2000, 6
 """Points of all curves of a run together; the fewest of one."""
 SPANS_MAX = 300
 """Calls of a trial that are nearer to each other than this part of the run's time are drawn as one."""
-NAMES_MAX, TURNS_MAX = 20, 20
+NAMES_MAX, TURNS_MAX = 20, 12
 OTHER, NO_TOOL = "other", "no tool"
 
 
@@ -151,6 +151,8 @@ def costs_of(record: RunRecord) -> CostBreakdown:
     turns: Counter[tuple[str, str]] = Counter()
     by_model, by_tool, by_turn, by_kind = _Shares(), _Shares(), _Shares(), _Shares()
     for call in record.calls:
+        if not call.is_call and not call.cost_pusd:
+            continue
         tokens = call.prompt_tokens + call.completion_tokens
         by_model.add(call.model or OTHER, call, call.cost_pusd, tokens)
         began = tools.get(call.trial, [])
@@ -173,7 +175,7 @@ def costs_of(record: RunRecord) -> CostBreakdown:
 
 
 def _kinds(call: Call) -> Iterator[tuple[str, int, Decimal]]:
-    """Yield kind, count and price of the tokens of a call that have a known price."""
+    """Yield kind, count and price of a call's tokens. An endpoint without a price for cached tokens bills them as plain ones."""
     prices = call.prices if call.has_cost and call.prices is not None else {}
     plain = call.prompt_tokens - call.cached_tokens - call.cache_write_tokens
     for kind, count, name in (
@@ -183,7 +185,7 @@ def _kinds(call: Call) -> Iterator[tuple[str, int, Decimal]]:
         ("completion", call.completion_tokens - call.reasoning_tokens, "completion"),
         ("reasoning", call.reasoning_tokens, "completion"),
     ):
-        if count > 0 and (price := prices.get(name)) is not None:
+        if count > 0 and (price := prices.get(name, prices.get("prompt"))) is not None:
             yield kind, count, price
 
 

@@ -67,6 +67,16 @@ def test_every_way_to_divide_the_costs_adds_up_to_all_of_them_exactly(calls: lis
     assert sum(curve.points[-1][1] for curve in page.curves) == posted_pusd
 
 
+def test_cached_tokens_without_a_price_of_their_own_cost_what_plain_ones_do() -> None:
+    prices = {"prompt": Decimal("0.000001"), "completion": Decimal("0.000002")}
+    call = a_call("a", cost_pusd=10 * 10**6, prompt_tokens=10, cached_tokens=4, completion_tokens=0, prices=prices)
+    assert names(costs(call).by_kind) == {"prompt": (6 * 10**6, 1, 6), "cache read": (4 * 10**6, 1, 4)}
+
+
+def test_a_call_that_was_never_billed_is_no_row() -> None:
+    assert costs(a_call("a", cost_pusd=0, outcome="voided", conversation=None)) == CostBreakdown((), (), (), ())
+
+
 def test_the_cost_of_a_kind_of_token_is_its_count_times_its_price() -> None:
     tokens = {"prompt_tokens": 1000, "cached_tokens": 400, "cache_write_tokens": 100, "completion_tokens": 50}
     call = a_call("a", 10**9, reasoning_tokens=20, **tokens)

@@ -115,7 +115,11 @@ class CacheTrace:
             ended_s: When it had ended, on the same clock; no earlier than that of any call before.
         """
         prompt = request.prompt
-        saved = None if endpoint is None else saved_pusd(endpoint.prices, usage, hour=prompt.cache_1h)
+        saved = (
+            None
+            if endpoint is None
+            else saved_pusd(endpoint.prices_for(usage.prompt_tokens), usage, hour=prompt.cache_1h)
+        )
         if not prompt.messages or usage.prompt_tokens <= 0:
             return CacheNote(saved_pusd=saved)
         if (calls := self._accounts.get(account)) is None:

@@ -97,9 +97,13 @@ class Endpoint(msgspec.Struct, frozen=True):
         possible = [prices for prices, above in sets if prompt_tokens > above]
         return self.prices if len(possible) == len(self.listed) else _most(possible)
 
+    def prices_for(self, prompt_tokens: int) -> EndpointPrices:
+        """The most it charges for a prompt of so many tokens."""
+        return self.prices if len(self.listed) < 2 else self.prices_within(prompt_tokens)
+
     def price_text(self, prompt_tokens: int) -> msgspec.Raw:
         """The prices of a token as a JSON object, with which the endpoint is quoted for a prompt of so many tokens."""
-        return _price_text(self.prices if len(self.listed) == 1 else self.prices_within(prompt_tokens))
+        return _price_text(self.prices_for(prompt_tokens))
 
 
 @lru_cache(PRICE_TEXTS_MAX)

@@ -259,3 +259,24 @@ def test_calls_with_the_same_fields_share_their_digests_and_one_with_another_fie
     first, other, changed = (call.parts for call in story.trace._accounts.get("a") or [])
     assert first == other == trace._parts(chat([TASK], response_format={"type": "text"}))
     assert changed == trace._parts(chat(TALK, response_format={"type": "json_object"})) != first
+
+
+def test_what_a_cache_saved_is_counted_at_the_prices_of_a_prompt_so_long(story: Story) -> None:
+    short, long = EndpointPrices(3, 15, cache_read=1), EndpointPrices(6, 30, cache_read=2)
+    most = Endpoint(
+        SONNET,
+        "anthropic",
+        "Anthropic",
+        10**6,
+        None,
+        None,
+        True,
+        "Claude",
+        long,
+        frozenset(),
+        (short, long),
+        (-1, 5000),
+    )
+    million = 10**6
+    assert story.call(chat(TALK[:2]), million, prompt=4000, served=most).saved_pusd == 2
+    assert story.call(chat(TALK[:2]), million, prompt=6000, served=most).saved_pusd == 4
