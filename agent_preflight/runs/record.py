@@ -6,9 +6,8 @@ A proxy and agents may be writing the files. What cannot be read is left out, an
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec.structs import replace
@@ -37,6 +36,8 @@ NOTICES_FILE = "notices.jsonl"
 NOTICES_BYTES_MAX = 4 * 2**20
 """More than this of a run's notices is not read."""
 NOTICE_CHARS_MAX = 400
+SCORE_MAX = 1e15
+"""A number that is further from 0 is no score: an agent may have chosen it so that no mean can be computed."""
 
 
 class Score(msgspec.Struct, frozen=True, rename={"value": "score"}):
@@ -49,7 +50,7 @@ class Score(msgspec.Struct, frozen=True, rename={"value": "score"}):
         reason: Why scoring failed.
     """
 
-    value: float | None
+    value: Annotated[float, msgspec.Meta(ge=-SCORE_MAX, le=SCORE_MAX)] | None
     success: bool | None = None
     kind: str | None = None
     reason: str | None = None
@@ -286,6 +287,7 @@ def _block(summary: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _score(summary: Mapping[str, Any]) -> Score | None:
     """Return the score in a summary; None without one."""
-    with suppress(msgspec.ValidationError):
+    try:
         return msgspec.convert(_block(summary).get("score"), Score | None)
-    return None
+    except msgspec.ValidationError:
+        return Score(None, reason=f"it is not a number of at most {SCORE_MAX:g}")

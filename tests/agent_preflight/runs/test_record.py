@@ -87,6 +87,7 @@ def test_repeats_and_tags_are_those_of_the_plan(tmp_path: Path) -> None:
     assert (record.tags, record.begun_at_s) == ({"task": "refactor"}, 1767225600.0)
 
 
+NO_NUMBER = Score(None, reason="it is not a number of at most 1e+15")
 SCORED = {"score": 0.5, "success": False, "kind": "number", "reason": None, "details": {"passed": 3}, "duration_s": 1.5}
 
 
@@ -96,9 +97,10 @@ SCORED = {"score": 0.5, "success": False, "kind": "number", "reason": None, "det
         (SCORED, Score(0.5, False, "number", None, {"passed": 3})),
         ({**SCORED, "score": None, "reason": "timeout"}, Score(None, False, "number", "timeout", {"passed": 3})),
         (None, None),
-        ("high", None),
-        ({"score": "high"}, None),
-        ({}, None),
+        ("high", NO_NUMBER),
+        ({"score": "high"}, NO_NUMBER),
+        ({}, NO_NUMBER),
+        *[({**SCORED, "score": number}, NO_NUMBER) for number in (1e300, -1e300, float("nan"), float("inf"))],
     ],
 )
 def test_a_score_is_that_of_the_summary(run: Path, block: object, score: Score | None) -> None:
