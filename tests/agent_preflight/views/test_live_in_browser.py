@@ -42,6 +42,8 @@ def test_a_page_changes_while_one_looks_and_keeps_what_one_does(ui: UiThread, br
     """Focus, selection, scrolling, and the very elements stay; only what differs is changed."""
     page = browser.open(ui.url("/run/run-a/calls"), height=200)
     page.until("document.getElementById('connection').textContent === 'live'")
+    version = page.evaluate("document.querySelector('script').dataset.version")
+    assert page.requests[-1].endswith(f"/calls/live?page=1&since={version}"), "what the page has is not sent again"
     page.evaluate("document.querySelector('#calls h1').mark = 'kept'")
     page.evaluate("document.querySelector('.links a').focus()")
     page.evaluate("getSelection().selectAllChildren(document.getElementById('call-nano-1').cells[2])")
