@@ -55,8 +55,11 @@ def test_each_change_is_named_as_what_broke_the_cache(tmp_path: Path) -> None:
 def test_five_models_sort_letters_and_one_is_sent_home_for_idleness(tmp_path: Path) -> None:
     printed, summaries = run("best_for_the_dollar", tmp_path)
     assert len(summaries) == 20
-    assert "gemini-3: no events for 8s" in printed
+    assert "gemini-3: no events for " in printed
     assert all(summaries[f"sonnet-{n}"]["preflight"]["status"] == "spent" for n in range(1, 5))
     filed = {path.parts[-3]: json.loads(path.read_text()) for path in tmp_path.glob("runs/*/*/workspace/trays.json")}
     assert len(filed["haiku-1"]) == 16 > len(filed["sonnet-1"]) > len(filed["gemini-3"]) == 6
-    assert set(filed["haiku-1"].values()) == {"billing", "fault", "leaving", "praise"}
+    scores = {alias: summary["preflight"]["score"] for alias, summary in summaries.items()}
+    assert scores["haiku-1"]["score"] == scores["haiku-1"]["details"]["right"] / 16 == 14 / 16
+    solved = {name: sum(scores[f"{name}-{n}"]["success"] for n in range(1, 5)) for name in ("nano", "gemini", "haiku")}
+    assert solved == {"nano": 2, "gemini": 2, "haiku": 4}
