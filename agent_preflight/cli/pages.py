@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agent_preflight.artifacts import read_start
 from agent_preflight.base.console import say
 from agent_preflight.cli.shared import RunsDir, complete_run_ids
 from preflight_proxy.core.errors import ConfigError
@@ -20,27 +21,17 @@ GENERATOR = b'<meta name="generator" content="agent-preflight report">'
 """By this a report is known as ours. It stands in its first bytes."""
 HEAD_BYTES = 512
 STANDARD_OUTPUT = Path("-")
+RUNS_HELP = "The runs. Several are compared.  [default: the only live one, else the latest]"
+OUTPUT_HELP = "Where it is written; - for standard output.  [default: RUN_ID.html]"
 
 
 def report(
     run_ids: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="RUN_ID...",
-            help="The runs. Several are compared.  [default: the only live one, else the latest]",
-            show_default=False,
-            autocompletion=complete_run_ids,
-        ),
+        typer.Argument(metavar="RUN_ID...", help=RUNS_HELP, show_default=False, autocompletion=complete_run_ids),
     ] = None,
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Where it is written; - for standard output.  [default: RUN_ID.html]",
-            show_default=False,
-        ),
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help=OUTPUT_HELP, show_default=False)
     ] = None,
     runs_dir: RunsDir = Path("runs"),
 ) -> None:
@@ -58,18 +49,15 @@ def report(
     page = page_module()
     at_s = datetime.now(UTC).timestamp()
     names: list[str | None] = [*dict.fromkeys(run_ids or [])] or [None]
-    folders = [run_to_read(name, runs_dir) for name in names]
+    folders = (run_to_read(name, runs_dir) for name in names)
     runs = [page_figures(read_record(folder), at_s) for folder in folders if folder is not None]
     if not runs:
-        raise ConfigError(
-            f"No runs found in {runs_dir}/. `agent-preflight run` begins one; --runs-dir names another folder."
-        )
+        raise ConfigError(f"No runs found in {runs_dir}/. `agent-preflight run` begins one; or name a --runs-dir.")
     html = page.report_html(runs, at_s)
     if output == STANDARD_OUTPUT:
         sys.stdout.write(html)
         return
-    more = "-and-others" if len(runs) > 1 else ""
-    path = output or Path(f"{runs[0].table.run_id}{more}.html")
+    path = output or Path(f"{runs[0].table.run_id}{'-and-others' if len(runs) > 1 else ''}.html")
     write_report(path, html)
     say(str(path))
 
@@ -148,14 +136,9 @@ def write_report(path: Path, html: str) -> None:
     from preflight_proxy.base.atomic_file import replace_file
 
     if path.exists() and not _is_report(path):
-        raise ConfigError(
-            f"{path} exists and is no report of agent-preflight. Give another file with -o, or remove it."
-        )
+        raise ConfigError(f"{path} exists and is no report of agent-preflight. Name another with -o, or remove it.")
     replace_file(path, html.encode("utf-8"), mode=0o644)
 
 
 def _is_report(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return GENERATOR in file.read(HEAD_BYTES)
+    return GENERATOR in (read_start(path.resolve().parent, path.resolve().name, HEAD_BYTES) or b"")

@@ -48,8 +48,7 @@ def test_a_report_replaces_an_earlier_one_and_nothing_else(runs: Path) -> None:
         result = report("run-1", "-o", name)
         assert (result.exit_code, result.stdout) == (1, "")
         assert (
-            result.stderr
-            == f"{name} exists and is no report of agent-preflight. Give another file with -o, or remove it.\n"
+            result.stderr == f"{name} exists and is no report of agent-preflight. Name another with -o, or remove it.\n"
         )
     assert Path("thesis.html").read_text() == "years of work"
     assert Path("/dev/null").is_char_device()
