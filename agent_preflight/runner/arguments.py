@@ -126,7 +126,8 @@ def _checks(settings: RunSettings, run_trial: Callable[..., RunResult]) -> Calla
     usual = {
         "base_url": settings.openrouter_base_url,
         "budgets": {model: float(min(amount for name, amount in budgets if name == model)) for model, _ in budgets},
-        "budget_sum": sum(amounts) if len(set(amounts)) > 1 else None,
+        # What one budget for each model does not say: budgets differ, or a model has several trials.
+        "budget_sum": sum(amounts) if len(set(amounts)) > 1 or len(amounts) > len(dict(budgets)) else None,
         "expect_tokens": settings.expect_tokens,
         "byok": settings.byok,
         "log_fn": settings.log_fn or say,

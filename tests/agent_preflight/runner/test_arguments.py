@@ -177,15 +177,21 @@ def test_the_output_policy_has_the_limits_of_the_options() -> None:
 @pytest.mark.parametrize(
     ("budget", "together"),
     [
-        (1, None),
-        ({"a": "0.5", "b": "0.5", "c": "0.5"}, None),
+        (1, Decimal(3)),
+        ({"a": "0.5", "b": "0.5", "c": "0.5"}, Decimal("1.5")),
         ({"a": "0.50", "b": "0.0003", "c": "0.003"}, Decimal("0.5033")),
         ({"a": "0.1", "b": "0.2", "c": "0.1"}, Decimal("0.4")),
     ],
 )
-def test_the_checks_get_the_sum_of_all_budgets_if_they_differ(budget: Any, together: Decimal | None) -> None:
+def test_the_checks_get_the_sum_of_all_budgets(budget: Any, together: Decimal) -> None:
+    """One model has two trials."""
     made = request(models=[("m/m", "a"), ("m/m", "b"), ("n/n", "c")], budget_usd=budget)
     assert inputs_of(made).budget_sum == together
+
+
+def test_the_checks_get_the_sum_over_all_repeats() -> None:
+    assert inputs_of(request(models=["m/m", "n/n"], budget_usd="0.5", repeats=4)).budget_sum == 4
+    assert inputs_of(request(models=["m/m", "n/n"], budget_usd="0.5")).budget_sum is None
 
 
 @each(
