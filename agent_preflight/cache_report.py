@@ -5,6 +5,7 @@ saving is an estimate. `python -m agent_preflight.cache_report [RUN_ID]` prints 
 """
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from operator import add
@@ -16,9 +17,10 @@ from msgspec.structs import astuple
 from agent_preflight.artifacts import RUNS_DIR, latest_run, number, read_json_object, trial_dirs
 from agent_preflight.base.tables import TableColumn, TextTable, money, text_of
 from agent_preflight.base.usd import pusd, usd
-from agent_preflight.operate.cache_figures import WHY, CacheSums, CacheView, cache_view
+from agent_preflight.figures.cache_figures import WHY, CacheSums, CacheView, cache_view
+from agent_preflight.runs.call import Call, call_of
 from agent_preflight.runs.choice import print_run
-from agent_preflight.runs.costs import cost_lines, sums_by_account
+from agent_preflight.runs.costs import entries_of
 from preflight_proxy.core.errors import ConfigError, OperatingError
 
 __all__ = ["RUNS_DIR", "cache_report_json", "generate_cache_report", "latest_run", "main", "report_parts"]
@@ -63,9 +65,9 @@ def report_parts(run_dir: str | Path) -> Iterator[TextTable | str]:
         run_dir: The run's folder.
     """
     run = Path(run_dir)
-    lines, trouble = _lines(run)
-    view = cache_view(lines)
-    trials = _trials(run, lines, view)
+    calls, trouble = _calls(run)
+    view = cache_view(calls)
+    trials = _trials(run, calls, view)
     known = [sums for sums, _ in trials.values() if sums is not None]
     yield f"Cache Analytics Report: {run.name}"
     yield ""
@@ -92,9 +94,9 @@ def cache_report_json(run_dir: str | Path) -> dict[str, Any]:
         `estimate`: for a run without a ledger, `saved_usd` in dollars and the price and discount assumed for it; else None.
     """
     run = Path(run_dir)
-    lines, _ = _lines(run)
-    view = cache_view(lines)
-    trials = _trials(run, lines, view)
+    calls, _ = _calls(run)
+    view = cache_view(calls)
+    trials = _trials(run, calls, view)
     cached = sum(sums.cached_tokens for sums, _ in trials.values() if sums is not None)
     estimate = {
         "saved_usd": round(_estimated_usd(cached), 4),
@@ -105,7 +107,7 @@ def cache_report_json(run_dir: str | Path) -> dict[str, Any]:
         "run": run.name,
         "trials": {alias: sums and _figures(sums, cost_usd) for alias, (sums, cost_usd) in trials.items()},
         "ledger": view.to_json() if view else None,
-        "estimate": None if lines else estimate,
+        "estimate": None if calls else estimate,
     }
 
 
@@ -119,24 +121,25 @@ def main(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> None:
     print_run(run_id, runs_dir, report_parts)
 
 
-def _lines(run: Path) -> tuple[list[dict[str, Any]], str | None]:
-    """Return the cost lines of the run's ledger, and why it cannot be read. A run without a ledger has no lines and no reason."""
+def _calls(run: Path) -> tuple[list[Call], str | None]:
+    """Return the calls in the run's ledger, and why it cannot be read. A run without a ledger has no calls and no reason."""
     try:
-        return list(cost_lines(run)), None
+        return list(map(call_of, entries_of(run))), None
     except ConfigError:
         return [], None
     except OperatingError as exc:
         return [], str(exc)
 
 
-def _trials(
-    run: Path, lines: Sequence[Mapping[str, Any]], view: CacheView | None
-) -> dict[str, tuple[CacheSums | None, float]]:
+def _trials(run: Path, calls: Sequence[Call], view: CacheView | None) -> dict[str, tuple[CacheSums | None, float]]:
     """Return each trial's cache figures, if it has any, and its cost in dollars: from the ledger, else from the summaries."""
-    if lines:
-        accounts = view.accounts if view else {}
-        return {name: (accounts.get((name,)), float(sums.cost_usd)) for name, sums in sums_by_account(lines).items()}
-    return {trial.name: _of_summary(trial) for trial in trial_dirs(run)}
+    if not calls:
+        return {trial.name: _of_summary(trial) for trial in trial_dirs(run)}
+    costs_pusd = Counter[str]()
+    for call in calls:
+        costs_pusd[call.trial] += call.cost_pusd
+    accounts = view.accounts if view else {}
+    return {name: (accounts.get((name,)), float(usd(cost_pusd))) for name, cost_pusd in sorted(costs_pusd.items())}
 
 
 def _of_summary(trial: Path) -> tuple[CacheSums | None, float]:
@@ -145,8 +148,8 @@ def _of_summary(trial: Path) -> tuple[CacheSums | None, float]:
     if not isinstance(cache, dict) or not number(cache.get("request_count")):
         return None, 0.0
     calls, hits, prompt, cached, written = (int(number(cache.get(name))) for name in COUNTS)
-    saved_usd = usd(pusd(_estimated_usd(cached)))
-    return CacheSums(calls, hits, prompt, cached, written, saved_usd), float(number(summary.get("cost_usd")))
+    saved_pusd = pusd(_estimated_usd(cached))
+    return CacheSums(calls, hits, prompt, cached, written, saved_pusd), float(number(summary.get("cost_usd")))
 
 
 def _estimated_usd(cached_tokens: int) -> float:
@@ -225,7 +228,7 @@ def _sums_cells(sums: CacheSums) -> tuple[str, ...]:
         f"{sums.hit_rate * 100:.1f}%",
         f"{sums.prompt_tokens:,}",
         f"{sums.cache_write_tokens:,}",
-        money(pusd(sums.saved_usd)),
+        money(sums.saved_pusd),
     )
 
 

@@ -10,28 +10,15 @@ from collections.abc import Mapping
 import msgspec
 
 from agent_preflight.figures.answer import Sentence, answer_of, spent_of
+from agent_preflight.figures.cache_figures import CacheView, cache_view
 from agent_preflight.figures.fairness import FairnessRow, fairness_of
 from agent_preflight.figures.model_figures import ModelFigures, Totals, model_figures, totals_of
 from agent_preflight.figures.refusals import Refusal, refusals_of
 from agent_preflight.figures.rerun import Rerun, rerun_of
-from agent_preflight.figures.spending import (
-    Caching,
-    CostBreakdown,
-    Curve,
-    Timeline,
-    caching_of,
-    costs_of,
-    curves_of,
-    timeline_of,
-)
+from agent_preflight.figures.spending import CostBreakdown, Curve, Timeline, costs_of, curves_of, timeline_of
 from agent_preflight.figures.trial_figures import TrialFigures, trial_figures
 from agent_preflight.runs.reconciliation import Reconciliation, reconcile_account, summary_figure
 from agent_preflight.runs.record import Notice, RunRecord
-
-__all__ = [
-    *("Interval", "ModelFigures", "PageFigures", "Sentence", "TableFigures", "TokenSums", "Totals", "TrialFigures"),
-    *("page_figures", "table_figures"),
-]
 
 WARNINGS_MAX = 5
 
@@ -74,7 +61,7 @@ class PageFigures(msgspec.Struct, frozen=True):
     table: TableFigures
     curves: tuple[Curve, ...]
     costs: CostBreakdown
-    caching: Caching
+    caching: CacheView | None
     timeline: Timeline
     refusals: tuple[Refusal, ...]
     fairness: tuple[FairnessRow, ...]
@@ -118,7 +105,7 @@ def page_figures(record: RunRecord, at_s: float) -> PageFigures:
         table=table,
         curves=curves_of(record, at_s),
         costs=costs_of(record),
-        caching=caching_of(record.calls),
+        caching=cache_view(record.calls),
         timeline=timeline_of(record, at_s),
         refusals=refusals_of(record),
         fairness=fairness_of(record),

@@ -1,4 +1,4 @@
-"""Where the money of a run went: over time, by model, tool, turn and kind of token, and what caching saved. Pure."""
+"""Where the money of a run went: over time, by model, tool, turn and kind of token, and when. Pure."""
 
 from __future__ import annotations
 
@@ -55,29 +55,6 @@ class CostBreakdown(msgspec.Struct, frozen=True):
     by_tool: tuple[CostShare, ...]
     by_turn: tuple[CostShare, ...]
     by_kind: tuple[CostShare, ...]
-
-
-class CacheShare(msgspec.Struct, frozen=True):
-    """Caching in the calls of one model, or of all.
-
-    Attributes:
-        saved_pusd: What it saved, less what writing cost above plain tokens; negative if it cost more.
-        unpriced: Calls whose saving is not known; the sum lacks them.
-    """
-
-    model: str
-    prompt_tokens: int
-    cached_tokens: int
-    share: float | None
-    saved_pusd: int
-    unpriced: int
-
-
-class Caching(msgspec.Struct, frozen=True):
-    """What caching saved, in all and by the model that served, the most prompt tokens first."""
-
-    total: CacheShare
-    models: tuple[CacheShare, ...]
 
 
 class TimelineRow(msgspec.Struct, frozen=True):
@@ -214,23 +191,6 @@ class _Shares:
             sums = (sum(getattr(share, name) for share in rest) for name in ("cost_pusd", "calls", "tokens"))
             ranked[NAMES_MAX:] = [CostShare(f"{len(rest)} more", *sums)]
         return tuple(ranked)
-
-
-def caching_of(calls: Sequence[Call]) -> Caching:
-    """Return what caching saved, over calls with prompt tokens."""
-    counted = [call for call in calls if call.prompt_tokens]
-    groups: dict[str, list[Call]] = {}
-    for call in counted:
-        groups.setdefault(call.model or OTHER, []).append(call)
-    models = sorted((_cached(name, group) for name, group in groups.items()), key=lambda share: -share.prompt_tokens)
-    return Caching(_cached("all", counted), tuple(models))
-
-
-def _cached(model: str, calls: Sequence[Call]) -> CacheShare:
-    prompt, cached = (sum(getattr(call, name) for call in calls) for name in ("prompt_tokens", "cached_tokens"))
-    saved = [call.cache_saved_pusd for call in calls]
-    known = [amount for amount in saved if amount is not None]
-    return CacheShare(model, prompt, cached, cached / prompt if prompt else None, sum(known), len(saved) - len(known))
 
 
 def timeline_of(record: RunRecord, at_s: float) -> Timeline:

@@ -15,7 +15,6 @@ from agent_preflight.figures.spending import (
     CostBreakdown,
     CostShare,
     Curve,
-    caching_of,
     costs_of,
     curves_of,
     decimated,
@@ -208,22 +207,6 @@ def test_all_curves_together_have_a_bounded_number_of_points() -> None:
     curves = curves_of(record, BEGUN_S + 20_000)
     assert sum(len(each.points) for each in curves) <= POINTS_MAX
     assert {each.points[-1][1] for each in curves} == {1000}
-
-
-def test_caching_is_summed_by_model_and_says_what_is_not_known() -> None:
-    calls = [
-        a_call("a", 1, prompt_tokens=100, cached_tokens=50, cache_saved_usd=Decimal("0.01")),
-        a_call("a", 1, prompt_tokens=100, cached_tokens=0, cache_saved_usd=Decimal("-0.004")),
-        a_call("a", 1, model="m/big", prompt_tokens=800, cached_tokens=600),
-        a_call("a", 1, prompt_tokens=0, cached_tokens=0),
-    ]
-    caching = caching_of(calls)
-    assert (caching.total.share, caching.total.saved_pusd, caching.total.unpriced) == (0.65, 6 * USD // 1000, 1)
-    assert [(each.model, each.share, each.saved_pusd, each.unpriced) for each in caching.models] == [
-        ("m/big", 0.75, 0, 1),
-        ("m/x", 0.25, 6 * USD // 1000, 0),
-    ]
-    assert caching_of([]).total.share is None
 
 
 def test_the_timeline_has_when_trials_and_calls_ran() -> None:

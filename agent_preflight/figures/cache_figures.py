@@ -1,17 +1,18 @@
-"""Sums the cache figures in the cost lines of a run, by trial, model, conversation and reason of a miss. Pure."""
+"""What caching did for the calls of a run: sums by trial, model, conversation and reason of a miss. Pure."""
+
+from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
-from typing import Any, Self
+from functools import reduce
+from operator import add
+from typing import Any
 
 import msgspec
 from msgspec.structs import asdict, replace
 
-from agent_preflight.artifacts import number
-from agent_preflight.base.usd import pusd, usd
-
-Line = Mapping[str, Any]
+from agent_preflight.base.usd import exact
+from agent_preflight.runs.call import Call
 
 WHY = {
     "first_call": "the first call of its conversation: there was nothing to read",
@@ -27,7 +28,7 @@ WHY = {
     "no_cache": "the endpoint that served has no price for cached tokens",
     "unexplained": "the prompt only grew, and the cache was young: the provider did not read it",
 }
-"""Why a cache misses, by the first word of a line's `cache_miss`, and what to do about it."""
+"""Why a cache misses, by the first word of a call's `cache_miss`, and what to do about it."""
 
 
 class CacheSums(msgspec.Struct, frozen=True):
@@ -35,8 +36,8 @@ class CacheSums(msgspec.Struct, frozen=True):
 
     Attributes:
         hits: calls that read from a cache.
-        saved_usd: what caching saved, minus what writing cost above plain tokens.
-        unpriced: calls whose saving is not known.
+        saved_pusd: what caching saved, minus what writing cost above plain tokens; negative if it cost more.
+        unpriced: calls whose saving is not known; `saved_pusd` lacks them.
     """
 
     calls: int = 0
@@ -44,7 +45,7 @@ class CacheSums(msgspec.Struct, frozen=True):
     prompt_tokens: int = 0
     cached_tokens: int = 0
     cache_write_tokens: int = 0
-    saved_usd: Decimal = Decimal(0)
+    saved_pusd: int = 0
     unpriced: int = 0
 
     @property
@@ -52,21 +53,23 @@ class CacheSums(msgspec.Struct, frozen=True):
         """Cached tokens as a fraction of all prompt tokens; 0.0 if there are none."""
         return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
 
-    def __add__(self, other: Self) -> Self:
+    def __add__(self, other: CacheSums) -> CacheSums:
         return replace(self, **{name: value + getattr(other, name) for name, value in asdict(self).items()})
 
     def to_json(self) -> dict[str, Any]:
         """Return the sums for machines; `saved_usd` as exact decimal text."""
-        return {**asdict(self), "saved_usd": format(self.saved_usd, "f"), "hit_rate": round(self.hit_rate, 4)}
+        values = asdict(self)
+        del values["saved_pusd"]
+        return {**values, "saved_usd": exact(self.saved_pusd), "hit_rate": round(self.hit_rate, 4)}
 
 
 class CacheView(msgspec.Struct, frozen=True):
-    """Caching in a run.
+    """Caching in the calls that have prompt tokens.
 
     Attributes:
-        total: all calls.
+        total: all of them.
         accounts: by trial; the longest prompts first.
-        models: by model.
+        models: by the model that served; the longest prompts first.
         conversations: by trial, conversation and model; the longest prompts first.
         misses: calls and prompt tokens by trial, conversation and reason.
     """
@@ -112,50 +115,40 @@ class CacheView(msgspec.Struct, frozen=True):
         }
 
 
-def cache_view(lines: Iterable[Line]) -> CacheView | None:
-    """Return the cache figures of cost lines; None if no call among them has prompt tokens."""
-    counted = [line for line in lines if number(line.get("prompt_tokens")) > 0]
-    if not counted:
+def cache_view(calls: Iterable[Call]) -> CacheView | None:
+    """Return what caching did for calls; None if none of them has prompt tokens."""
+    groups: dict[tuple[str, ...], list[Call]] = defaultdict(list)
+    for call in calls:
+        if call.prompt_tokens:
+            groups[call.trial, call.conversation or "", call.model, call.cache_miss or ""].append(call)
+    if not groups:
         return None
-    missed = [line for line in counted if line.get("cache_miss")]
+    sums = {key: _sums(group) for key, group in groups.items()}
     return CacheView(
-        total=_sums(counted),
-        accounts=_grouped(counted, "account"),
-        models=_grouped(counted, "model"),
-        conversations=_grouped(counted, "account", "conversation", "model"),
-        misses=_grouped(missed, "account", "conversation", "cache_miss"),
+        total=reduce(add, sums.values()),
+        accounts=_added(sums, 0),
+        models=_added(sums, 2),
+        conversations=_added(sums, 0, 1, 2),
+        misses=_added({key: each for key, each in sums.items() if key[3]}, 0, 1, 3),
     )
 
 
-def _grouped(lines: Sequence[Line], *names: str) -> dict[Any, CacheSums]:
-    """Return the sums of lines that have the same text in these fields, by these texts; the most prompt tokens first."""
-    groups: dict[tuple[str, ...], list[Line]] = defaultdict(list)
-    for line in lines:
-        groups[tuple(str(line.get(name) or "") for name in names)].append(line)
-    sums = {texts: _sums(group) for texts, group in groups.items()}
-    return dict(sorted(sums.items(), key=lambda item: -item[1].prompt_tokens))
+def _added(sums: Mapping[tuple[str, ...], CacheSums], *places: int) -> dict[Any, CacheSums]:
+    """Return the sums of those whose keys are the same in these places, by that part; the most prompt tokens first."""
+    added: dict[tuple[str, ...], CacheSums] = defaultdict(CacheSums)
+    for key, each in sums.items():
+        added[tuple(key[place] for place in places)] += each
+    return dict(sorted(added.items(), key=lambda item: -item[1].prompt_tokens))
 
 
-def _sums(lines: Sequence[Line]) -> CacheSums:
-    saved = [_saved_pusd(line.get("cache_saved_usd")) for line in lines]
-    prompt, cached, written = (
-        sum(int(number(line.get(name))) for line in lines)
-        for name in ("prompt_tokens", "cached_tokens", "cache_write_tokens")
-    )
+def _sums(calls: Sequence[Call]) -> CacheSums:
+    saved = [call.cache_saved_pusd for call in calls]
     return CacheSums(
-        calls=len(lines),
-        hits=sum(number(line.get("cached_tokens")) > 0 for line in lines),
-        prompt_tokens=prompt,
-        cached_tokens=cached,
-        cache_write_tokens=written,
-        saved_usd=usd(sum(each for each in saved if each is not None)),
+        calls=len(calls),
+        hits=sum(call.cached_tokens > 0 for call in calls),
+        prompt_tokens=sum(call.prompt_tokens for call in calls),
+        cached_tokens=sum(call.cached_tokens for call in calls),
+        cache_write_tokens=sum(call.cache_write_tokens for call in calls),
+        saved_pusd=sum(each for each in saved if each is not None),
         unpriced=saved.count(None),
     )
-
-
-def _saved_pusd(text: object) -> int | None:
-    """Return a line's saving; None if it is missing or cannot be read."""
-    try:
-        return pusd(text) if isinstance(text, str) else None
-    except InvalidOperation:
-        return None
