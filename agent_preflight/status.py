@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import RUNS_DIR, latest_run
-from agent_preflight.base.tables import TextTable, show, table_of
+from agent_preflight.base.tables import Part, show
 from agent_preflight.base.usd import usd
 from agent_preflight.runs.choice import print_run
 from agent_preflight.runs.event_log import read_events
 from agent_preflight.runs.folder import is_live
+from agent_preflight.runs.record import RunRecord, read_record
 from agent_preflight.runs.status import (
-    TRIAL_COLUMNS,
     RunStatus,
     budget_line,
     container_running,
-    read_run,
     read_trial,
 )
 from agent_preflight.runs.trial_state import unverified_line
+from agent_preflight.views.run_table import figures_now, run_parts
 
 __all__ = [
     "RUNS_DIR",
@@ -74,19 +74,19 @@ def print_status_table(run_dir: str | Path) -> None:
     Args:
         run_dir: The run's folder.
     """
-    show(*_table(read_run(Path(run_dir))))
+    show(*_table(read_record(Path(run_dir))))
 
 
-def status_parts(run_dir: Path) -> Iterator[TextTable | str]:
+def status_parts(run_dir: Path) -> Iterator[Part]:
     """Yield the tables and lines that show the status of a run.
 
     Args:
         run_dir: The run's folder.
     """
-    run = read_run(run_dir)
-    yield f"Run: {run_dir.name}{' (running)' if run.live else ''}"
+    record = read_record(run_dir)
+    yield f"Run: {run_dir.name}{' (running)' if record.live else ''}"
     yield ""
-    yield from _table(run)
+    yield from _table(record)
 
 
 def status_main(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> None:
@@ -103,20 +103,22 @@ main = status_main
 """The same function as `status_main`."""
 
 
-def _table(run: RunStatus) -> Iterator[TextTable | str]:
-    if not run.trials:
+def _table(record: RunRecord) -> Iterator[Part]:
+    trials = tuple(trial.status for trial in record.trials)
+    if not trials:
         yield (
-            "It has no trials yet: its checks are still going on." if run.live else "It has no trials: none was begun."
+            "It has no trials yet: its checks are still going on."
+            if record.live
+            else "It has no trials: none was begun."
         )
         return
-    notes = [trial.note for trial in run.trials]
-    yield table_of(TRIAL_COLUMNS, run.trials, notes, with_total=len(run.trials) > 1)
+    yield from run_parts(figures_now(record), each_trial=True)
     yield ""
-    yield f"{run.complete}/{len(run.trials)} complete"
-    if not run.live and (line := unverified_line([trial.cleanup for trial in run.trials])) is not None:
+    yield f"{RunStatus(record.run_dir, record.live, trials).complete}/{len(trials)} complete"
+    if not record.live and (line := unverified_line([trial.cleanup for trial in trials])) is not None:
         yield line
-    if run.trouble is not None:
-        yield f"Costs are those of the summaries: {run.trouble}"
+    if record.trouble is not None:
+        yield record.trouble
 
 
 if __name__ == "__main__":

@@ -27,8 +27,6 @@ GAP = 2
 """Characters between two columns."""
 NOTE_CHARS_MIN = 60
 """A column of long notes needs this width. With less room, notes stand beneath the table."""
-LIVE_NOTE_CHARS_MIN = 24
-"""The same for a live table, which leaves out other columns first."""
 NAME_CHARS_MIN = 8
 """If figures would have no room otherwise, names and heads are wrapped to this width."""
 NOTE_CHARS_MAX = 400
@@ -38,6 +36,8 @@ DECIMALS = 4
 
 T = TypeVar("T")
 Cell: TypeAlias = "str | Text"
+Part: TypeAlias = "TextTable | Text | str"
+"""What is printed: a table, a paragraph that is wrapped at the reader's width, or a line that is not."""
 
 
 class TableColumn(msgspec.Struct, frozen=True):
@@ -76,7 +76,7 @@ class TextTable(msgspec.Struct, frozen=True):
         columns: Its columns.
         rows: A cell for each column. Text is made plain. A rich `Text` is not: it has its own colours.
         total: The last line's cells; empty for a table without totals.
-        notes: A remark on each row: in a last column, or in lines beneath if that has no room. A live table cuts them.
+        notes: A remark on each row: in a last column, or in lines beneath if that has no room. For a table that is not live.
         live: The table is drawn again and again: each row is one line.
     """
 
@@ -96,9 +96,8 @@ class TextTable(msgspec.Struct, frozen=True):
         cells = [[_text(cell) for cell in row] for row in self.rows]
         columns = [_filled(column, [row[n] for row in cells], total[n]) for n, column in enumerate(self.columns)]
         shown = [each for each in columns if self.live or not each.is_idle]
-        spare, fold = (1, LIVE_NOTE_CHARS_MIN) if self.live else (sys.maxsize, NOTE_CHARS_MIN)
         texts = [Text(plain(note)[:NOTE_CHARS_MAX].strip()) for note in self.notes]
-        notes = _filled(TableColumn("note", spare=spare, fold=fold), texts)
+        notes = _filled(TableColumn("note", spare=sys.maxsize, fold=NOTE_CHARS_MIN), texts)
         widths = _fitted([*shown, notes] if any(texts) else shown, width)
         table = Table(box=None, pad_edge=False, header_style="bold", footer_style="bold", show_footer=bool(self.total))
         for each, chars in widths.items():
@@ -112,7 +111,7 @@ class TextTable(msgspec.Struct, frozen=True):
             )
         for row in zip(*(each.cells for each in widths), strict=True):
             table.add_row(*row)
-        if self.live or notes in widths:
+        if notes in widths:
             return Group(table)
         names = (row[0].plain for row in cells)
         return Group(table, *(Text(f"{name}: {note.plain}") for name, note in zip(names, texts, strict=False) if note))
@@ -208,7 +207,7 @@ def figures(
     return ComputedColumn(title, right=True, spare=spare, cell=lambda item: sum_of([item]), total=sum_of)
 
 
-def show(*parts: TextTable | str, stream: TextIO | None = None) -> None:
+def show(*parts: Part, stream: TextIO | None = None) -> None:
     """Print tables and lines, as wide as the terminal, or `WIDTH` (or COLUMNS) in a pipe. Lines are made plain, not cut.
 
     Args:
@@ -221,7 +220,7 @@ def show(*parts: TextTable | str, stream: TextIO | None = None) -> None:
             say(text, stream)
 
 
-def text_of(*parts: TextTable | str, width: int = WIDTH) -> str:
+def text_of(*parts: Part, width: int = WIDTH) -> str:
     """Return tables and lines as text, without colours."""
     from rich.console import Console
 
@@ -229,14 +228,15 @@ def text_of(*parts: TextTable | str, width: int = WIDTH) -> str:
     return "\n".join(text for part in parts for text in _rendered(part, console))
 
 
-def _rendered(part: TextTable | str, console: Console) -> Iterator[str]:
+def _rendered(part: Part, console: Console) -> Iterator[str]:
     """Yield the lines of a table as they are laid out, so that a long one begins at once."""
     from rich.segment import Segment, Segments
 
     if isinstance(part, str):
         yield plain(part)
         return
-    for line in Segment.split_lines(console.render(part.fitted(console.width))):
+    shown = part.fitted(console.width) if isinstance(part, TextTable) else part
+    for line in Segment.split_lines(console.render(shown)):
         if not console.is_terminal:
             yield "".join(segment.text for segment in line).rstrip()
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,9 @@ from agent_preflight.base.config import Environment
 from agent_preflight.base.tables import show
 from agent_preflight.cli.shared import RunId, RunsDir, complain, emit_json
 from preflight_proxy.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from agent_preflight.runs.record import TrialRecord
 
 LedgerFolder = Annotated[
     Path | None,
@@ -49,6 +52,9 @@ def runs(
 def status(
     run_id: RunId = None,
     runs_dir: RunsDir = Path("runs"),
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Follow the run until it ends; `q` leaves, and the run goes on.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each trial.")] = False,
 ) -> None:
     """Show how a run stands, trial by trial.
@@ -56,19 +62,43 @@ def status(
     Costs, calls and what is reserved come from its ledger, also while it runs.
 
     Example: agent-preflight status run-20270131-120000
+
+    Example: agent-preflight status --watch
     """
-    from agent_preflight.runs.status import read_run
+    from agent_preflight.runs.record import read_record
     from agent_preflight.status import status_parts
 
+    if watch and as_json:
+        raise typer.BadParameter("--watch and --json exclude each other")
     folder = folder_to_read(run_id, None, runs_dir)
     if as_json:
-        trials = read_run(folder).trials if folder is not None else ()
+        trials = read_record(folder).trials if folder is not None else ()
         for trial in trials:
-            emit_json(trial.to_json())
+            emit_json(_trial_json(trial))
         if folder is not None and not trials:
             complain(f"{folder.name} has no trials.")
-    else:
+    elif not watch or folder is None or _watched(folder):
         show(*(status_parts(folder) if folder is not None else [none_in(runs_dir)]))
+
+
+def _trial_json(trial: TrialRecord) -> dict[str, Any]:
+    """Return a trial's state for machines, with what its output is worth."""
+    score = trial.score
+    scored = {
+        "score": score and score.value,
+        "success": score and score.success,
+        "score_reason": score and score.reason,
+    }
+    return {**trial.status.to_json(), "base": trial.base, "repeat": trial.repeat, **scored}
+
+
+def _watched(folder: Path) -> bool:
+    """Follow a run. Return whether it has ended."""
+    from agent_preflight.cli.run import interruptible
+    from agent_preflight.views.live_view import watch
+
+    with interruptible():
+        return watch(folder)
 
 
 def costs(

@@ -70,6 +70,7 @@ class TrialFigures(msgspec.Struct, frozen=True):
     score: Score | None
     note: str
     ended_by: str
+    tool_calls: int = 0
 
 
 def trial_figures(trial: TrialRecord, calls: Sequence[Call], at_s: float) -> TrialFigures:
@@ -104,6 +105,7 @@ def trial_figures(trial: TrialRecord, calls: Sequence[Call], at_s: float) -> Tri
         duration_s=max(at_s - trial.began_at_s, 0.0) if runs and trial.began_at_s else status.duration_s,
         score=trial.score,
         ended_by=str(trial.block.get("ended_by") or ""),
+        tool_calls=status.tool_calls,
     )
 
 

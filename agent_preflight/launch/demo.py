@@ -22,21 +22,23 @@ import msgspec
 
 from agent_preflight.base.config import variable
 from agent_preflight.base.console import say
+from agent_preflight.base.tables import show
 from agent_preflight.base.usd import exact, pusd, usd
 from agent_preflight.docker.gates import choose_gate_mode
 from agent_preflight.docker.images import DEFAULT_BASE, LOCAL_BASE, context_dir, ensure_image, missing_base
 from agent_preflight.engine.client import Engine
-from agent_preflight.launch.run_view import RunView, print_table, run_view
+from agent_preflight.launch.run_view import RunView, run_view
 from agent_preflight.options.naming import NamedModel
 from agent_preflight.options.settings import RunSettings, SandboxKind
 from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import StopSignal, run_blocking
 from agent_preflight.runs.costs import cost_lines, sums_of
-from agent_preflight.runs.final_table import place_lines
 from agent_preflight.runs.folder import open_try
+from agent_preflight.runs.places import place_lines
 from agent_preflight.runs.request import Finished, RunRequest
 from agent_preflight.runs.result import exit_code
 from agent_preflight.sidecar.keeper import own_process, until_ready
+from agent_preflight.views.run_table import final_parts
 from preflight_proxy.core.errors import ConfigError, OperatingError
 from preflight_proxy.core.secret import Secret
 
@@ -180,7 +182,7 @@ async def _demo(
         with contextlib.closing(view):
             finished = await run_field(_request(place, simulated, runs_dir, view), stop, view.progress)
         billed = await simulated.billed_usd()
-    print_table(view.progress.rows())
+    show(*final_parts(finished.run_dir))
     return None if stop.ending.is_set() else (finished, billed)
 
 

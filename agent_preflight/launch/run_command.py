@@ -12,9 +12,10 @@ from typing import Any
 
 from agent_preflight.base.config import Environment, variable
 from agent_preflight.base.console import say
+from agent_preflight.base.tables import show
 from agent_preflight.launch.config_policies import with_objects
 from agent_preflight.launch.resume import earlier_version, find_plan, origin_of, resumed_settings, runs_dir_of
-from agent_preflight.launch.run_view import RunView, print_table, run_view
+from agent_preflight.launch.run_view import RunView, run_view
 from agent_preflight.options.config_file import load_config
 from agent_preflight.options.settings import RunSettings
 from agent_preflight.options.sources import for_command, read_variables, settings_of
@@ -25,9 +26,10 @@ from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import StopSignal, run_blocking
 from agent_preflight.runner.messages import elsewhere, farewell
 from agent_preflight.runner.progress import KEPT, TrialProgress
-from agent_preflight.runs.final_table import answers_lines, place_lines
+from agent_preflight.runs.places import answers_lines, place_lines
 from agent_preflight.runs.request import Finished, Origin, RunRequest
 from agent_preflight.runs.result import exit_code, summary_document
+from agent_preflight.views.run_table import final_parts
 from preflight_proxy.core.errors import OperatingError
 
 NOTHING_SPENT = "No agent was started, so none has spent money."
@@ -110,11 +112,13 @@ def _show(view: RunView, request: RunRequest, finished: Finished) -> None:
     rows = view.progress.rows()
     if request.settings.resume and rows and all(row.state == KEPT for row in rows):
         say(f"Nothing to do: every trial of {finished.run_dir.name} has ended.")
-    print_table(rows)
+    show(*final_parts(finished.run_dir))
     where = place_lines(finished.run_dir, elsewhere(request))
     for line in (*where, *answers_lines(finished.results, finished.run_dir)):
         say(line)
     for row in rows:
+        if row.state == "not started" and row.note:
+            say(f"{row.alias} was not started: {row.note}")
         errors = finished.run_dir / row.alias / "stderr.log"
         if row.state == "failed" and errors.is_file() and errors.stat().st_size:
             say(f"what {row.alias} said of its failure: {errors}")

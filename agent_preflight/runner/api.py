@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, Unpack, get_type_hints
 
 from agent_preflight.artifacts import RUNS_DIR
 from agent_preflight.base.config import Environment, variable
+from agent_preflight.base.tables import text_of, width_of
 from agent_preflight.base.usd import Dollars
 from agent_preflight.checks.inputs import as_list
 from agent_preflight.models import RunResult
@@ -22,8 +24,10 @@ from agent_preflight.runner.arguments import build_request
 from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import StopSignal, run_blocking, run_cancellable
 from agent_preflight.runner.messages import elsewhere, farewell
-from agent_preflight.runs.final_table import final_lines
-from agent_preflight.runs.request import RunRequest
+from agent_preflight.runs.places import answers_lines, place_lines
+from agent_preflight.runs.record import read_record
+from agent_preflight.runs.request import Finished, RunRequest
+from agent_preflight.views.run_table import figures_now, run_parts
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
 
@@ -273,6 +277,19 @@ def run_container(  # noqa: D417 - the other arguments are those of run_multi
 async def _run_and_report(request: RunRequest, stop: StopSignal) -> list[RunResult]:
     """Run the trials, also to their ends after Ctrl-C, and print the final table and how to resume a run that is not complete."""
     finished = await run_field(request, stop)
-    for line in (*final_lines(finished.results, finished.run_dir, elsewhere(request)), *farewell(request, finished)):
+    for line in (*_table_lines(finished, elsewhere(request)), *farewell(request, finished)):
         request.say(line)
     return RunResults(finished.results, finished.run_dir)
+
+
+def _table_lines(finished: Finished, where: str) -> Iterator[str]:
+    """Yield the final table and where the files are; nothing if no trial has a result."""
+    if not finished.results:
+        return
+    run = figures_now(read_record(finished.run_dir))
+    yield ""
+    yield from text_of(*run_parts(run), width=width_of(sys.stdout)).split("\n")
+    if (share := run.totals.tokens.cache_share) is not None:
+        yield f"Cache: {share:.1%} of {run.totals.tokens.prompt:,} prompt tokens came from a cache"
+    yield from place_lines(finished.run_dir, where)
+    yield from answers_lines(finished.results, finished.run_dir)

@@ -146,7 +146,8 @@ class _FieldRun(RunContext):
                 if not self.stop.ending.is_set():
                     folder.write_plan(previous.continued(document))
                     announce(request, folder.path, self.run_id, due)
-                    self.progress.begin("" if request.single else how_to_stop(request, self.run_id))
+                    title = "" if request.single else how_to_stop(request, self.run_id)
+                    self.progress.begin(folder.path, title)
                     results |= await self._run_due(due, preparing)
                     in_order = [results[trial.alias] for trial in trials if trial.alias in results]
                     text, facts = run_done(in_order, len(trials) - len(in_order))

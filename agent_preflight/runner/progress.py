@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 from msgspec import structs
@@ -71,7 +72,7 @@ class RunProgress:
     Args:
         on_change: Called on each change with the trial before it, if any, and after it; must not block.
         on_alert: Called with messages that a person must read at once, even if the view hides others; must not block.
-        on_begin: Called when the checks are over and trials begin; must not block.
+        on_begin: Called with the run's folder and the title when the checks are over and trials begin; must not block.
 
     Attributes:
         alert: Shows a message that a person must read at once.
@@ -82,7 +83,7 @@ class RunProgress:
         self,
         on_change: Callable[[TrialProgress | None, TrialProgress], object] = lambda before, after: None,
         on_alert: Callable[[str], object] = lambda text: None,
-        on_begin: Callable[[], object] = lambda: None,
+        on_begin: Callable[[Path, str], object] = lambda run_dir, title: None,
     ) -> None:
         self._rows: dict[str, TrialProgress] = {}
         self._on_change = on_change
@@ -90,10 +91,10 @@ class RunProgress:
         self._on_begin = on_begin
         self.title = ""
 
-    def begin(self, title: str) -> None:
-        """Set the title, when trials begin."""
+    def begin(self, run_dir: Path, title: str) -> None:
+        """Set the title, when trials begin in the run's folder."""
         self.title = title
-        self._on_begin()
+        self._on_begin(run_dir, title)
 
     def put(self, row: TrialProgress) -> None:
         """Set a trial's progress."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from agent_preflight.artifacts import RUNS_DIR, find_run, latest_run, run_dirs
-from agent_preflight.base.tables import TextTable, show
+from agent_preflight.base.tables import Part, show
 from agent_preflight.runs.folder import is_live
 from preflight_proxy.core.errors import ConfigError
 
@@ -30,7 +30,7 @@ def run_to_read(run_id: str | None, runs_dir: str | Path = RUNS_DIR) -> Path | N
     return live[0] if len(live) == 1 else latest_run(runs_dir)
 
 
-def print_run(run_id: str | None, runs_dir: str | Path, parts: Callable[[Path], Iterable[TextTable | str]]) -> int:
+def print_run(run_id: str | None, runs_dir: str | Path, parts: Callable[[Path], Iterable[Part]]) -> int:
     """Print the parts of the run that a reading command means. Return 1 if there is no run of that name, else 0."""
     try:
         run_dir = run_to_read(run_id, runs_dir)

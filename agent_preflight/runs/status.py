@@ -23,7 +23,7 @@ from agent_preflight.artifacts import (
     run_dirs,
     trial_dirs,
 )
-from agent_preflight.base.tables import ComputedColumn, TextTable, duration, exact_money, figures, money, table_of
+from agent_preflight.base.tables import ComputedColumn, TextTable, duration, figures, money, table_of
 from agent_preflight.base.usd import exact, pusd
 from agent_preflight.runs.costs import accounts_of
 from agent_preflight.runs.event_log import EventFacts, read_events, seconds_between, text_or_none
@@ -159,33 +159,6 @@ class RunStatus(msgspec.Struct, frozen=True):
             "age_s": round(self.age_s(now_s), 3),
             "run_dir": str(self.run_dir),
         }
-
-
-TRIAL_COLUMNS: Sequence[ComputedColumn[TrialStatus]] = (
-    ComputedColumn("trial", cell=lambda trial: trial.alias, total=lambda trials: "TOTAL"),
-    ComputedColumn("model", spare=7, cell=lambda trial: trial.model_id or "-"),
-    ComputedColumn("status", cell=lambda trial: trial.status),
-    figures("calls", lambda trial: trial.calls),
-    figures("refused", lambda trial: trial.refused, spare=3),
-    figures("tools", lambda trial: trial.tool_calls, spare=4),
-    figures("events", lambda trial: trial.events_count, spare=5),
-    figures("cost", lambda trial: trial.posted_pusd, money),
-    figures("reserved", lambda trial: trial.pending_pusd, money),
-    figures("limit", lambda trial: trial.limit_pusd, exact_money),
-    ComputedColumn(
-        "cached",
-        right=True,
-        spare=6,
-        cell=lambda trial: f"{trial.cache_hit_rate * 100:.0f}%" if trial.cache_hit_rate else "-",
-    ),
-    ComputedColumn(
-        "time",
-        right=True,
-        spare=2,
-        cell=lambda trial: "-" if trial.duration_s is None else duration(trial.duration_s),
-    ),
-)
-"""The columns of tables of trials."""
 
 
 def list_runs(runs_dir: str | Path = RUNS_DIR) -> list[RunStatus]:

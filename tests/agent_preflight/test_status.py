@@ -162,12 +162,12 @@ def test_the_table_of_a_live_run_at_80_columns(run: Path, capsys: pytest.Capture
     assert capsys.readouterr().out.splitlines() == [
         "Run: run-1 (running)",
         "",
-        "trial            status   calls  refused     cost  reserved    limit   time",
-        "claude-sonnet-4  done         1        0  $0.0100   $0.0200  $0.2500  1m15s",
-        "gpt              ejected      1        0  $0.0100   $0.0200  $0.2500   3.0s",
-        "later            pending      -        -        -         -  $0.2500      -",
-        "nano             running      1        0  $0.0100   $0.0200  $0.2500      -",
-        "TOTAL                         3        0  $0.0300   $0.0600  $1.0000",
+        "trial            status      cost  reserved    limit  calls  cached   time",
+        "claude-sonnet-4  done     $0.0100   $0.0200  $0.2500      1     25%  1m15s",
+        "nano             running  $0.0100   $0.0200  $0.2500      1     25%",
+        "gpt              ejected  $0.0100   $0.0200  $0.2500      1     25%   3.0s",
+        "later            pending  $0.0000            $0.2500      -       -",
+        "TOTAL                     $0.0300   $0.0600  $1.0000      3     25%",
         "gpt: a long reason that goes on and on and on and on and on",
         "",
         "2/4 complete",
@@ -179,13 +179,17 @@ def test_the_table_of_a_run_without_a_ledger(run: Path, capsys: pytest.CaptureFi
     finish(run, "a2", error="boom\x1b[31m")
     print_status_table(run)
     assert capsys.readouterr().out.splitlines() == [
-        "trial  status  calls  refused  tools  events     cost  reserved    limit   time",
-        "a1     done        -        -      3       0  $0.1235         -  $0.5000  1m15s",
-        "a2     failed      -        -      0       0        -         -  $0.5000   0.0s",
-        "TOTAL              -        -      3       0  $0.1235         -  $1.0000",
+        "trial  model  status     cost    limit  calls  tools  tokens  cached   time",
+        "a1     m/x    done    $0.1235  $0.5000      -      3   1,000     80%  1m15s",
+        "a2     m/x    failed        -  $0.5000      -      0       0       -",
+        "TOTAL                 $0.1235  $1.0000      -          1,000     80%",
         "a2: boom",
         "",
         "2/2 complete",
+        (
+            "The run has no plan.json that can be read, so what it was to do is not known. "
+            "The run has no ledger (an earlier version made it), so costs are those of the summaries."
+        ),
     ]
 
 
@@ -204,7 +208,7 @@ def test_no_line_is_longer_than_the_terminal_and_no_cost_is_cut(
     print_status_table(run)
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= columns
-    assert (out.count("$0.0100"), out.count("$0.0200"), out.count("$0.0300")) == (3, 3, 1)
+    assert (out.count("$0.0100"), out.count("$0.0200"), out.count("$0.0300")) == (3, 3 if columns > 60 else 0, 1)
     assert "\x1b" not in out
 
 
@@ -235,6 +239,7 @@ def test_a_run_without_trials_says_so(run: Path, capsys: pytest.CaptureFixture[s
         with alive(run):
             print_status_table(run)
     else:
+        (run / "lock").touch()
         print_status_table(run)
     assert words in capsys.readouterr().out
 
@@ -245,7 +250,7 @@ def test_a_ledger_that_cannot_be_read_is_said(run: Path, capsys: pytest.CaptureF
     print_status_table(run)
     out = capsys.readouterr().out
     assert "$0.5000" in out
-    assert "Costs are those of the summaries: " in out
+    assert "So costs are those of the summaries" in out
 
 
 def test_the_status_of_the_latest_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -253,7 +258,7 @@ def test_the_status_of_the_latest_run(run: Path, capsys: pytest.CaptureFixture[s
     status_main(runs_dir=run.parent)
     out = capsys.readouterr().out
     assert out.startswith("Run: run-1\n\ntrial")
-    assert out.endswith("1/1 complete\n")
+    assert "\n1/1 complete\n" in out
     assert main is status_main
 
 

@@ -69,8 +69,12 @@ def test_a_name_is_wrapped_only_if_figures_would_have_no_room() -> None:
     assert "claude-sonnet-4-" in narrow
 
 
-def noted(*notes: str, live: bool = False) -> TextTable:
-    return TextTable(COLUMNS[:1], [(row[0],) for row in ROWS], notes=notes, live=live)
+def noted(*notes: str) -> TextTable:
+    return TextTable(COLUMNS[:1], [(row[0],) for row in ROWS], notes=notes)
+
+
+def live(meaning: str) -> TextTable:
+    return TextTable((COLUMNS[0], COLUMNS[5]), [("claude-sonnet-4-5", meaning)], live=True)
 
 
 LONG = "the budget of $0.25 is spent: it did not cover the last call (the agent ended with exit code 3)"
@@ -98,10 +102,7 @@ def test_without_any_note_there_is_no_column_for_them() -> None:
 
 
 def test_a_live_table_has_one_line_for_each_row() -> None:
-    assert (
-        text_of(noted("", LONG, live=True), width=50).splitlines()[2]
-        == "claude-sonnet-4-5  the budget of $0.25 is spent: …"
-    )
+    assert text_of(live(LONG), width=50).splitlines()[1:] == ["claude-sonnet-4-5  the budget of $0.25 is spent: …"]
 
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07a\nb\x9b31m[bold red]c[/]\u202ed"
@@ -127,9 +128,12 @@ def test_no_row_of_a_long_table_is_missing() -> None:
     assert {line.index("x") for line in lines if "x" in line} == {lines[0].index("model")}
 
 
-def test_a_live_table_cuts_no_name_for_a_note() -> None:
-    lines = text_of(noted("", LONG, live=True), width=40).splitlines()
-    assert lines[2].split()[0] == "claude-sonnet-4-5"
+def test_a_live_table_cuts_no_name_for_words_that_can_be_cut() -> None:
+    assert text_of(live(LONG), width=31).splitlines()[1].split()[0] == "claude-sonnet-4-5"
+
+
+def test_a_paragraph_is_wrapped_and_made_no_markup() -> None:
+    assert text_of(Text("nano [b]is[/] the best"), width=12).splitlines() == ["nano", "[b]is[/] the", "best"]
 
 
 def test_columns_make_their_cells_from_items_and_their_sums_from_the_known_figures() -> None:

@@ -199,7 +199,7 @@ def test_a_trial_that_runs_has_its_cost_its_calls_and_its_reserve_from_the_ledge
         assert told.startswith("Run: live (running)\n")
         assert max(map(len, told.splitlines())) <= 80
         shown = told.splitlines()[3].split()
-        assert shown[:3] == ["a", "running", "1"]
+        assert (shown[:2], "1" in shown) == (["a", "running"], True)
         assert f"${Decimal(row['pending_usd']):.4f}" in shown
         live.results()
 

@@ -1,5 +1,7 @@
 """The progress of a run, for views."""
 
+from pathlib import Path
+
 from agent_preflight.runner.progress import RunProgress, TrialProgress
 from preflight_proxy.base.control_messages import Balance
 from preflight_proxy.core.refusals.outcomes import NONE_YET, bad_request
@@ -56,8 +58,7 @@ def test_an_alert_goes_to_the_view() -> None:
 
 
 def test_a_view_is_called_when_trials_begin() -> None:
-    calls: list[str] = []
-    progress = RunProgress(on_begin=lambda: calls.append(progress.title))
-    progress.begin("run-1")
-    RunProgress().begin("nobody shows this")
-    assert calls == ["run-1"]
+    calls: list[tuple[Path, str]] = []
+    RunProgress(on_begin=lambda *begun: calls.append(begun)).begin(Path("runs/run-1"), "run-1: press Ctrl-C")
+    RunProgress().begin(Path("runs/run-1"), "nobody shows this")
+    assert calls == [(Path("runs/run-1"), "run-1: press Ctrl-C")]
