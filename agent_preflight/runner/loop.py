@@ -139,11 +139,11 @@ async def run_cancellable(work: Callable[[StopSignal], Coroutine[Any, Any, T]]) 
     return task.result()
 
 
-async def run_until(task: asyncio.Task[Any], event: asyncio.Event) -> None:
-    """Wait for a task, and cancel it if the event is set before its end. Raises what the task raises."""
+async def run_until(task: asyncio.Task[Any], event: asyncio.Event, timeout_s: float | None = None) -> None:
+    """Wait for a task, and cancel it if the event is set before its end, or after some time. Raises what the task raises."""
     waiting = asyncio.ensure_future(event.wait())
     try:
-        await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([task, waiting], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
     finally:
         waiting.cancel()
     if not task.done():

@@ -1,7 +1,7 @@
 """Tells a person what happens in a run: in notices.jsonl, by a command of theirs, and by `on_event`.
 
-The command and `on_event` have a thread each, and a queue of limited length. A slow, failing or flooding one ends nothing, and it
-delays the end of the run alone, by `NOTIFY_END_S` at most.
+The command and `on_event` each have a queue of limited length, and run beside the loop. A slow, failing or flooding one ends
+nothing, and it delays the end of the run alone, by `NOTIFY_END_S` at most.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import json
 import os
 import signal
 import subprocess
-import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 from agent_preflight.base.config import environment_without_keys
 from agent_preflight.base.usd import exact, pusd, usd
 from agent_preflight.models import RunResult
-from agent_preflight.runner.progress import TrialProgress, now_s
+from agent_preflight.runner.loop import in_thread, run_until
+from agent_preflight.runner.progress import TrialProgress
 from preflight_proxy.base.control_messages import Balance
 from preflight_proxy.base.log import redact
 from preflight_proxy.core.terminal import plain
@@ -37,7 +37,6 @@ NOTIFY_S_MAX = 30.0
 """A command that takes longer is killed, with its process group."""
 NOTIFY_END_S = 5.0
 """For so long the end of a run waits for notices that are not handed on yet."""
-NOTIFY_LOOK_S = 0.02
 BUDGET_PERCENT = 80
 
 AMOUNTS = {"spent_usd": "posted_usd", "pending_usd": "pending_usd", "limit_usd": "limit_usd"}
@@ -46,94 +45,85 @@ AMOUNTS = {"spent_usd": "posted_usd", "pending_usd": "pending_usd", "limit_usd":
 Document = dict[str, Any]
 
 
-class NotifyCommand:
-    """Runs a command of the user for each notice, which it gets as a line of JSON on its standard input. Its output is dropped."""
+async def run_command(command: str, notice: Document) -> None:
+    """Run a command of the user to its end. It gets a notice as a line of JSON on its standard input; its output is dropped.
 
-    def __init__(self, command: str) -> None:
-        self._arguments = ["/bin/sh", "-c", command]
-        self._changing = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._is_stopped = False
+    It is killed, with its process group, if it takes too long, or if this is cancelled.
 
-    def take(self, notice: Document) -> None:
-        """Run the command to its end.
-
-        Raises:
-            OSError: It cannot be started.
-            RuntimeError: It failed, or took too long.
-        """
-        with self._changing:
-            if self._is_stopped:
-                return
-            given = {"stdin": subprocess.PIPE, "env": environment_without_keys(), "start_new_session": True}
-            dropped = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            process = self._process = subprocess.Popen(self._arguments, **given, **dropped)  # type: ignore[call-overload]  # noqa: S603
-        try:
-            process.communicate(json.dumps(notice).encode() + b"\n", timeout=NOTIFY_S_MAX)
-        except subprocess.TimeoutExpired:
-            self._kill()
-            process.wait()
-            raise RuntimeError(f"the command took more than {NOTIFY_S_MAX:.0f} s and was killed") from None
-        if process.returncode and not self._is_stopped:
-            raise RuntimeError(f"the command ended with exit code {process.returncode}")
-
-    def stop(self) -> None:
-        """Kill the command that runs, and start no other; called by another thread."""
-        with self._changing:
-            self._is_stopped = True
-            self._kill()
-
-    def _kill(self) -> None:
-        if self._process is not None and self._process.poll() is None:
+    Raises:
+        OSError: It cannot be started.
+        RuntimeError: It failed, or took too long.
+    """
+    # asyncio would make standard input a socket, which cannot be opened as /dev/stdin
+    process = subprocess.Popen(  # noqa: ASYNC220, S603 - the command is the user's
+        ["/bin/sh", "-c", command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment_without_keys(),
+        start_new_session=True,
+    )
+    line = json.dumps(notice).encode() + b"\n"
+    try:
+        async with asyncio.timeout(NOTIFY_S_MAX):
+            await in_thread(lambda: process.communicate(line), "notify")
+    except TimeoutError:
+        raise RuntimeError(f"the command took more than {NOTIFY_S_MAX:.0f} s and was killed") from None
+    finally:
+        if process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+                os.killpg(process.pid, signal.SIGKILL)
+    if process.returncode:
+        raise RuntimeError(f"the command ended with exit code {process.returncode}")
+
+
+async def call_function(on_event: Callable[[Document], object], notice: Document) -> None:
+    """Call `on_event` with a notice. Raises what it raises."""
+    event = {"type": "preflight_notice", "source": "preflight", **notice}
+    await in_thread(lambda: on_event(event), "on_event notice")
 
 
 class Delivery:
-    """Hands notices to one receiver, in order, in a thread that starts with the first.
+    """Hands notices to one receiver, in order.
 
     Args:
         name: Of the option, for messages.
         take: Takes a notice; what it raises is a failure.
-        complain: Takes a line about the first failure; called in any thread.
+        complain: Takes a line about the first failure.
     """
 
-    def __init__(self, name: str, take: Callable[[Document], object], complain: Callable[[str], None]) -> None:
+    def __init__(
+        self, name: str, take: Callable[[Document], Awaitable[object]], complain: Callable[[str], None]
+    ) -> None:
         self._name = name
         self._take = take
         self._complain = complain
-        self._waiting: SimpleQueue[Document | None] = SimpleQueue()
-        self._has_failed = self._is_stopped = False
-        self._thread = threading.Thread(target=self._run, name=f"{name} notices", daemon=True)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether all that was put is handed on, once `finish` was called."""
-        return not self._thread.is_alive()
+        self._waiting: asyncio.Queue[Document | None] = asyncio.Queue()
+        self._has_failed = False
+        self._task: asyncio.Task[None] | None = None
 
     def put(self, notice: Document) -> None:
-        """Have a notice handed on, unless too many wait. For one thread only."""
+        """Have a notice handed on, unless too many wait."""
         if self._waiting.qsize() >= NOTICES_WAITING_MAX:
             self._fail("it is too slow: notices are dropped")
             return
-        self._waiting.put(notice)
-        if self._thread.ident is None:
-            self._thread.start()
+        self._waiting.put_nowait(notice)
+        if self._task is None:
+            self._task = asyncio.ensure_future(self._run())
 
-    def finish(self) -> None:
-        """End the thread once it has handed on what waits."""
-        self._waiting.put(None)
-
-    def stop(self) -> None:
-        """Hand on nothing more."""
-        self._is_stopped = True
-        if not self.is_over:
+    async def close(self, hurry: asyncio.Event) -> None:
+        """Hand on what waits, for `NOTIFY_END_S` at most and not in a hurry; then stop, and drop the rest."""
+        if self._task is None:
+            return
+        self._waiting.put_nowait(None)
+        await run_until(self._task, hurry, NOTIFY_END_S)
+        if self._task.cancelled():
             self._fail("it is too slow: the run is over, and its last notices are dropped")
 
-    def _run(self) -> None:
-        while (notice := self._waiting.get()) is not None and not self._is_stopped:
+    async def _run(self) -> None:
+        while (notice := await self._waiting.get()) is not None:
             try:
-                self._take(notice)
+                await self._take(notice)
             except Exception as exc:
                 self._fail(str(exc) if type(exc) is RuntimeError else f"{type(exc).__name__}: {exc}")
 
@@ -151,7 +141,7 @@ class Notices:
         run_id: Its name.
         command: `notify` of its options, or None.
         on_event: `on_event` of its options, or None.
-        say: Prints a line for a person; called in any thread.
+        say: Prints a line for a person.
     """
 
     def __init__(
@@ -165,17 +155,14 @@ class Notices:
         self._path = folder / NOTICES_FILE
         self._run_id = run_id
         self._say = say
-        self._command = None if command is None else NotifyCommand(command)
-        self._on_event = on_event
-        receivers = {"notify": self._command and self._command.take, "on_event": on_event and self._call}
-        self._deliveries = [Delivery(name, take, self._complain) for name, take in receivers.items() if take]
-
-    def _call(self, notice: Document) -> None:
-        assert self._on_event is not None
-        self._on_event({"type": "preflight_notice", "source": "preflight", **notice})
+        self._deliveries: list[Delivery] = []
+        if command is not None:
+            self._deliveries.append(Delivery("notify", partial(run_command, command), self._complain))
+        if on_event is not None:
+            self._deliveries.append(Delivery("on_event", partial(call_function, on_event), self._complain))
 
     def add(self, kind: str, text: str, trial: TrialProgress | None = None, **facts: object) -> None:
-        """Write a notice to the file, and have it handed on unless it is a warning. Raises nothing. Any thread.
+        """Write a notice to the file, and have it handed on unless it is a warning. Raises nothing.
 
         Args:
             kind: `budget_80`, `ejected`, `spent`, `no_credit`, `drift`, `run_done` or `warning`.
@@ -209,16 +196,8 @@ class Notices:
             self._say(text)
 
     async def close(self, hurry: asyncio.Event) -> None:
-        """Hand on what waits, for `NOTIFY_END_S` at most and not in a hurry; then kill what runs, and drop the rest."""
-        for delivery in self._deliveries:
-            delivery.finish()
-        until_s = now_s() + NOTIFY_END_S
-        while not (all(each.is_over for each in self._deliveries) or hurry.is_set() or now_s() > until_s):
-            await asyncio.sleep(NOTIFY_LOOK_S)
-        for delivery in self._deliveries:
-            delivery.stop()
-        if self._command is not None:
-            self._command.stop()
+        """Hand on what waits, for a short time at most, then kill what runs; see `Delivery.close`."""
+        await asyncio.gather(*(delivery.close(hurry) for delivery in self._deliveries))
 
 
 class SpendMarks:

@@ -139,6 +139,14 @@ async def test_the_command_has_the_users_variables_but_no_key(told: Told, monkey
 
 
 @wire
+async def test_the_command_may_open_its_input_by_name(told: Told) -> None:
+    notices = told.of("cat /dev/stdin >> told.jsonl")
+    notices.add("run_done", "over")
+    await notices.close(asyncio.Event())
+    assert [each["notice"] for each in told.received] == ["run_done"]
+
+
+@wire
 @pytest.mark.parametrize(
     ("command", "why"),
     [
