@@ -32,7 +32,7 @@ def fairness_of(record: RunRecord) -> tuple[FairnessRow, ...]:
 
 
 def _rows(record: RunRecord) -> Iterator[tuple[str, str, bool | None]]:
-    by_trial, groups = record.calls_by_trial(), dict[str, list[Call]]()
+    by_trial, groups = record.calls_by_trial, dict[str, list[Call]]()
     for trial in record.trials:
         mine = groups.setdefault(trial.base, [])
         mine += [call for call in by_trial.get(trial.status.alias, ()) if call.is_call]

@@ -33,6 +33,7 @@ class TableFigures(msgspec.Struct, frozen=True):
         repeats: The most trials that a model has.
         answer: What came out, the best first.
         spent: What was spent in all, and whether OpenRouter's figures agree.
+        reconciliation: What the ledger has against OpenRouter's figures; None without a ledger.
         warnings: The latest ones.
         trouble: What could not be read.
     """
@@ -51,6 +52,7 @@ class TableFigures(msgspec.Struct, frozen=True):
     repeats: int
     answer: tuple[Sentence, ...]
     spent: tuple[Sentence, ...]
+    reconciliation: Reconciliation | None
     warnings: tuple[Notice, ...]
     trouble: str | None
 
@@ -65,13 +67,12 @@ class PageFigures(msgspec.Struct, frozen=True):
     timeline: Timeline
     refusals: tuple[Refusal, ...]
     fairness: tuple[FairnessRow, ...]
-    reconciliation: Reconciliation | None
     rerun: Rerun
 
 
 def table_figures(record: RunRecord, at_s: float) -> TableFigures:
     """Return what a table shows of a run, at a moment."""
-    calls = record.calls_by_trial()
+    calls, reconciliation = record.calls_by_trial, reconciliation_of(record)
     trials = tuple(trial_figures(trial, calls.get(trial.status.alias, ()), at_s) for trial in record.trials)
     models = model_figures(trials)
     totals = totals_of(trials)
@@ -92,7 +93,8 @@ def table_figures(record: RunRecord, at_s: float) -> TableFigures:
         has_scores=has_scores,
         repeats=max((len(model.trials) for model in models), default=0),
         answer=answer_of(models, totals, live=record.live, has_scores=has_scores),
-        spent=spent_of(totals, reconciliation_of(record)),
+        spent=spent_of(totals, reconciliation),
+        reconciliation=reconciliation,
         warnings=tuple(notice for notice in record.notices if notice.kind != "run_done")[-WARNINGS_MAX:],
         trouble=record.trouble,
     )
@@ -109,14 +111,13 @@ def page_figures(record: RunRecord, at_s: float) -> PageFigures:
         timeline=timeline_of(record, at_s),
         refusals=refusals_of(record),
         fairness=fairness_of(record),
-        reconciliation=reconciliation_of(record),
         rerun=rerun_of(record.plan),
     )
 
 
 def reconciliation_of(record: RunRecord) -> Reconciliation | None:
     """Compare each account with the figure that its trial's summary has of its key; None without a ledger."""
-    calls = record.calls_by_trial()
+    calls = record.calls_by_trial
     rows = tuple(
         reconcile_account(
             trial.account,

@@ -88,7 +88,7 @@ def _numbers(record: RunRecord) -> dict[str, int]:
 
 def curves_of(record: RunRecord, at_s: float) -> tuple[Curve, ...]:
     """Return a curve for each trial that has begun and whose ledger can be read."""
-    numbers, calls = _numbers(record), record.calls_by_trial()
+    numbers, calls = _numbers(record), record.calls_by_trial
     share = max(POINTS_MAX // max(len(record.trials), 1), POINTS_MIN)
     return tuple(
         Curve(trial.status.alias, trial.base, numbers[trial.base], trial.status.limit_pusd, decimated(points, share))
@@ -195,7 +195,7 @@ class _Shares:
 
 def timeline_of(record: RunRecord, at_s: float) -> Timeline:
     """Return when trials and their calls ran."""
-    numbers, calls, rows = _numbers(record), record.calls_by_trial(), list[TimelineRow]()
+    numbers, calls, rows = _numbers(record), record.calls_by_trial, list[TimelineRow]()
     for trial in record.trials:
         alias = trial.status.alias
         mine = [(c.at_s - (c.duration_ms or 0) / 1000, c.at_s) for c in calls.get(alias, ()) if c.is_call]

@@ -6,6 +6,7 @@ A proxy and agents may be writing the files. What cannot be read is left out, an
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,7 +99,7 @@ class TrialRecord(msgspec.Struct, frozen=True):
         return _block(self.summary)
 
 
-class RunRecord(msgspec.Struct, frozen=True):
+class RunRecord(msgspec.Struct, frozen=True, dict=True):
     """A run at one moment.
 
     Attributes:
@@ -125,8 +126,9 @@ class RunRecord(msgspec.Struct, frozen=True):
     quarantined: tuple[QuarantinedEndpoint, ...] = ()
     trouble: str | None = None
 
-    def calls_by_trial(self) -> dict[str, list[Call]]:
-        """Return the entries of each trial, in order."""
+    @cached_property
+    def calls_by_trial(self) -> Mapping[str, Sequence[Call]]:
+        """The entries of each trial, in order."""
         grouped: dict[str, list[Call]] = {}
         for call in self.calls:
             grouped.setdefault(call.trial, []).append(call)

@@ -17,7 +17,7 @@ from agent_preflight.figures.run_figures import page_figures, table_figures
 from agent_preflight.runs.event_tail import newest_events
 from agent_preflight.runs.record import RecordReader, RunRecord
 from agent_preflight.runs.status import is_run, read_run, trials_of
-from agent_preflight.views.page import Look, environment, fragments
+from agent_preflight.views.page import Look, environment, fragments, sections
 from preflight_proxy.base.clock import SystemClock
 from preflight_proxy.core.errors import ConfigError
 
@@ -76,7 +76,7 @@ class LivePages:
             page = rows_page([folder for folder in folders if is_run(folder)], view.number)
             now_s = SystemClock.epoch_s()
             rows = [(View(run.run_dir.name), run, run.age_s(now_s)) for run in map(read_run, page["rows"])]
-            return _sections("runs.html", page=page, rows=rows, runs_dir=self._runs_dir, view=view, root=root)
+            return sections("runs.html", page=page, rows=rows, runs_dir=self._runs_dir, view=view, root=root)
         # A name is looked up among the folders that are there, which are no links, and never made into a path.
         folder = next((folder for folder in folders if folder.name == view.run and is_run(folder)), None)
         if folder is None:
@@ -90,33 +90,32 @@ class LivePages:
                 known = self._rendered[view] = record, self._of_run(view, record, root)
             return known[1]
 
-    def page(self, view: View, sections: Mapping[str, str], version: int, root: str, problem: str = "") -> str:
-        """Return a whole page: these sections, which are of that version, or why there is none."""
+    def page(self, view: View, shown: Mapping[str, str], version: int, root: str, problem: str = "") -> str:
+        """Return a whole page that shows these fragments, which are of that version, or why there is none."""
         places = [("runs", View())]
         if view.run is not None:
             places.append((view.run, View(view.run)))
             places += [(view.trial, View(view.run, view.trial))] if view.trial is not None else []
             places.append(("calls", View(view.run, view.trial, calls=True)))
         template = environment().get_template("live.html")
-        return template.render(view=view, places=places, sections=sections, version=version, root=root, problem=problem)
+        return template.render(view=view, places=places, sections=shown, version=version, root=root, problem=problem)
 
     def _of_run(self, view: View, record: RunRecord, root: str) -> Mapping[str, str]:
-        table = table_figures(record, at_s := SystemClock.epoch_s())
-        trials = {trial.alias: trial for trial in table.trials}
-        if view.trial is not None and view.trial not in trials:
+        at_s, aliases = SystemClock.epoch_s(), [trial.status.alias for trial in record.trials]
+        if view.trial not in (None, *aliases):
             raise ConfigError(f'The run {record.run_id} has no trial "{view.trial}".')
         values = {"root": root, "view": view, "commands": self._commands(record, view.trial)}
         if view.calls:
             calls = [call for call in record.calls if view.trial in (None, call.trial)]
-            filters = [(alias or "all trials", View(view.run, alias, calls=True)) for alias in (None, *trials)]
-            return _sections("calls.html", page=rows_page(calls[::-1], view.number), filters=filters, **values)
+            filters = [(alias or "all trials", View(view.run, alias, calls=True)) for alias in (None, *aliases)]
+            return sections("calls.html", page=rows_page(calls[::-1], view.number), filters=filters, **values)
         if view.trial is None:
             look = Look(trial_href=lambda alias: f"{root}{View(record.run_id, alias).path}")
-            return {**fragments(page_figures(record, at_s), look), **_sections("commands.html", **values)}
-        trial = trials[view.trial]
-        number = next((model.number for model in table.models if model.base == trial.base), 0)
+            return {**fragments(page_figures(record, at_s), look), **sections("commands.html", **values)}
+        models = table_figures(record, at_s).models
+        number, trial = next((m.number, trial) for m in models for trial in m.trials if trial.alias == view.trial)
         folder = next(folder for alias, folder, _ in trials_of(record.run_dir) if alias == view.trial)
-        return _sections("trial.html", trial=trial, number=number, events=newest_events(folder, EVENTS_MAX), **values)
+        return sections("trial.html", trial=trial, number=number, events=newest_events(folder, EVENTS_MAX), **values)
 
     def _commands(self, record: RunRecord, alias: str | None) -> Sequence[str]:
         """Return what to type to change a run or a trial that is going on; nothing of it can be done here."""
@@ -137,10 +136,3 @@ def rows_page(rows: Sequence[Any], number: int) -> dict[str, Any]:
     number = min(max(number, 1), last)
     first = (number - 1) * ROWS_MAX
     return {"rows": rows[first : first + ROWS_MAX], "first": first, "number": number, "total": len(rows), "last": last}
-
-
-def _sections(name: str, **values: object) -> dict[str, str]:
-    """Return the blocks of a template. Each is an element whose id is its name."""
-    template = environment().get_template(name)
-    context = template.new_context(values)
-    return {block: "".join(render(context)) for block, render in template.blocks.items()}

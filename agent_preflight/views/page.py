@@ -23,11 +23,6 @@ from agent_preflight.views.charts import Box, Scale, labels, linear_scale, log_s
 from preflight_proxy.core.terminal import plain
 
 FOLDER = Path(__file__).parent
-SECTIONS = (
-    *("head", "answer", "models", "warnings", "front", "fairness", "curves", "costs", "caching", "timeline"),
-    *("endings", "reconciliation", "rerun"),
-)
-"""The blocks of run.html, in the order of the page. Each is one element whose id ends in the name."""
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -48,10 +43,15 @@ PLAIN = Look()
 
 
 def fragments(figures: PageFigures, look: Look = PLAIN) -> dict[str, str]:
-    """Return the HTML of each of `SECTIONS`, by the id of its element. A section without content is an empty, hidden element."""
-    template = environment().get_template("run.html")
-    context = template.new_context({"figures": figures, "look": look})
-    return {look.prefix + name: "".join(template.blocks[name](context)) for name in SECTIONS}
+    """Return the sections of a run, as `sections`. One without content is an empty, hidden element."""
+    return {look.prefix + name: html for name, html in sections("run.html", figures=figures, look=look).items()}
+
+
+def sections(template_name: str, **values: object) -> dict[str, str]:
+    """Return the HTML of each block of a template by its name, in their order. Each is one element, whose id ends in the name."""
+    template = environment().get_template(template_name)
+    context = template.new_context(values)
+    return {name: "".join(block(context)) for name, block in template.blocks.items()}
 
 
 def run_html(figures: PageFigures, look: Look = PLAIN) -> Markup:

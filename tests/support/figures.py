@@ -108,6 +108,7 @@ def run(*trials: TrialFigures, models: tuple[ModelFigures, ...] = (), **changes:
         repeats=1,
         answer=(),
         spent=(),
+        reconciliation=None,
         warnings=(),
         trouble=None,
     )

@@ -55,10 +55,10 @@ def test_scores_and_repeats_are_counted() -> None:
 @pytest.mark.parametrize(("usage_usd", "exit_code"), [("0.01", 0), ("0.02", 3)])
 def test_each_account_is_compared_with_the_figure_in_its_summary(usage_usd: str, exit_code: int) -> None:
     calls = [a_call("a", CENT)]
-    found = page_figures(a_run(a_trial("a", calls, key_usage_usd=usage_usd), calls=calls), BEGUN_S).reconciliation
+    found = page_figures(a_run(a_trial("a", calls, key_usage_usd=usage_usd), calls=calls), BEGUN_S).table.reconciliation
     assert found is not None
     assert (found.rows[0].posted_pusd, found.rows[0].entries_pusd, found.exit_code) == (CENT, CENT, exit_code)
 
 
 def test_without_a_ledger_there_is_nothing_to_compare() -> None:
-    assert page_figures(a_run(a_trial("a", has_ledger=False)), BEGUN_S).reconciliation is None
+    assert page_figures(a_run(a_trial("a", has_ledger=False)), BEGUN_S).table.reconciliation is None
