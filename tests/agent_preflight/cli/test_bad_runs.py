@@ -32,6 +32,7 @@ RUN = "run-bad"
 
 READERS: Mapping[str, Sequence[str]] = {
     "status": ("status", RUN),
+    "status --watch": ("status", RUN, "--watch"),
     "status --json": ("status", RUN, "--json"),
     "costs": ("costs", RUN),
     "costs --json": ("costs", RUN, "--json"),
