@@ -12,7 +12,7 @@ from agent_preflight.base.config import Environment
 from agent_preflight.base.console import say
 from agent_preflight.base.tables import show
 from agent_preflight.base.usd import pusd
-from agent_preflight.cli.shared import complain, emit_json, read_flag
+from agent_preflight.cli.shared import complain, emit_json, option, read_flag
 from agent_preflight.options.settings import OPTIONS, RunSettings, read_settings
 from preflight_proxy.core.errors import ConfigError
 
@@ -57,37 +57,19 @@ def preflight(
 
 
 def estimate(
-    model: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ID", help="A model, may be repeated.  [default: those of a run]", show_default=False),
-    ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(metavar="USD", help="Dollars for each model.  [default: those of a run]", show_default=False),
-    ] = None,
-    expect_tokens: Annotated[
-        str | None,
-        typer.Option(metavar="N", help="Tokens of a call's prompt.  [default: 20000]", show_default=False),
-    ] = None,
+    model: Annotated[list[str] | None, option("ID", "A model, may be repeated.  [default: those of a run]")] = None,
+    budget: Annotated[str | None, option("USD", "Dollars for each model.  [default: those of a run]")] = None,
+    expect_tokens: Annotated[str | None, option("N", "Tokens of a call's prompt.  [default: 20000]")] = None,
     max_tokens: Annotated[
         str | None,
-        typer.Option(
-            metavar="N",
-            help="The max_tokens that a call asks for.  [default: none, so the most that the model makes]",
-            show_default=False,
-        ),
+        option("N", "The max_tokens that a call asks for.  [default: none, so the most that the model makes]"),
     ] = None,
     config: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="A preflight.toml or pyproject.toml.  [default: the one in this folder]"),
     ] = None,
     bound: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="How prompts are counted: measured or proven.  [default: that of a run]",
-            show_default=False,
-        ),
+        str | None, option("NAME", "How prompts are counted: measured or proven.  [default: that of a run]")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each model.")] = False,
 ) -> None:

@@ -15,10 +15,12 @@ from agent_preflight.base.usd import dollars, exact, read_amounts
 from agent_preflight.cli.shared import (
     LiveRunId,
     RunsDir,
+    argument,
     complain,
     complete_aliases,
     complete_raises,
     emit_json,
+    option,
     usage_errors,
 )
 from preflight_proxy.core.terminal import plain
@@ -34,15 +36,7 @@ STOP_WAIT_S_MAX = 300.0
 
 def stop(
     run_id: LiveRunId = None,
-    alias: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="ALIAS",
-            help="One of its trials.  [default: all]",
-            show_default=False,
-            autocompletion=complete_aliases,
-        ),
-    ] = None,
+    alias: Annotated[str | None, argument("ALIAS", "One of its trials.  [default: all]", complete_aliases)] = None,
     runs_dir: RunsDir = Path("runs"),
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Return once no further call is sent.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each trial, at its end.")] = False,
@@ -110,12 +104,7 @@ def top_up(
     run_id: LiveRunId = None,
     more: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="ALIAS=USD...",
-            help="A trial, and by how many dollars to raise its budget.",
-            show_default=False,
-            autocompletion=complete_raises,
-        ),
+        argument("ALIAS=USD...", "A trial, and by how many dollars to raise its budget.", complete_raises),
     ] = None,
     runs_dir: RunsDir = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each trial.")] = False,
@@ -160,22 +149,11 @@ def top_up(
 
 
 def quarantine(
-    clear: Annotated[
-        tuple[str, str] | None,
-        typer.Option("--clear", metavar="MODEL TAG", help="Use this endpoint again.", show_default=False),
-    ] = None,
+    clear: Annotated[tuple[str, str] | None, option("MODEL TAG", "Use this endpoint again.", "--clear")] = None,
     upstream: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="The API base that has the endpoint.  [default: OPENROUTER_BASE_URL, or OpenRouter]",
-            show_default=False,
-        ),
+        str | None, option("URL", "The API base that has the endpoint.  [default: OPENROUTER_BASE_URL, or OpenRouter]")
     ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Tell the stand-alone proxy of this folder too.", show_default=False),
-    ] = None,
+    data: Annotated[Path | None, option("DIR", "Tell the stand-alone proxy of this folder too.")] = None,
     runs_dir: RunsDir = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each endpoint.")] = False,
 ) -> None:

@@ -12,7 +12,7 @@ from msgspec.structs import asdict
 
 from agent_preflight.base.config import Environment
 from agent_preflight.base.console import say
-from agent_preflight.cli.shared import RunsDir, complain, emit_json
+from agent_preflight.cli.shared import RunsDir, complain, emit_json, option
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.terminal import plain
 
@@ -115,14 +115,8 @@ def simulate(
     listen: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Where it listens; port 0 takes a free one.")
     ] = "127.0.0.1:8799",
-    scenario: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A TOML file: what models answer, and what goes wrong.", show_default=False),
-    ] = None,
-    ready_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Written as JSON once connections are accepted.", show_default=False),
-    ] = None,
+    scenario: Annotated[Path | None, option("FILE", "A TOML file: what models answer, and what goes wrong.")] = None,
+    ready_file: Annotated[Path | None, option("FILE", "Written as JSON once connections are accepted.")] = None,
 ) -> None:
     """Serve an offline OpenRouter.
 

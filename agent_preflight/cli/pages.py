@@ -11,7 +11,7 @@ import typer
 
 from agent_preflight.artifacts import read_start
 from agent_preflight.base.console import say
-from agent_preflight.cli.shared import RunsDir, complete_run_ids
+from agent_preflight.cli.shared import RunsDir, argument, complete_run_ids, option
 from preflight_proxy.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,13 +26,8 @@ OUTPUT_HELP = "Where it is written; - for standard output.  [default: RUN_ID.htm
 
 
 def report(
-    run_ids: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="RUN_ID...", help=RUNS_HELP, show_default=False, autocompletion=complete_run_ids),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help=OUTPUT_HELP, show_default=False)
-    ] = None,
+    run_ids: Annotated[list[str] | None, argument("RUN_ID...", RUNS_HELP, complete_run_ids)] = None,
+    output: Annotated[Path | None, option("FILE", OUTPUT_HELP, "--output", "-o")] = None,
     runs_dir: RunsDir = Path("runs"),
 ) -> None:
     """Write a report of a run, or of several, as one HTML file.
@@ -64,13 +59,7 @@ def report(
 
 def ui(
     run_id: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="RUN_ID",
-            help="The run whose page is opened.  [default: the list of runs]",
-            show_default=False,
-            autocompletion=complete_run_ids,
-        ),
+        str | None, argument("RUN_ID", "The run whose page is opened.  [default: the list of runs]", complete_run_ids)
     ] = None,
     runs_dir: RunsDir = Path("runs"),
     port: Annotated[

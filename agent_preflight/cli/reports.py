@@ -10,7 +10,7 @@ import typer
 
 from agent_preflight.base.config import Environment
 from agent_preflight.base.tables import show
-from agent_preflight.cli.shared import RunId, RunsDir, complain, emit_json
+from agent_preflight.cli.shared import RunId, RunsDir, complain, emit_json, option
 from preflight_proxy.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 LedgerFolder = Annotated[
     Path | None,
-    typer.Option(
-        "--data", metavar="DIR", help="The folder of a stand-alone proxy instead of a run.", show_default=False
-    ),
+    option("DIR", "The folder of a stand-alone proxy instead of a run.", "--data"),
 ]
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from agent_preflight.base.config import variable
-from agent_preflight.cli.shared import RunsDir, complain, complete_run_ids, emit_json, read_flag
+from agent_preflight.cli.shared import RunsDir, argument, complain, complete_run_ids, emit_json, option, read_flag
 from agent_preflight.options import kinds
 from agent_preflight.options.kinds import Option, OptionKind
 from agent_preflight.options.settings import COMMAND_NETWORK, DEFAULTS, OPTIONS
@@ -29,12 +29,7 @@ OTHER_DEFAULTS = {"network": COMMAND_NETWORK}
 def run(
     *,
     container_args: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="ARGUMENTS",
-            help="The agents' arguments; with --sandbox process the command line.",
-            show_default=False,
-        ),
+        list[str] | None, argument("ARGUMENTS", "The agents' arguments; with --sandbox process the command line.")
     ] = None,
     config: Annotated[
         Path | None,
@@ -180,11 +175,7 @@ def demo(
     ] = DemoSandbox.AUTO,
     base: Annotated[
         str | None,
-        typer.Option(
-            metavar="IMAGE",
-            help="An image with Python to build on.  [default: PREFLIGHT_DEMO_BASE, or python:3.12-slim]",
-            show_default=False,
-        ),
+        option("IMAGE", "An image with Python to build on.  [default: PREFLIGHT_DEMO_BASE, or python:3.12-slim]"),
     ] = None,
     runs_dir: RunsDir = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="The two sums as one JSON object.")] = False,

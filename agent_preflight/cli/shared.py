@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,25 +82,25 @@ def _runs_dir(ctx: typer.Context) -> Path:
     return Path(ctx.params.get("runs_dir") or "runs")
 
 
+def option(metavar: str, text: str, *flags: str) -> Any:  # noqa: ANN401 - what Typer reads
+    """Return the declaration of an option without a default of its own: the help says what holds without it."""
+    return typer.Option(*flags, metavar=metavar, help=text, show_default=False)
+
+
+def argument(metavar: str, text: str, complete: Callable[[typer.Context, str], list[str]] | None = None) -> Any:  # noqa: ANN401
+    """Return the declaration of an argument in the same way. A shell completes it by a function."""
+    return typer.Argument(metavar=metavar, help=text, show_default=False, autocompletion=complete)
+
+
 RunId = Annotated[
     str | None,
-    typer.Argument(
-        metavar="RUN_ID",
-        help="The run.  [default: the only live one, else the latest]",
-        show_default=False,
-        autocompletion=complete_run_ids,
-    ),
+    argument("RUN_ID", "The run.  [default: the only live one, else the latest]", complete_run_ids),
 ]
 """A run for a command that reads."""
 
 LiveRunId = Annotated[
     str | None,
-    typer.Argument(
-        metavar="RUN_ID",
-        help="A run that is going on.  [default: the only live one]",
-        show_default=False,
-        autocompletion=complete_live,
-    ),
+    argument("RUN_ID", "A run that is going on.  [default: the only live one]", complete_live),
 ]
 """A run for a command that changes it."""
 
