@@ -7,6 +7,8 @@ import csv
 import io
 import json
 import re
+import shutil
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -23,13 +25,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from agent_preflight.operate.metrics import LedgerCollector
 from tests.support.browser import Browser, Page
 from tests.support.cli_commands import invoke
+from tests.support.run_on_disk import alive
 from tests.support.scored_run import ScoredRun
+from tests.support.terminal import Terminal
 from tests.support.ui_thread import ui_thread
 
 pytestmark = pytest.mark.wire
 
 Row = dict[str, Any]
 T = TypeVar("T")
+
+ALT_ON, ALT_OFF = "\x1b[?1049h", "\x1b[?1049l"
 
 SOLVED = {"nano": 1, "haiku": 2, "deepseek": 0, "sonnet": 0}
 SCORES = {"nano": "0.75", "haiku": "1.00", "deepseek": "0.25", "sonnet": "0.75"}
@@ -216,6 +222,32 @@ def test_the_final_table_and_status_show_the_ledger_s_figures(scored_run: Scored
     assert {base: final[base]["each success"].removeprefix("* ") for base in SOLVED} == {
         base: usd(mean(ledger.bases[base].cost, solved)) if solved else "none" for base, solved in SOLVED.items()
     }
+
+
+def test_a_watched_run_shows_the_ledger_s_figures(scored_run: ScoredRun, ledger: Ledger, tmp_path: Path) -> None:
+    """Read back from the screen of a terminal, while the run counts as live: its lock is held."""
+    shutil.copytree(scored_run.run_dir, tmp_path / scored_run.run_id)
+    terminal = Terminal(140, 40)
+    watch = [
+        sys.executable,
+        "-m",
+        "agent_preflight",
+        "status",
+        scored_run.run_id,
+        "--watch",
+        "--runs-dir",
+        str(tmp_path),
+    ]
+    with alive(tmp_path / scored_run.run_id):
+        assert terminal.run(watch, steps=[("TOTAL", b"q")]) == 0
+    frame = terminal.shown.split(ALT_ON)[1].split(ALT_OFF)[0]
+    screen = Terminal(140, 40)
+    screen.write(frame)
+    shown = columns("\n".join(screen.lines()), "trial")
+    for alias, sums in {**ledger.trials, "TOTAL": ledger.total}.items():
+        row = shown[alias]
+        assert (row["calls"], row["cost"]) == (f"{sums.calls:,}", usd(sums.cost)), alias
+        assert (row["tokens"], row["cached"]) == (f"{sums.tokens:,}", sums.cached), alias
 
 
 def test_costs_are_the_ledger_s_to_the_pico_dollar(scored_run: ScoredRun, ledger: Ledger) -> None:
