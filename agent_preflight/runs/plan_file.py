@@ -234,7 +234,7 @@ def planned_trials(run_dir: Path) -> list[PlannedTrial]:
 
 def _planned(trial: object) -> PlannedTrial | None:
     match trial:
-        case {"alias": str(alias), "key_name": str(key_name)} if Path(alias).name == alias:
+        case {"alias": str(alias), "key_name": str(key_name)} if _is_name(alias):
             model_id, budget_usd = trial.get("model_id"), trial.get("budget_usd")  # type: ignore[attr-defined]  # a dict
             base, repeat = trial.get("base"), trial.get("repeat")  # type: ignore[attr-defined]
             return PlannedTrial(
@@ -243,6 +243,11 @@ def _planned(trial: object) -> PlannedTrial | None:
                 repeat=repeat if isinstance(repeat, int) else 0,
             )
     return None
+
+
+def _is_name(alias: str) -> bool:
+    """Return whether an alias can be the name of a folder in the run's."""
+    return alias.isprintable() and Path(alias).name == alias != ".." and 0 < len(alias.encode()) < 256
 
 
 def _room_pusd(written: object) -> int:

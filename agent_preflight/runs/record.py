@@ -290,6 +290,9 @@ def _block(summary: Mapping[str, Any]) -> Mapping[str, Any]:
 def _score(summary: Mapping[str, Any]) -> Score | None:
     """Return the score in a summary; None without one."""
     try:
-        return msgspec.convert(_block(summary).get("score"), Score | None)
+        score = msgspec.convert(_block(summary).get("score"), Score | None)
     except msgspec.ValidationError:
         return Score(None, reason=f"it is not a number of at most {SCORE_MAX:g}")
+    if score is not None and score.kind == "bool" and score.value not in (None, 0.0, 1.0):
+        return Score(None, reason="it is neither true nor false")
+    return score

@@ -6,6 +6,7 @@ It can be read during a run, after it, and for runs of older versions.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -202,7 +203,8 @@ def trials_of(run_dir: Path) -> Iterator[tuple[str, Path, PlannedTrial | None]]:
     single = len(plan) == 1 and trial_folder(run_dir, next(iter(plan))) == run_dir
     folders = {run_dir.name: run_dir} if single else {folder.name: folder for folder in trial_dirs(run_dir)}
     for alias in sorted({*folders, *plan}):
-        folder = folders.get(alias, run_dir / alias)
+        place = run_dir / alias
+        folder = folders.get(alias, Path(os.devnull, alias) if place.is_symlink() else place)  # a link is not followed
         own_plan = next((trial for trial in planned_trials(folder) if trial.alias == alias), None)  # a run by itself
         yield alias, folder, plan.get(alias) or own_plan
 

@@ -202,7 +202,8 @@ def test_a_plan_that_cannot_be_read_names_nothing(tmp_path: Path, content: str) 
 
 def test_an_alias_that_leads_away_is_passed_over(tmp_path: Path) -> None:
     good = {"alias": "a", "model_id": "m/m", "budget_usd": "0.25", "key_name": "k"}
-    trials = [good, {**good, "alias": "../x"}, {"alias": 1}, {"x": 2}]
+    away = ("../x", "..", ".", "", "a\0", "\ud800", "x" * 256)
+    trials = [good, *({**good, "alias": alias} for alias in away), {"alias": 1}, {"x": 2}]
     (tmp_path / "plan.json").write_text(json.dumps({"trials": trials}))
     assert planned_trials(tmp_path) == [PlannedTrial("a", "m/m", "0.25", "k", base="a")]
 

@@ -100,6 +100,7 @@ SCORED = {"score": 0.5, "success": False, "kind": "number", "reason": None, "det
         ("high", NO_NUMBER),
         ({"score": "high"}, NO_NUMBER),
         ({}, NO_NUMBER),
+        ({**SCORED, "score": 5.0, "kind": "bool"}, Score(None, reason="it is neither true nor false")),
         *[({**SCORED, "score": number}, NO_NUMBER) for number in (1e300, -1e300, float("nan"), float("inf"))],
     ],
 )
@@ -135,6 +136,12 @@ def test_what_is_a_link_is_not_read(run: Path, tmp_path: Path) -> None:
     (run / "a" / "summary.json").symlink_to(secret)
     record = read_record(run)
     assert (record.notices, record.trials[1].status.tool_calls, record.trials[1].summary) == ((), 0, {})
+
+
+def test_the_folder_of_a_planned_trial_that_is_a_link_is_not_read(run: Path, tmp_path: Path) -> None:
+    (run / "a").symlink_to(begin(tmp_path / "elsewhere", "a", *EVENTS))
+    trial = next(trial for trial in read_record(run).trials if trial.status.alias == "a")
+    assert (trial.status.status, trial.status.events_count) == ("pending", 0)
 
 
 def trouble(run: Path) -> str:
