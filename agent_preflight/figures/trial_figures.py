@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from agent_preflight.artifacts import number
 from agent_preflight.runs.call import Call
 from agent_preflight.runs.costs import TOKENS
 from agent_preflight.runs.record import Score, TrialRecord
@@ -123,7 +124,7 @@ def _tokens(trial: TrialRecord, calls: Sequence[Call]) -> TokenSums:
     cache = trial.summary.get("cache")
     figures = {**trial.block, **(cache if isinstance(cache, dict) else {})}
     names = ("total_prompt_tokens", "cached_tokens", "cache_creation_tokens", "completion_tokens")
-    return TokenSums(*(value if isinstance(value := figures.get(name), int) else 0 for name in names))
+    return TokenSums(*(max(int(number(figures.get(name))), 0) for name in names))
 
 
 def token_sums(sums: Iterable[TokenSums]) -> TokenSums:

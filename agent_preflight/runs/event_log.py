@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -116,9 +116,10 @@ def read_events(folder: Path) -> EventFacts:
 
 
 def epoch_s(moment: object) -> float | None:
-    """Return an ISO 8601 time in seconds since the epoch; None if it is invalid."""
+    """Return an ISO 8601 time in seconds since the epoch; None if it is invalid, or has no date in UTC."""
     try:
-        return datetime.fromisoformat(str(moment)).timestamp()
+        at_s = datetime.fromisoformat(str(moment)).timestamp()
+        return at_s if datetime.fromtimestamp(at_s, UTC) else None
     except (ValueError, OverflowError):
         return None
 

@@ -21,6 +21,8 @@ SCORE_LINE_BYTES_MAX = 2**20
 """The last line may be as long as this; what was printed before it is not kept."""
 DETAILS_CHARS_MAX = 64 * 1024
 """Every view of a run reads the details of each trial."""
+DETAILS_DEPTH_MAX = 100
+"""Deeper ones could be more than what writes or reads the summary can take."""
 REASON_CHARS_MAX = 500
 SHOWN_LINE_CHARS = 120
 NO_LINE = "it printed nothing"
@@ -77,9 +79,16 @@ def score_of(value: object, score_pass: float) -> TrialScore:
         text = json.dumps(rest, allow_nan=False)
         if len(text) > DETAILS_CHARS_MAX:
             raise ValueError(f"they are longer than {DETAILS_CHARS_MAX} characters")
+        if _depth(kept := json.loads(text)) > DETAILS_DEPTH_MAX:
+            raise ValueError(f"they are nested deeper than {DETAILS_DEPTH_MAX} levels")
     except (TypeError, ValueError, RecursionError) as exc:
         return replace(graded, reason=unscored(f"the details are left out: {exc}").reason)
-    return replace(graded, details=json.loads(text))
+    return replace(graded, details=kept)
+
+
+def _depth(value: object) -> int:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, parts), default=0)
 
 
 def _graded(value: object, success: bool | None, score_pass: float) -> TrialScore:

@@ -47,7 +47,8 @@ class View(msgspec.Struct, frozen=True):
     @property
     def path(self) -> str:
         """Its path below the root, without the number of the page."""
-        parts = [f"/{kind}/{quote(name, safe='')}" for kind, name in (("run", self.run), ("trial", self.trial)) if name]
+        names = (("run", self.run), ("trial", self.trial))
+        parts = [f"/{kind}/{quote(name, safe='', errors='surrogateescape')}" for kind, name in names if name]
         return "".join([*parts, "/calls" if self.calls else ""]) or "/"
 
 

@@ -101,6 +101,12 @@ def test_tokens_of_an_older_version_are_those_of_the_summary(nonsense: Any) -> N
     assert figures([], status="done", has_ledger=False, summary={"cache": nonsense}).tokens.prompt == 0
 
 
+def test_a_number_of_tokens_that_no_call_has_breaks_no_figure() -> None:
+    cache = {"total_prompt_tokens": 1, "cached_tokens": 10**400, "cache_creation_tokens": -5}
+    trial = figures([], status="done", has_ledger=False, summary={"cache": cache})
+    assert (trial.tokens.cached, trial.tokens.cache_write, trial.cache_share) == (0, 0, 0.0)
+
+
 def test_who_ended_it_and_why_are_those_of_the_summary() -> None:
     trial = figures([], status="ejected", error="ejected: idle", summary={"preflight": {"ended_by": "ejected"}})
     assert (trial.status, trial.ended_by, trial.note) == ("ejected", "ejected", "idle")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.runs.event_log import EventFacts, EventReader, read_events, seconds_between
+from agent_preflight.runs.event_log import EventFacts, EventReader, epoch_s, read_events, seconds_between
 
 TIMED_EVENTS = (
     {"timestamp": "2026-01-01T00:00:00+00:00", "type": "agent_start", "elapsed_s": 0.5},
@@ -48,6 +48,12 @@ def test_seconds_lie_between_two_moments_that_can_be_read() -> None:
     assert seconds_between("2026-01-01T00:00:09Z", "2026-01-01T00:00:01Z") == 0.0
     assert seconds_between(None, "2026-01-01T00:00:01Z") is None
     assert seconds_between("2026-01-01T00:00:00", "2026-01-01T00:00:01Z") is None, "one has no time zone"
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59.999999-14:00", "noon", None])
+def test_a_moment_that_has_no_date_is_none(moment: str | None) -> None:
+    assert epoch_s(moment) is None
+    assert epoch_s("1969-12-31T23:59:59Z") == -1.0
 
 
 def test_a_second_read_adds_what_is_new(tmp_path: Path) -> None:

@@ -103,6 +103,7 @@ def endless(depth: int) -> Any:
         ({"x": math.nan}, "Out of range"),
         ({"x": "y" * DETAILS_CHARS_MAX}, "longer than 65536 characters"),
         ({"x": endless(100_000)}, "recursion"),
+        ({"x": endless(300)}, "deeper than 100 levels"),
     ],
 )
 def test_details_that_cannot_be_kept_cost_nothing_but_themselves(details: dict[str, Any], why: str) -> None:

@@ -32,6 +32,7 @@ def runs(tmp_path: Path) -> Path:
         (View("r", calls=True), "/run/r/calls"),
         (View("r", "t", calls=True, number=3), "/run/r/trial/t/calls"),
         (View("../r", 'a/"b?'), "/run/..%2Fr/trial/a%2F%22b%3F"),
+        (View("r\udcff"), "/run/r%FF"),
     ],
 )
 def test_every_page_has_its_path(view: View, path: str) -> None:
