@@ -111,7 +111,7 @@ def page_module() -> ModuleType:
     except ModuleNotFoundError as exc:
         if (exc.name or "").partition(".")[0] not in ("jinja2", "markupsafe"):
             raise
-        raise ConfigError("Pages need jinja2. Run: pip install 'agent-preflight-proxy[ui]'") from exc
+        raise ConfigError("Pages need jinja2: pip install jinja2") from exc
     return page
 
 

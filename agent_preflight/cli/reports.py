@@ -176,9 +176,13 @@ def folder_to_read(run_id: str | None, data: Path | None, runs_dir: Path) -> Pat
     """Return the folder that a command reads: that of `--data`, else of the run. None if there is no run."""
     from agent_preflight.runs.choice import run_to_read
 
-    if data is not None and not data.is_dir():
+    if data is None:
+        return run_to_read(run_id, runs_dir)
+    if run_id is not None:
+        raise typer.BadParameter("a run and --data exclude each other")
+    if not data.is_dir():
         raise ConfigError(f"There is no folder {data}. --data names the folder of a stand-alone proxy.")
-    return data if data is not None else run_to_read(run_id, runs_dir)
+    return data
 
 
 def none_in(runs_dir: Path) -> str:

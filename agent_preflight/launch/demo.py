@@ -195,7 +195,7 @@ def _request(place: DemoPlace, simulated: Simulated, runs_dir: Path, view: RunVi
         command=place.command,
         container_args={kind: (kind, "--model", model) for kind, model in AGENTS},
         sandbox=place.sandbox,
-        network="sealed",
+        network="host" if place.sandbox == "process" else "sealed",
         initial_prompt=TASK,
         budget_mode="detailed",
         idle_timeout_s=IDLE_S,

@@ -10,6 +10,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -167,9 +168,10 @@ def read_seconds(value: object) -> float:
 
 def read_number(value: object) -> float:
     """Return a number that is not infinite."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal) or not math.isfinite(float(value)):
-        raise ValueError
-    return float(value)
+    with suppress(ValueError, OverflowError):
+        if isinstance(value, str | int | float | Decimal) and type(value) is not bool and math.isfinite(float(value)):
+            return float(value)
+    raise ValueError
 
 
 def read_count(value: object) -> int:

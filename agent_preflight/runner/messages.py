@@ -56,7 +56,7 @@ def announce(request: RunRequest, run_dir: Path, run_id: str, due: Sequence[Tria
         say("  agents reach OpenRouter by the base URL in their variables; https://openrouter.ai is not the proxy")
     for warning in network_warnings(network_access(settings), settings.env or {}, in_container=in_container):
         say(f"  {warning}")
-    say(f"  watch with: agent-preflight status {where}")
+    say(f"  watch with: agent-preflight status --watch {where}")
     say(f"  stop with: Ctrl-C, or agent-preflight stop {where}")
 
 

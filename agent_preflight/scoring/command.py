@@ -106,7 +106,7 @@ async def score_by_command(
         return unscored(reason), gone
     if exit_.code != 0:
         memory = " (out of memory)" if exit_.out_of_memory else ""
-        return unscored(f"it ended with exit code {exit_.code}{memory}{output.last_words}"), gone
+        return unscored(f"the command ended with exit code {exit_.code}{memory}{output.last_words}"), gone
     return score_of_output(bytes(output.end), score_pass), gone
 
 

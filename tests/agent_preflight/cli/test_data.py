@@ -97,6 +97,14 @@ def test_a_live_run_can_be_exported(tmp_path: Path) -> None:
     assert (trial["posted_usd"], trial["pending_usd"]) == ("0.01", "0.02")
 
 
+@pytest.mark.parametrize("command", ["export", "costs", "cache-report"])
+def test_a_run_and_the_folder_of_a_proxy_are_not_given_together(tmp_path: Path, command: str) -> None:
+    keep_ledger(plan(tmp_path / "run-1", "nano"), "nano")
+    told = invoke(command, "run-1", "--data", str(tmp_path / "run-1"), "--runs-dir", str(tmp_path))
+    assert (told.exit_code, told.stdout) == (2, "")
+    assert "a run and --data exclude each other" in told.stderr
+
+
 @pytest.mark.parametrize("what", ["calls", "trials"])
 def test_an_unknown_run_no_run_and_a_foreign_folder_are_a_sentence_each(tmp_path: Path, what: str) -> None:
     for run_id in ("run-9", "../x", ""):

@@ -99,7 +99,7 @@ async def test_a_run_that_is_ended_at_once_removes_it(score: Score) -> None:
 
 async def test_a_command_that_fails_says_so(score: Score) -> None:
     found = await score("echo broke >&2; exit 3")
-    assert found.reason == "it ended with exit code 3: broke"
+    assert found.reason == "the command ended with exit code 3: broke"
     found = await score("python3 -c 'bytearray(10**9)[::4096] = bytes(10**9 // 4096 + 1)'; exit $?", "--memory=64m")
     assert "exit code 137" in found.reason
 

@@ -46,6 +46,7 @@ def test_ctrl_c_ends_every_trial_in_order_and_exits_with_130(tmp_path: Path) -> 
         assert demo.stdout is not None
         started = 0
         for line in demo.stdout:
+            assert not line.startswith("warning: ")
             started += "started" in line
             if started == len(AGENTS):
                 break

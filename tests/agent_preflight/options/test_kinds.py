@@ -120,10 +120,10 @@ def test_a_number_may_be_below_zero_and_is_not_infinite(given: object, value: fl
     assert kinds.NUMBER.read(given) == value
 
 
-@each("given", [True, math.inf, "nan", None, [1]])
-def test_what_is_no_number_is_refused(given: object) -> None:
-    with pytest.raises((ValueError, TypeError)):
-        kinds.NUMBER.read(given)
+@each("given", [True, math.inf, "nan", "high", None, [1]])
+def test_what_is_no_number_is_refused_in_words(given: object) -> None:
+    with pytest.raises(ValueError, match=r"^score_pass is a number(, not .*)?\.$"):
+        kinds.read_value(kinds.NUMBER, given, "score_pass")
 
 
 def test_tags_are_few_short_lines_by_name() -> None:

@@ -61,12 +61,12 @@ async def test_the_last_line_is_the_score_and_all_that_was_printed_is_in_a_priva
 @pytest.mark.parametrize(
     ("command", "why"),
     [
-        ("echo 1; echo it broke >&2; exit 3", "it ended with exit code 3: it broke"),
+        ("echo 1; echo it broke >&2; exit 3", "the command ended with exit code 3: it broke"),
         ("exit 0", "it printed nothing"),
         ("echo oops", "its last line is no number and no JSON: 'oops'"),
-        ("/no/such/program", "it ended with exit code 127: "),
-        ("kill -9 $$", "it ended with exit code 137"),
-        ("echo '((' | sh", "it ended with exit code "),
+        ("/no/such/program", "the command ended with exit code 127: "),
+        ("kill -9 $$", "the command ended with exit code 137"),
+        ("echo '((' | sh", "the command ended with exit code "),
     ],
 )
 async def test_a_command_that_fails_is_no_score(tmp_path: Path, command: str, why: str) -> None:
