@@ -182,31 +182,6 @@ def table_of(
     )
 
 
-def figures(
-    title: str,
-    value: Callable[[T], int | None],
-    text: Callable[[int], str] = "{:,}".format,
-    *,
-    unknown: str = "-",
-    spare: int = 0,
-) -> ComputedColumn[T]:
-    """Return a column of figures with their sum.
-
-    Args:
-        title: Its head.
-        value: Returns the figure of an item; None if it is not known.
-        text: Writes a figure.
-        unknown: The text if no figure is known.
-        spare: As in `TableColumn`.
-    """
-
-    def sum_of(items: Sequence[T]) -> str:
-        known = [figure for figure in map(value, items) if figure is not None]
-        return text(sum(known)) if known else unknown
-
-    return ComputedColumn(title, right=True, spare=spare, cell=lambda item: sum_of([item]), total=sum_of)
-
-
 def show(*parts: Part, stream: TextIO | None = None) -> None:
     """Print tables and lines, as wide as the terminal, or `WIDTH` (or COLUMNS) in a pipe. Lines are made plain, not cut.
 

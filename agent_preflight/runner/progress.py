@@ -76,7 +76,6 @@ class RunProgress:
 
     Attributes:
         alert: Shows a message that a person must read at once.
-        title: The run and how to stop it, once trials begin.
     """
 
     def __init__(
@@ -89,11 +88,9 @@ class RunProgress:
         self._on_change = on_change
         self.alert = on_alert
         self._on_begin = on_begin
-        self.title = ""
 
     def begin(self, run_dir: Path, title: str) -> None:
-        """Set the title, when trials begin in the run's folder."""
-        self.title = title
+        """Say that trials begin in the run's folder. The title is the run's, and how to stop it."""
         self._on_begin(run_dir, title)
 
     def put(self, row: TrialProgress) -> None:

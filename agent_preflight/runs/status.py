@@ -24,7 +24,7 @@ from agent_preflight.artifacts import (
     run_dirs,
     trial_dirs,
 )
-from agent_preflight.base.tables import ComputedColumn, TextTable, duration, figures, money, table_of
+from agent_preflight.base.tables import ComputedColumn, TextTable, duration, money, table_of
 from agent_preflight.base.usd import exact, pusd
 from agent_preflight.runs.costs import accounts_of
 from agent_preflight.runs.event_log import EventFacts, read_events, seconds_between, text_or_none
@@ -174,7 +174,7 @@ def runs_table(runs: Sequence[RunStatus]) -> TextTable:
         ComputedColumn("run", cell=lambda run: run.run_dir.name),
         ComputedColumn("status", cell=lambda run: run.status),
         ComputedColumn("trials", right=True, cell=lambda run: f"{run.complete}/{len(run.trials)}"),
-        figures("cost", lambda run: run.posted_pusd, money),
+        ComputedColumn("cost", right=True, cell=lambda run: "-" if run.posted_pusd is None else money(run.posted_pusd)),
         ComputedColumn("age", right=True, cell=lambda run: duration(run.age_s(now_s))),
     )
     return table_of(columns, runs, [run.trouble or "" for run in runs])

@@ -10,7 +10,6 @@ from agent_preflight.base.tables import (
     TableColumn,
     TextTable,
     duration,
-    figures,
     money,
     show,
     table_of,
@@ -136,16 +135,20 @@ def test_a_paragraph_is_wrapped_and_made_no_markup() -> None:
     assert text_of(Text("nano [b]is[/] the best"), width=12).splitlines() == ["nano", "[b]is[/] the", "best"]
 
 
-def test_columns_make_their_cells_from_items_and_their_sums_from_the_known_figures() -> None:
-    columns: tuple[ComputedColumn[tuple[str, int | None]], ...] = (
+def test_columns_make_their_cells_and_their_sums_from_items() -> None:
+    columns: tuple[ComputedColumn[tuple[str, int]], ...] = (
         ComputedColumn("trial", cell=lambda item: item[0], total=lambda items: "TOTAL"),
-        figures("calls", lambda item: item[1]),
-        figures("cost", lambda item: item[1] or None, money, unknown=""),
+        ComputedColumn(
+            "calls",
+            right=True,
+            cell=lambda item: f"{item[1]:,}",
+            total=lambda items: f"{sum(calls for _, calls in items):,}",
+        ),
+        ComputedColumn("cost", cell=lambda item: money(item[1])),
     )
-    table = table_of(columns, [("a", 1000), ("b", None), ("c", 0)], with_total=True)
-    assert [list(row) for row in table.rows] == [["a", "1,000", "$0.0000"], ["b", "-", ""], ["c", "0", ""]]
-    assert table.total == ["TOTAL", "1,000", "$0.0000"]
-    assert table_of(columns, [("b", None)], with_total=True).total == ["TOTAL", "-", ""]
+    table = table_of(columns, [("a", 1000), ("c", 0)], with_total=True)
+    assert [list(row) for row in table.rows] == [["a", "1,000", "$0.0000"], ["c", "0", "$0.0000"]]
+    assert table.total == ["TOTAL", "1,000", ""]
     assert table_of(columns, []).total == ()
 
 

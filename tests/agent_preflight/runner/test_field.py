@@ -140,13 +140,15 @@ def test_an_interrupted_run_ends_its_trials_in_order_and_starts_no_others(trials
     options = trials.options(agents, max_workers=1, on_event=lambda event: stop.press())
     request = request_of({"models": [(MODEL, "a"), (MODEL, "b")], **options})
     alerts: list[str] = []
-    progress = RunProgress(on_alert=alerts.append)
+    titles: list[str] = []
+    progress = RunProgress(on_alert=alerts.append, on_begin=lambda run_dir, title: titles.append(title))
     finished = run_blocking(lambda stop: run_field(request, stop, progress), stop)
     assert alerts == [stopping("press Ctrl-C again")]
     assert trials.said.count(alerts[0]) == 1
     run_id = finished.run_dir.name
-    assert progress.title.startswith(f"{run_id}: press Ctrl-C to stop it, ")
-    assert progress.title.endswith(f": agent-preflight stop {run_id} --runs-dir {trials.runs_dir}")
+    (title,) = titles
+    assert title.startswith(f"{run_id}: press Ctrl-C to stop it, ")
+    assert title.endswith(f": agent-preflight stop {run_id} --runs-dir {trials.runs_dir}")
     assert [(result.alias, result.error) for result in finished.results] == [("a", "interrupted")]
     assert set(trials.summary("a")["preflight"]["cleanup"].values()) == {"ok"}
     assert not (finished.run_dir / "b").exists()
