@@ -84,9 +84,9 @@ async def _score(trial: RunningTrial, result: RunResult, end: _TrialCleanUp) -> 
         trial.events.log("preflight_cleanup", step=step, result=how)
         if how != "ok":
             extra["warnings"].append(f"{step}: not seen to be gone ({how})")
-    trial.events.log("preflight_score", score=score.score, success=score.success, reason=score.reason)
+    trial.events.log("preflight_score", score=score.value, success=score.success, reason=score.reason)
     if score.reason is not None:
-        trial.say(f"no score: {score.reason}" if score.score is None else f"score: {score.reason}")
+        trial.say(f"no score: {score.reason}" if score.value is None else f"score: {score.reason}")
 
 
 def _write(trial: RunningTrial, result: RunResult) -> None:

@@ -20,20 +20,21 @@ from agent_preflight.runner.progress import now_s
 from agent_preflight.runner.resume import begins_again
 from agent_preflight.runner.running_trial import RunningTrial
 from agent_preflight.runs.plan import output_policy
+from agent_preflight.runs.record import Score
 from agent_preflight.runs.trial_state import EndReason
 from agent_preflight.sandboxes.interface import Step
 from agent_preflight.sandboxes.kept_output import KeptOutput
 from agent_preflight.sandboxes.process import SessionProcess, agent_environment
 from agent_preflight.scoring.command import SCORE_LOG, SHELL, ScoreError, ScorePlace, score_by_command, within
 from agent_preflight.scoring.container import ScoreContainer, score_config
-from agent_preflight.scoring.reading import TrialScore, score_of, unscored
+from agent_preflight.scoring.reading import score_of, unscored
 
 NOT_YET = "it is not scored yet, or the runner was lost before it was"
 NEVER_RAN = "the agent never ran"
 LATER = "the trial begins again in a resume, and is scored then"
 
 
-async def score_trial(trial: RunningTrial, result: RunResult, kept: KeptOutput) -> tuple[TrialScore, dict[str, Step]]:
+async def score_trial(trial: RunningTrial, result: RunResult, kept: KeptOutput) -> tuple[Score, dict[str, Step]]:
     """Score a trial. Raises nothing: what goes wrong is the reason for which there is no score.
 
     Args:
@@ -58,7 +59,7 @@ async def score_trial(trial: RunningTrial, result: RunResult, kept: KeptOutput) 
     return structs.replace(score, duration_s=round(now_s() - began_s, 3)), steps
 
 
-async def _scored(trial: RunningTrial, result: RunResult, kept: KeptOutput) -> tuple[TrialScore, dict[str, Step]]:
+async def _scored(trial: RunningTrial, result: RunResult, kept: KeptOutput) -> tuple[Score, dict[str, Step]]:
     settings, hurry, score = trial.run.settings, trial.run.stop.hurry, trial.run.settings.score
     folder = scored_folder(trial, kept)
     if callable(score):

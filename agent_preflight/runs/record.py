@@ -42,13 +42,15 @@ SCORE_MAX = 1e15
 
 
 class Score(msgspec.Struct, frozen=True, rename={"value": "score"}):
-    """What a trial's output is worth, as its summary has it.
+    """What a trial's output is worth.
 
     Attributes:
-        value: None if scoring failed; never 0 for that.
+        value: By it models are ranked; a bool is 1 or 0. None if scoring failed; never 0 for that.
         success: Whether it counts as a success; None if scoring failed.
-        kind: `bool` or `number`.
-        reason: Why scoring failed.
+        kind: What the score was given as, `bool` or `number`.
+        reason: Why scoring failed, or what of it was left out.
+        details: What else was given.
+        duration_s: Seconds that scoring took.
     """
 
     value: Annotated[float, msgspec.Meta(ge=-SCORE_MAX, le=SCORE_MAX)] | None
@@ -56,6 +58,12 @@ class Score(msgspec.Struct, frozen=True, rename={"value": "score"}):
     kind: str | None = None
     reason: str | None = None
     details: Mapping[str, Any] | None = None
+    duration_s: float = 0.0
+
+    def document(self) -> dict[str, Any]:
+        """Return it as summary.json has it."""
+        document: dict[str, Any] = msgspec.to_builtins(self)
+        return document
 
 
 class Notice(msgspec.Struct, frozen=True):

@@ -12,9 +12,10 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from agent_preflight.runs.record import Score
 from agent_preflight.runs.trial_state import EndReason, worst
 from agent_preflight.sandboxes.interface import Exit, Pipes, Step
-from agent_preflight.scoring.reading import SCORE_LINE_BYTES_MAX, TrialScore, score_of_output, unscored
+from agent_preflight.scoring.reading import SCORE_LINE_BYTES_MAX, score_of_output, unscored
 from preflight_proxy.core.errors import OperatingError
 
 T = TypeVar("T")
@@ -69,7 +70,7 @@ async def within(work: Coroutine[Any, Any, T], timeout_s: float, hurry: asyncio.
 
 async def score_by_command(
     place: ScorePlace, log: Path, timeout_s: float, score_pass: float, hurry: asyncio.Event
-) -> tuple[TrialScore, Step]:
+) -> tuple[Score, Step]:
     """Run a score's command to its end. Afterwards nothing of it runs.
 
     Args:

@@ -10,11 +10,10 @@ import math
 from collections.abc import Mapping
 from decimal import Decimal
 from numbers import Real
-from typing import Any, Literal
 
-import msgspec
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
+from agent_preflight.runs.record import Score
 from preflight_proxy.core.terminal import plain
 
 SCORE_LINE_BYTES_MAX = 2**20
@@ -28,36 +27,12 @@ SHOWN_LINE_CHARS = 120
 NO_LINE = "it printed nothing"
 
 
-class TrialScore(msgspec.Struct, frozen=True):
-    """The score of one trial.
-
-    Attributes:
-        score: The score, by which models are ranked; a bool is 1 or 0. None if there is none.
-        success: Whether the trial is a success; None without a score.
-        kind: What the score was given as; None without a score.
-        reason: Why there is no score, or what of it was left out.
-        details: What else was given, JSON.
-        duration_s: Seconds that scoring took.
-    """
-
-    score: float | None = None
-    success: bool | None = None
-    kind: Literal["bool", "number"] | None = None
-    reason: str | None = None
-    details: dict[str, Any] | None = None
-    duration_s: float = 0.0
-
-    def document(self) -> dict[str, Any]:
-        """Return it as summary.json holds it."""
-        return asdict(self)
-
-
-def unscored(reason: str) -> TrialScore:
+def unscored(reason: str) -> Score:
     """Return that there is no score. The reason becomes one line, safe for a terminal."""
-    return TrialScore(reason=" ".join(plain(reason[: 4 * REASON_CHARS_MAX]).split())[:REASON_CHARS_MAX])
+    return Score(None, reason=" ".join(plain(reason[: 4 * REASON_CHARS_MAX]).split())[:REASON_CHARS_MAX])
 
 
-def score_of(value: object, score_pass: float) -> TrialScore:
+def score_of(value: object, score_pass: float) -> Score:
     """Return the score that a function returned, or that a line said.
 
     Args:
@@ -73,7 +48,7 @@ def score_of(value: object, score_pass: float) -> TrialScore:
         return unscored(f"`success` is {_shown(success)}, not true or false")
     graded = _graded(value["score"], success, score_pass)
     rest = {str(key): each for key, each in value.items() if key not in ("score", "success")}
-    if graded.score is None or not rest:
+    if graded.value is None or not rest:
         return graded
     try:
         text = json.dumps(rest, allow_nan=False)
@@ -91,7 +66,7 @@ def _depth(value: object) -> int:
     return 1 + max(map(_depth, parts), default=0)
 
 
-def _graded(value: object, success: bool | None, score_pass: float) -> TrialScore:
+def _graded(value: object, success: bool | None, score_pass: float) -> Score:
     if not isinstance(value, Real | Decimal):  # a bool is a number too
         return unscored(f"the score is {_shown(value)}, not a number, true or false")
     try:
@@ -102,7 +77,7 @@ def _graded(value: object, success: bool | None, score_pass: float) -> TrialScor
         return unscored("the score is not finite")
     if success is None:
         success = value if isinstance(value, bool) else number >= score_pass
-    return TrialScore(number, success, "bool" if isinstance(value, bool) else "number")
+    return Score(number, success, "bool" if isinstance(value, bool) else "number")
 
 
 def _shown(value: object) -> str:
@@ -112,7 +87,7 @@ def _shown(value: object) -> str:
     return f"of the type {type(value).__name__}"
 
 
-def score_of_output(end: bytes, score_pass: float) -> TrialScore:
+def score_of_output(end: bytes, score_pass: float) -> Score:
     """Return the score that a command printed.
 
     Args:

@@ -16,9 +16,9 @@ from agent_preflight.docker.sweep import sweep
 from agent_preflight.engine.client import Engine
 from agent_preflight.models import RunResult
 from agent_preflight.options.container_options import read_docker_args
+from agent_preflight.runs.record import Score
 from agent_preflight.scoring.command import score_by_command
 from agent_preflight.scoring.container import ScoreContainer, score_config
-from agent_preflight.scoring.reading import TrialScore
 from openrouter_sim import Simulator
 from preflight_proxy.core.errors import ConfigError
 from tests.agent_preflight.docker.conftest import containers_of
@@ -30,11 +30,11 @@ MODEL = "openai/gpt-4.1-nano"
 WRITES = "mkdir -p /workspace/output; echo 42 > /workspace/output/answer.txt; ln -s /etc/passwd /workspace/output/link"
 SUBJECT = 'test "$(cat "$PREFLIGHT_OUTPUT/answer.txt")" = 42 && echo 1 || echo 0'
 
-Score = Callable[..., Any]
+Scorer = Callable[..., Any]
 
 
 @pytest.fixture
-def score(engine: Engine, base_image: str, tmp_path: Path) -> Score:
+def score(engine: Engine, base_image: str, tmp_path: Path) -> Scorer:
     """Runs a command in a container, after which nothing of it may be left."""
     output = tmp_path / "workspace"
     output.mkdir(mode=0o700)
@@ -42,7 +42,7 @@ def score(engine: Engine, base_image: str, tmp_path: Path) -> Score:
     (output / "answer.txt").chmod(0o600)
     labels = TrialLabels("run-1", tmp_path, "nano")
 
-    async def run(command: str, *docker_args: str, timeout_s: float = 60.0, hurry: Any = None) -> TrialScore:
+    async def run(command: str, *docker_args: str, timeout_s: float = 60.0, hurry: Any = None) -> Score:
         args = read_docker_args(docker_args, "sealed")
         body = score_config(base_image, command, {"PREFLIGHT_ALIAS": "nano"}, output, labels, args)
         place = ScoreContainer(engine, labels, body)
@@ -54,9 +54,9 @@ def score(engine: Engine, base_image: str, tmp_path: Path) -> Score:
     return run
 
 
-async def test_it_reads_the_output_and_the_last_line_is_the_score(score: Score, tmp_path: Path) -> None:
+async def test_it_reads_the_output_and_the_last_line_is_the_score(score: Scorer, tmp_path: Path) -> None:
     found = await score(f"echo begins; echo careful >&2; {SUBJECT}")
-    assert (found.score, found.reason) == (1.0, None)
+    assert (found.value, found.reason) == (1.0, None)
     assert sorted((tmp_path / "score.log").read_text().split()) == ["1", "begins", "careful"]
 
 
@@ -75,29 +75,29 @@ async def test_it_reads_the_output_and_the_last_line_is_the_score(score: Score, 
         'test "$(ls -A | wc -l)" != 0',
     ],
 )
-async def test_it_cannot(score: Score, attempt: str) -> None:
+async def test_it_cannot(score: Scorer, attempt: str) -> None:
     found = await score(f"if {attempt} >&2; then echo 0; else echo 1; fi")
-    assert (found.score, found.reason) == (1.0, None)
+    assert (found.value, found.reason) == (1.0, None)
 
 
-async def test_it_can_write_and_execute_in_its_own_folder(score: Score) -> None:
+async def test_it_can_write_and_execute_in_its_own_folder(score: Scorer) -> None:
     found = await score("printf '#!/bin/sh\\necho 0.5\\n' > own; chmod +x own; ./own")
-    assert found.score == 0.5
+    assert found.value == 0.5
 
 
-async def test_one_that_hangs_forks_or_floods_is_removed_at_the_time_limit(score: Score) -> None:
+async def test_one_that_hangs_forks_or_floods_is_removed_at_the_time_limit(score: Scorer) -> None:
     found = await score("trap '' TERM; sleep 3600 & setsid sleep 3600 & yes >&2 & yes", timeout_s=3.0)
     assert found.reason == "it took longer than 3 s (score_timeout_s)"
 
 
-async def test_a_run_that_is_ended_at_once_removes_it(score: Score) -> None:
+async def test_a_run_that_is_ended_at_once_removes_it(score: Scorer) -> None:
     hurry = asyncio.Event()
     asyncio.get_running_loop().call_later(1.0, hurry.set)
     found = await score("sleep 3600", hurry=hurry)
     assert "cut off" in found.reason
 
 
-async def test_a_command_that_fails_says_so(score: Score) -> None:
+async def test_a_command_that_fails_says_so(score: Scorer) -> None:
     found = await score("echo broke >&2; exit 3")
     assert found.reason == "the command ended with exit code 3: broke"
     found = await score("python3 -c 'bytearray(10**9)[::4096] = bytes(10**9 // 4096 + 1)'; exit $?", "--memory=64m")

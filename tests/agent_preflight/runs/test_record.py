@@ -94,8 +94,8 @@ SCORED = {"score": 0.5, "success": False, "kind": "number", "reason": None, "det
 @pytest.mark.parametrize(
     ("block", "score"),
     [
-        (SCORED, Score(0.5, False, "number", None, {"passed": 3})),
-        ({**SCORED, "score": None, "reason": "timeout"}, Score(None, False, "number", "timeout", {"passed": 3})),
+        (SCORED, Score(0.5, False, "number", None, {"passed": 3}, 1.5)),
+        ({**SCORED, "score": None, "reason": "timeout"}, Score(None, False, "number", "timeout", {"passed": 3}, 1.5)),
         (None, None),
         ("high", NO_NUMBER),
         ({"score": "high"}, NO_NUMBER),

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from agent_preflight.runs.record import Score
 from agent_preflight.sandboxes.interface import Pipes
 from agent_preflight.sandboxes.process import SessionProcess, orphan_processes
 from agent_preflight.scoring.command import (
@@ -21,14 +22,11 @@ from agent_preflight.scoring.command import (
     score_by_command,
     within,
 )
-from agent_preflight.scoring.reading import TrialScore
 
 pytestmark = pytest.mark.wire
 
 
-async def score(
-    tmp_path: Path, command: str, timeout_s: float = 60.0, hurry: asyncio.Event | None = None
-) -> TrialScore:
+async def score(tmp_path: Path, command: str, timeout_s: float = 60.0, hurry: asyncio.Event | None = None) -> Score:
     """Run a command to its end, after which nothing of it may be left."""
     budget_file = tmp_path / "budget.txt"
     env = {"PATH": os.environ["PATH"], "PREFLIGHT_BUDGET_FILE": str(budget_file)}
@@ -52,7 +50,7 @@ def python(text: str) -> str:
 
 async def test_the_last_line_is_the_score_and_all_that_was_printed_is_in_a_private_log(tmp_path: Path) -> None:
     found = await score(tmp_path, "echo begins; echo careful >&2; echo 0.5")
-    assert (found.score, found.success, found.reason) == (0.5, False, None)
+    assert (found.value, found.success, found.reason) == (0.5, False, None)
     log = tmp_path / "score.log"
     assert sorted(log.read_text().split()) == ["0.5", "begins", "careful"]
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
@@ -71,7 +69,7 @@ async def test_the_last_line_is_the_score_and_all_that_was_printed_is_in_a_priva
 )
 async def test_a_command_that_fails_is_no_score(tmp_path: Path, command: str, why: str) -> None:
     found = await score(tmp_path, command)
-    assert (found.score, found.success) == (None, None)
+    assert (found.value, found.success) == (None, None)
     assert str(found.reason).startswith(why)
 
 
@@ -85,14 +83,14 @@ async def test_a_command_that_hangs_is_ended_with_all_its_processes(tmp_path: Pa
 async def test_what_a_command_leaves_running_is_ended_and_does_not_delay_its_score(tmp_path: Path) -> None:
     left = f"""(setsid sh -c "sleep 3604 & echo \\$! > {tmp_path}/pid; sleep 3605" &)"""
     found = await score(tmp_path, f"{left}; while ! test -s {tmp_path}/pid; do :; done; echo 1")
-    assert found.score == 1.0
+    assert found.value == 1.0
     assert not runs(int((tmp_path / "pid").read_text()))
 
 
 async def test_a_flood_is_read_and_dropped_and_its_end_counts(tmp_path: Path) -> None:
     flood = python('import sys\nfor _ in range(300): sys.stdout.write("x" * 65535 + "\\n")\nprint(0.25)')
     found = await score(tmp_path, flood)
-    assert found.score == 0.25
+    assert found.value == 0.25
     assert (tmp_path / "score.log").stat().st_size == SCORE_LOG_BYTES_MAX
 
 
@@ -113,7 +111,7 @@ async def test_an_endless_flood_ends_at_the_time_limit(tmp_path: Path) -> None:
 )
 async def test_hostile_output_is_no_score(tmp_path: Path, printed: str) -> None:
     found = await score(tmp_path, python(f"import sys\n{printed}"))
-    assert found.score is None
+    assert found.value is None
     assert found.reason
 
 
@@ -164,5 +162,5 @@ async def test_whatever_goes_wrong_at_its_start_what_was_started_is_ended(tmp_pa
     env = {"PATH": os.environ["PATH"], "PREFLIGHT_BUDGET_FILE": str(budget_file)}
     place = Broken("it", (*SHELL, "sleep 3600"), tmp_path, env, budget_file)
     found, gone = await score_by_command(place, tmp_path / "score.log", 60.0, 1.0, asyncio.Event())
-    assert (found.score, found.reason, gone) == (None, "ValueError: not expected", "ok")
+    assert (found.value, found.reason, gone) == (None, "ValueError: not expected", "ok")
     assert orphan_processes(budget_file) == set()

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from agent_preflight.runs.record import Score
 from agent_preflight.scoring.reading import (
     DETAILS_CHARS_MAX,
     REASON_CHARS_MAX,
     SCORE_LINE_BYTES_MAX,
-    TrialScore,
     score_of,
     score_of_output,
     unscored,
@@ -40,7 +40,7 @@ from tests.support.cases import each
 )
 def test_a_number_a_bool_or_a_mapping_is_a_score(given: object, score: float, success: bool, kind: str) -> None:
     found = score_of(given, 1.0)
-    assert (found.score, found.success, found.kind, found.reason, found.details) == (score, success, kind, None, None)
+    assert (found.value, found.success, found.kind, found.reason, found.details) == (score, success, kind, None, None)
 
 
 def test_the_least_score_that_is_a_success_is_given() -> None:
@@ -70,7 +70,7 @@ def test_the_least_score_that_is_a_success_is_given() -> None:
 )
 def test_anything_else_is_no_score_and_never_zero(given: object, why: str) -> None:
     found = score_of(given, 1.0)
-    assert (found.score, found.success, found.kind) == (None, None, None)
+    assert (found.value, found.success, found.kind) == (None, None, None)
     assert why in str(found.reason)
 
 
@@ -108,12 +108,12 @@ def endless(depth: int) -> Any:
 )
 def test_details_that_cannot_be_kept_cost_nothing_but_themselves(details: dict[str, Any], why: str) -> None:
     found = score_of({"score": 0.5, **details}, 1.0)
-    assert (found.score, found.success, found.details) == (0.5, False, None)
+    assert (found.value, found.success, found.details) == (0.5, False, None)
     assert str(found.reason).startswith("the details are left out: ")
     assert why in str(found.reason)
 
 
-def read(text: bytes) -> TrialScore:
+def read(text: bytes) -> Score:
     return score_of_output(text, 1.0)
 
 
@@ -129,7 +129,7 @@ def read(text: bytes) -> TrialScore:
     ],
 )
 def test_the_last_line_that_is_not_empty_is_the_score(printed: bytes, score: float) -> None:
-    assert read(printed).score == score
+    assert read(printed).value == score
 
 
 @each(
@@ -153,7 +153,7 @@ def test_the_last_line_that_is_not_empty_is_the_score(printed: bytes, score: flo
 )
 def test_a_last_line_that_says_no_score_is_a_reason(printed: bytes, why: str) -> None:
     found = read(printed)
-    assert found.score is None
+    assert found.value is None
     assert why in str(found.reason)
     assert "\x1b" not in str(found.reason)
     assert len(str(found.reason)) <= REASON_CHARS_MAX
@@ -161,9 +161,9 @@ def test_a_last_line_that_says_no_score_is_a_reason(printed: bytes, why: str) ->
 
 def test_a_line_whose_begin_was_not_kept_is_no_score() -> None:
     whole = b"1" + b" " * (SCORE_LINE_BYTES_MAX - 1)
-    assert read(whole).score == 1.0
+    assert read(whole).value == 1.0
     assert "longer than 1048576 bytes" in str(read(b"1" + whole).reason)
-    assert read(b"5" * 2**20 + b"\n1").score == 1.0
+    assert read(b"5" * 2**20 + b"\n1").value == 1.0
 
 
 def test_a_reason_is_one_short_line_without_escapes() -> None:
@@ -181,4 +181,4 @@ def test_the_document_of_a_score_has_each_field() -> None:
         "duration_s": 0.0,
     }
     with pytest.raises(AttributeError):
-        unscored("x").score = 1  # type: ignore[misc]  # that is what is tested
+        unscored("x").value = 1  # type: ignore[misc]  # that is what is tested
