@@ -66,7 +66,8 @@ async def _scored(trial: RunningTrial, result: RunResult, kept: KeptOutput) -> t
         copied = copy.deepcopy(result)
         call = in_thread(lambda: score_of(score(copied, folder), settings.score_pass), f"score {trial.alias}")
         return await within(call, settings.score_timeout_s, hurry), {}
-    own = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="agent-preflight-score-"))
+    # In the run's own directory, which a sweep removes after a crash.
+    own = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="score-", dir=trial.run.folder.short_dir))
     try:
         for name in ("work", "empty"):
             (own / name).mkdir()
