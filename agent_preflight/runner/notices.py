@@ -183,7 +183,7 @@ class Notices:
 
     def _write(self, notice: Document) -> None:
         with contextlib.suppress(OSError):  # a full disk: the run goes on without this line
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
             file = os.open(self._path, flags, 0o600)
             try:
                 os.write(file, json.dumps(notice).encode() + b"\n")  # one write, which other threads cannot interrupt

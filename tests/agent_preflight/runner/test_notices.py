@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -100,6 +101,9 @@ def test_a_file_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "notices.jsonl").symlink_to(tmp_path / "elsewhere")
     Notices(tmp_path, "run-1", None, None, print).add("drift", "text")
     assert not (tmp_path / "elsewhere").exists()
+    (tmp_path / "notices.jsonl").unlink()
+    os.mkfifo(tmp_path / "notices.jsonl")  # nobody reads it
+    Notices(tmp_path, "run-1", None, None, print).add("drift", "text")
 
 
 @wire
@@ -241,19 +245,20 @@ async def test_on_event_gets_notices_as_events_of_the_harness(told: Told) -> Non
     assert (event["trial"], event["spent_usd"]) == ("nano", "0.123000000001")
 
 
-async def test_an_exception_of_on_event_is_said_once(told: Told) -> None:
+@pytest.mark.parametrize("error", [KeyError("usage"), SystemExit("usage")])
+async def test_an_exception_of_on_event_is_said_once(told: Told, error: BaseException) -> None:
     heard: list[str] = []
 
     def broken(event: dict[str, Any]) -> None:
         heard.append(event["text"])
-        raise KeyError("usage")
+        raise error
 
     notices = told.of(None, broken)
     for number in range(3):
         notices.add("spent", f"text {number}")
     await notices.close(asyncio.Event())
     assert heard == ["text 0", "text 1", "text 2"]
-    assert told.said == ["on_event: KeyError: 'usage'; no further failure of it is printed"]
+    assert told.said == [f"on_event: {type(error).__name__}: {error}; no further failure of it is printed"]
 
 
 async def test_an_on_event_that_never_returns_does_not_hold_up_the_end(
