@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from agent_preflight.figures.intervals import Interval, mean_interval, share_interval
-from agent_preflight.figures.trial_figures import TokenSums, TrialFigures, token_sums
+from agent_preflight.figures.trial_figures import Spending, TokenSums, TrialFigures, token_sums
 
 
-class ModelFigures(msgspec.Struct, frozen=True):
+class ModelFigures(Spending, frozen=True):
     """One model: all its repeats. Sums are None if one of the values is unknown.
 
     Attributes:
@@ -21,40 +21,27 @@ class ModelFigures(msgspec.Struct, frozen=True):
         interval: Of that mean, at 95 %; None if they are too few.
         scored: Trials that have a score.
         successes: Trials that succeeded; None if no trial is scored.
-        score_kind: `bool` or `number`.
         unscored_reasons: Why scoring failed, each reason once.
         cost_per_trial_pusd: The mean over its trials.
         cost_interval_pusd: Of that mean, at 95 %; None if they are too few.
         cost_per_success_pusd: What all its trials cost, divided by the successes; None without successes.
         is_best: It has the lowest cost for each success of all models.
         on_front: No other model is better and cheaper (each trial), or one of both with the other equal.
-        duration_s: The mean over its trials.
         ended: How its trials ended, in a few words.
     """
 
-    base: str
-    model_id: str
     number: int
     trials: tuple[TrialFigures, ...]
     score: float | None
     interval: Interval | None
     scored: int
     successes: int | None
-    score_kind: str | None
     unscored_reasons: tuple[str, ...]
-    posted_pusd: int | None
-    pending_pusd: int
-    limit_pusd: int | None
     cost_per_trial_pusd: int | None
     cost_interval_pusd: tuple[int, int] | None
     cost_per_success_pusd: int | None
     is_best: bool
     on_front: bool
-    calls: int | None
-    refused: int | None
-    tokens: TokenSums
-    cache_share: float | None
-    duration_s: float | None
     ended: str
 
 
@@ -108,7 +95,6 @@ def _model(number: int, base: str, trials: tuple[TrialFigures, ...]) -> ModelFig
     posted_pusd = _sum(trial.posted_pusd for trial in trials)
     costs = mean_interval([trial.posted_pusd for trial in trials if trial.posted_pusd is not None])
     known = posted_pusd is not None
-    tokens = token_sums(trial.tokens for trial in trials)
     times = [trial.duration_s for trial in trials if trial.duration_s is not None]
     return ModelFigures(
         base=base,
@@ -119,7 +105,6 @@ def _model(number: int, base: str, trials: tuple[TrialFigures, ...]) -> ModelFig
         interval=share_interval(round(sum(values)), len(values)) if kinds == {"bool"} else mean_interval(values),
         scored=len(values),
         successes=successes if values else None,
-        score_kind=None if not kinds else "bool" if kinds == {"bool"} else "number",
         unscored_reasons=tuple(dict.fromkeys(score.reason or "" for score in scores if score.value is None)),
         posted_pusd=posted_pusd,
         pending_pusd=sum(trial.pending_pusd for trial in trials),
@@ -129,8 +114,7 @@ def _model(number: int, base: str, trials: tuple[TrialFigures, ...]) -> ModelFig
         is_best=False,
         on_front=False,
         **{name: _sum(getattr(trial, name) for trial in trials) for name in ("limit_pusd", "calls", "refused")},
-        tokens=tokens,
-        cache_share=tokens.cache_share,
+        tokens=token_sums(trial.tokens for trial in trials),
         duration_s=math.fsum(times) / len(times) if times else None,
         ended=_ended(trials),
     )

@@ -34,14 +34,34 @@ class TokenSums(msgspec.Struct, frozen=True):
         return self.cached / self.prompt if self.prompt else None
 
 
-class TrialFigures(msgspec.Struct, frozen=True):
+class Spending(msgspec.Struct, frozen=True):
+    """What one trial, or all trials of a model, spent and did. Unknown values are None.
+
+    Attributes:
+        base: Alias of the model, which all its repeats share.
+        posted_pusd: What its calls have cost.
+        pending_pusd: What is reserved for calls whose cost is not known yet.
+        calls: Calls that have a cost.
+        duration_s: From its start to its end, or to now; the mean over the trials of a model.
+    """
+
+    base: str
+    model_id: str
+    limit_pusd: int | None
+    posted_pusd: int | None
+    pending_pusd: int
+    calls: int | None
+    refused: int | None
+    tokens: TokenSums
+    duration_s: float | None
+
+
+class TrialFigures(Spending, frozen=True):
     """One trial.
 
     Attributes:
-        base: Alias of its model, which all repeats share.
         status: As in `TrialStatus`.
         state: What the runner does with it, while it has not ended; else empty.
-        calls: Calls that have a cost.
         rate_pusd_per_min: What it spent a minute over its last `RATE_S`; None once it has ended, and before its start.
         empty_in_s: When its budget is used up at that rate; None without a rate.
         idle_s: Seconds since its last event or call, while it runs.
@@ -51,23 +71,13 @@ class TrialFigures(msgspec.Struct, frozen=True):
     """
 
     alias: str
-    base: str
-    model_id: str
     status: str
     state: str
     ended: bool
-    limit_pusd: int | None
-    posted_pusd: int | None
-    pending_pusd: int
-    calls: int | None
-    refused: int | None
-    tokens: TokenSums
-    cache_share: float | None
     rate_pusd_per_min: int | None
     empty_in_s: float | None
     last_tool: str | None
     idle_s: float | None
-    duration_s: float | None
     score: Score | None
     note: str
     ended_by: str
@@ -89,7 +99,6 @@ def trial_figures(trial: TrialRecord, calls: Sequence[Call], at_s: float) -> Tri
     rate = _rate_pusd_per_min(trial.began_at_s, calls, at_s) if runs else None
     latest_s = max(filter(None, (trial.last_event_at_s, calls[-1].at_s if calls else None)), default=None)
     left_pusd = None if status.limit_pusd is None else status.limit_pusd - (posted_pusd or 0) - pending_pusd
-    tokens = _tokens(trial, calls)
     return TrialFigures(
         **{name: getattr(status, name) for name in OF_STATUS},
         base=trial.base,
@@ -97,8 +106,7 @@ def trial_figures(trial: TrialRecord, calls: Sequence[Call], at_s: float) -> Tri
         state="" if status.ended else trial.state,
         posted_pusd=posted_pusd,
         pending_pusd=pending_pusd,
-        tokens=tokens,
-        cache_share=tokens.cache_share,
+        tokens=_tokens(trial, calls),
         rate_pusd_per_min=rate,
         empty_in_s=max(left_pusd, 0) * 60 / rate if rate and left_pusd is not None else None,
         last_tool=trial.tools[-1][1] if trial.tools else None,

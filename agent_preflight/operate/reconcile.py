@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from agent_preflight.artifacts import read_json_object
 from agent_preflight.base.usd import pusd
 from agent_preflight.openrouter.http import Key
 from agent_preflight.provision import list_keys
-from agent_preflight.runs.costs import LedgerContents, read_ledgers
+from agent_preflight.runs.costs import read_ledgers
 from agent_preflight.runs.reconciliation import (
     KeyFigure,
     ReconciledAccount,
@@ -18,7 +17,7 @@ from agent_preflight.runs.reconciliation import (
     reconcile_account,
     summary_figure,
 )
-from preflight_proxy.core.ledger.rows import Account
+from preflight_proxy.core.ledger.rows import QuarantinedEndpoint
 
 
 def reconcile_folder(data: Path, admin_key: Key | None = None, base_url: str | None = None) -> Reconciliation:
@@ -33,18 +32,16 @@ def reconcile_folder(data: Path, admin_key: Key | None = None, base_url: str | N
         UpstreamError: The list of keys cannot be read.
     """
     live = {} if admin_key is None else _live_figures(admin_key, base_url)
-    ledgers = read_ledgers(data)  # after the figures, so that a call that ends in between is in the ledger
-    rows = [_row(account, ledger, live) for ledger in ledgers for account in ledger.accounts]
-    quarantined = {(each.upstream, each.model, each.tag): each for ledger in ledgers for each in ledger.quarantined}
+    rows, quarantined = list[ReconciledAccount](), dict[tuple[str, str, str], QuarantinedEndpoint]()
+    for folder, snapshot, entries in read_ledgers(data):  # after the figures, so a call that ends in between is in it
+        quarantined |= {(each.upstream, each.model, each.tag): each for each in snapshot.quarantined}
+        for account in snapshot.accounts:
+            costs = ((entry.at_s, entry.cost_pusd) for entry in entries if entry.account == account.id)
+            figure = live.get(account.key_hash) or folder_figure(folder, account.id)
+            rows.append(reconcile_account(account, costs, figure))
     return Reconciliation(
         tuple(sorted(rows, key=lambda row: row.account)), tuple(quarantined[key] for key in sorted(quarantined))
     )
-
-
-def _row(account: Account, ledger: LedgerContents, live: Mapping[str, KeyFigure]) -> ReconciledAccount:
-    costs = ((entry.at_s, entry.cost_pusd) for entry in ledger.entries if entry.account == account.id)
-    figure = live.get(account.key_hash) or folder_figure(ledger.folder, account.id)
-    return reconcile_account(account, costs, figure)
 
 
 def _live_figures(admin_key: Key, base_url: str | None) -> dict[str, KeyFigure]:

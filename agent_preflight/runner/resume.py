@@ -185,7 +185,8 @@ def money_was_gone(result: RunResult) -> bool:
 def _accounts(run_dir: Path, aliases: Sequence[str]) -> dict[str, PriorAttempt]:
     if not (run_dir / LEDGER).exists():
         return {}
-    accounts = [account for ledger in read_ledgers(run_dir) for account in ledger.accounts if account.id in aliases]
+    ledgers = read_ledgers(run_dir)
+    accounts = [account for _, snapshot, _ in ledgers for account in snapshot.accounts if account.id in aliases]
     if unread := [each.id for each in accounts if each.usage_unread]:
         raise ConfigError(
             f"The machine restarted while {', '.join(unread)} of {run_dir.name} ran, and what the last calls cost is not known "

@@ -14,8 +14,8 @@ import msgspec
 from agent_preflight.artifacts import trial_dirs
 from agent_preflight.base.usd import pusd, usd
 from preflight_proxy.core.errors import ConfigError
-from preflight_proxy.core.ledger.rows import Account, Entry, QuarantinedEndpoint
-from preflight_proxy.ledger.reader import read_entries, read_snapshot, read_whole
+from preflight_proxy.core.ledger.rows import Account, Entry
+from preflight_proxy.ledger.reader import Snapshot, read_entries, read_snapshot, read_whole
 
 LEDGER = "ledger.sqlite3"
 TOKENS = ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens")
@@ -33,29 +33,6 @@ class CostSums(msgspec.Struct, frozen=True):
         return {"calls": self.calls, "cost_usd": format(self.cost_usd, "f"), **self.tokens}
 
 
-class LedgerContents(msgspec.Struct, frozen=True):
-    """One ledger: its folder and its content."""
-
-    folder: Path
-    accounts: tuple[Account, ...]
-    entries: tuple[Entry, ...]
-    quarantined: tuple[QuarantinedEndpoint, ...]
-
-
-def read_ledgers(data: Path) -> list[LedgerContents]:
-    """Return the ledgers of a run, read from their files. A proxy may be writing them.
-
-    Raises:
-        ConfigError: There is none.
-        LedgerError: One cannot be read.
-    """
-    wholes = [(path.parent, *read_whole(path)) for path in ledgers_of(data)]
-    return [
-        LedgerContents(folder, tuple(snapshot.accounts), tuple(entries), tuple(snapshot.quarantined))
-        for folder, snapshot, entries in wholes
-    ]
-
-
 def ledgers_of(data: Path) -> list[Path]:
     """Return the paths of a run's ledgers: its own, or those of trials that are runs by themselves.
 
@@ -71,6 +48,16 @@ def ledgers_of(data: Path) -> list[Path]:
             else f"{data} holds no ledger."
         )
     return ledgers
+
+
+def read_ledgers(data: Path) -> list[tuple[Path, Snapshot, list[Entry]]]:
+    """Return each ledger of a run: its folder, its accounts and quarantined endpoints, and its entries, which add up.
+
+    Raises:
+        ConfigError: There is none.
+        LedgerError: One cannot be read, or does not balance.
+    """
+    return [(path.parent, *read_whole(path)) for path in ledgers_of(data)]
 
 
 def accounts_of(data: Path) -> dict[str, Account]:

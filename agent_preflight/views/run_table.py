@@ -15,7 +15,7 @@ from agent_preflight.base.tables import Cell, ComputedColumn, Part, T, TextTable
 from agent_preflight.figures.intervals import Interval
 from agent_preflight.figures.model_figures import ModelFigures, Totals
 from agent_preflight.figures.run_figures import TableFigures, table_figures
-from agent_preflight.figures.trial_figures import TokenSums, TrialFigures
+from agent_preflight.figures.trial_figures import Spending, TokenSums, TrialFigures
 from agent_preflight.runs.record import Notice, RunRecord, read_record
 from preflight_proxy.core.terminal import plain
 
@@ -112,7 +112,7 @@ def model_table(run: TableFigures) -> TextTable:
         _right(
             "calls", lambda each: _known(_count, each.calls), _count(totals.calls) if totals.calls else UNKNOWN, spare=6
         ),
-        _right("cached", lambda each: _share(each.cache_share), _share(totals.tokens.cache_share), spare=6),
+        _right("cached", lambda each: _share(each.tokens.cache_share), _share(totals.tokens.cache_share), spare=6),
         _right("time", lambda each: _known(duration, each.duration_s), spare=2),
         _column("ended", lambda each: each.ended, spare=3, fold=12),
     ]
@@ -156,7 +156,7 @@ def trial_table(
         ),
         _right("tools", lambda each: _count(each.tool_calls), spare=9),
         _right("tokens", lambda each: _tokens(each.tokens), _tokens(totals.tokens), spare=5),
-        _right("cached", lambda each: _share(each.cache_share), _share(totals.tokens.cache_share), spare=4),
+        _right("cached", lambda each: _share(each.tokens.cache_share), _share(totals.tokens.cache_share), spare=4),
         _right(
             "$/min", lambda each: _some(money, each.rate_pusd_per_min), _some(money, totals.rate_pusd_per_min), spare=6
         ),
@@ -272,7 +272,7 @@ def _each_success(model: ModelFigures) -> Text:
     return Text(f"{BEST} {cost}", "bold") if model.is_best else Text(cost)
 
 
-def _bar(of: TrialFigures | ModelFigures, chars: int) -> Cell:
+def _bar(of: Spending, chars: int) -> Cell:
     known = of.posted_pusd is not None and of.limit_pusd is not None
     return spend_bar(of.posted_pusd or 0, of.pending_pusd, of.limit_pusd or 0, chars) if known else UNKNOWN
 

@@ -21,7 +21,6 @@ TRIAL = TrialFigures(
     calls=1234,
     refused=2,
     tokens=TokenSums(prompt=900, cached=450, completion=100),
-    cache_share=0.5,
     rate_pusd_per_min=61_728_394_500,
     empty_in_s=103.2,
     last_tool="bash",
@@ -44,7 +43,6 @@ MODEL = ModelFigures(
     interval=None,
     scored=1,
     successes=1,
-    score_kind="number",
     unscored_reasons=(),
     posted_pusd=6_300_000_000,
     pending_pusd=0,
@@ -57,7 +55,6 @@ MODEL = ModelFigures(
     calls=41,
     refused=0,
     tokens=TokenSums(prompt=900, cached=450, completion=100),
-    cache_share=0.5,
     duration_s=72.0,
     ended="done",
 )

@@ -39,17 +39,17 @@ def test_amounts_are_divided_without_a_float() -> None:
 
 def test_a_score_of_bools_has_wilsons_interval_and_one_of_numbers_students() -> None:
     bools, numbers = models(a_field({"b": [1, 1, 1], "n": [1, 1, 1]}, {"b": [True, True, False], "n": [1.0, 2.0, 3.0]}))
-    assert (bools.score_kind, bools.score, bools.successes) == ("bool", 2 / 3, 2)
+    assert (bools.score, bools.successes) == (2 / 3, 2)
     assert bools.interval is not None
     assert (bools.interval.low, bools.interval.high) == pytest.approx((0.2076596, 0.9385081))
-    assert (numbers.score_kind, numbers.score) == ("number", 2.0)
+    assert numbers.score == 2.0
     assert numbers.interval is not None
     assert (numbers.interval.low, numbers.interval.high) == pytest.approx((-0.4841377, 4.4841377))
 
 
 def test_a_bool_among_numbers_counts_as_a_number() -> None:
     (mixed,) = models(a_field({"m": [1, 1, 1]}, {"m": [True, 2.0, 3.0]}))
-    assert (mixed.score_kind, mixed.score) == ("number", 2.0)
+    assert mixed.score == 2.0
     assert mixed.interval is not None
     assert mixed.interval.high == pytest.approx(4.4841377)
 
@@ -63,7 +63,7 @@ def test_a_score_that_failed_is_not_zero() -> None:
     record = a_field({"nano": [CENT, CENT], "haiku": [CENT, CENT]}, {"nano": [None, 0.5], "haiku": [None, None]})
     nano, haiku = models(record)
     assert (nano.score, nano.scored, nano.successes, nano.unscored_reasons) == (0.5, 1, 0, ("the command failed",))
-    assert (haiku.score, haiku.scored, haiku.successes, haiku.score_kind) == (None, 0, None, None)
+    assert (haiku.score, haiku.scored, haiku.successes) == (None, 0, None)
 
 
 def test_an_unknown_cost_makes_the_sum_unknown_and_never_zero() -> None:

@@ -86,25 +86,25 @@ def test_tokens_are_summed_over_all_entries() -> None:
         200,
         7,
     )
-    assert trial.cache_share == 0.4
+    assert trial.tokens.cache_share == 0.4
 
 
 def test_without_prompts_the_cache_share_is_unknown() -> None:
-    assert figures([]).cache_share is None
+    assert figures([]).tokens.cache_share is None
 
 
 @pytest.mark.parametrize("nonsense", [5, "x", {"total_prompt_tokens": "many"}])
 def test_tokens_of_an_older_version_are_those_of_the_summary(nonsense: Any) -> None:
     summary = {"cache": {"total_prompt_tokens": 50, "cached_tokens": 20}, "preflight": {"completion_tokens": 3}}
     trial = figures([], status="done", has_ledger=False, summary=summary)
-    assert (trial.tokens.prompt, trial.cache_share, trial.tokens.completion) == (50, 0.4, 3)
+    assert (trial.tokens.prompt, trial.tokens.cache_share, trial.tokens.completion) == (50, 0.4, 3)
     assert figures([], status="done", has_ledger=False, summary={"cache": nonsense}).tokens.prompt == 0
 
 
 def test_a_number_of_tokens_that_no_call_has_breaks_no_figure() -> None:
     cache = {"total_prompt_tokens": 1, "cached_tokens": 10**400, "cache_creation_tokens": -5}
     trial = figures([], status="done", has_ledger=False, summary={"cache": cache})
-    assert (trial.tokens.cached, trial.tokens.cache_write, trial.cache_share) == (0, 0, 0.0)
+    assert (trial.tokens.cached, trial.tokens.cache_write, trial.tokens.cache_share) == (0, 0, 0.0)
 
 
 def test_who_ended_it_and_why_are_those_of_the_summary() -> None:
