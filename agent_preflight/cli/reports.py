@@ -16,10 +16,7 @@ from preflight_proxy.core.errors import ConfigError
 if TYPE_CHECKING:
     from agent_preflight.runs.record import TrialRecord
 
-LedgerFolder = Annotated[
-    Path | None,
-    option("DIR", "The folder of a stand-alone proxy instead of a run.", "--data"),
-]
+LedgerFolder = Annotated[Path | None, option("DIR", "The folder of a stand-alone proxy instead of a run.", "--data")]
 
 
 def runs(

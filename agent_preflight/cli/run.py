@@ -170,8 +170,7 @@ class DemoSandbox(StrEnum):
 
 def demo(
     sandbox: Annotated[
-        DemoSandbox,
-        typer.Option(help="What agents run in; auto: containers where they work."),
+        DemoSandbox, typer.Option(help="What agents run in; auto: containers where they work.")
     ] = DemoSandbox.AUTO,
     base: Annotated[
         str | None,

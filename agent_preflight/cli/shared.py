@@ -93,14 +93,12 @@ def argument(metavar: str, text: str, complete: Callable[[typer.Context, str], l
 
 
 RunId = Annotated[
-    str | None,
-    argument("RUN_ID", "The run.  [default: the only live one, else the latest]", complete_run_ids),
+    str | None, argument("RUN_ID", "The run.  [default: the only live one, else the latest]", complete_run_ids)
 ]
 """A run for a command that reads."""
 
 LiveRunId = Annotated[
-    str | None,
-    argument("RUN_ID", "A run that is going on.  [default: the only live one]", complete_live),
+    str | None, argument("RUN_ID", "A run that is going on.  [default: the only live one]", complete_live)
 ]
 """A run for a command that changes it."""
 

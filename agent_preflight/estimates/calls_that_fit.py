@@ -30,8 +30,6 @@ from preflight_proxy.core.shapes.shape import Request
 
 EXPECT_TOKENS = 20_000
 """The assumed size of a prompt, unless the user states one: tools and system text of a large agent."""
-EXPECTED_TOKENS_MAX = 100_000_000
-"""Of a prompt or an answer that can be stated: above every context."""
 CALLS_WANTED = 5
 """Fewer affordable calls than this are worth a warning."""
 CALLS_COUNTED_MAX = 1000
