@@ -62,6 +62,7 @@ def run(trials: Field, client: Client, command: list[str] | None = None, **optio
     folder = trials.run_dirs[-1]
     printed = "\n".join(str(event.get("data", "")) for event in events)
     lines = [json.loads(line) for line in (folder / "costs.jsonl").read_text().splitlines()]
+    events = [event for event in events if event["type"] != "preflight_notice"]  # what the client printed
     return Ended(result, events, printed + (folder / "a" / "stderr.log").read_text(), lines)
 
 

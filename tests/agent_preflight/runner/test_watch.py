@@ -1,6 +1,7 @@
 """The user's code in a trial."""
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -125,7 +126,7 @@ async def test_docs_name_everything_that_a_policy_gets() -> None:
 
 
 async def test_the_policy_in_the_docs_works() -> None:
-    code = PAGE.partition("```python\n")[2].partition("```")[0]
+    code = next(each for each in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "(EjectPolicy)" in each)
     module: dict[str, Any] = {}
     exec(code, module)
     half = Balance(limit_pusd=10**12, posted_pusd=6 * 10**11, available_pusd=4 * 10**11)
