@@ -43,7 +43,9 @@ def answer_of(models: Sequence[ModelFigures], totals: Totals, *, live: bool, has
 def spent_of(totals: Totals, reconciliation: Reconciliation | None) -> tuple[Sentence, ...]:
     """Return what was spent in all, and whether the ledger agrees with OpenRouter's keys."""
     spent = f"{money(totals.posted_pusd)} spent in all"
-    if totals.unknown_costs:
+    if totals.trials and totals.unknown_costs == totals.trials:
+        spent = "What was spent in all is not known"
+    elif totals.unknown_costs:
         spent += f", without {_trials(totals.unknown_costs)} whose cost is not known"
     if totals.pending_pusd:
         spent += f"; {money(totals.pending_pusd)} more is reserved"

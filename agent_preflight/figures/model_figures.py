@@ -22,7 +22,7 @@ class ModelFigures(Spending, frozen=True):
         scored: Trials that have a score.
         successes: Trials that succeeded; None if no trial is scored.
         unscored_reasons: Why scoring failed, each reason once.
-        cost_per_trial_pusd: The mean over its trials.
+        cost_per_trial_pusd: The mean over its trials that have begun.
         cost_interval_pusd: Of that mean, at 95 %; None if they are too few.
         cost_per_success_pusd: What all its trials cost, divided by the successes; None without successes.
         is_best: It has the lowest cost for each success of all models.
@@ -93,7 +93,8 @@ def _model(number: int, base: str, trials: tuple[TrialFigures, ...]) -> ModelFig
     kinds = {score.kind for score in scores if score.value is not None}
     successes = sum(score.success is True for score in scores)
     posted_pusd = _sum(trial.posted_pusd for trial in trials)
-    costs = mean_interval([trial.posted_pusd for trial in trials if trial.posted_pusd is not None])
+    begun = [trial for trial in trials if trial.status != "pending" or trial.posted_pusd]
+    costs = mean_interval([trial.posted_pusd for trial in begun if trial.posted_pusd is not None])
     known = posted_pusd is not None
     times = [trial.duration_s for trial in trials if trial.duration_s is not None]
     return ModelFigures(
@@ -108,7 +109,7 @@ def _model(number: int, base: str, trials: tuple[TrialFigures, ...]) -> ModelFig
         unscored_reasons=tuple(dict.fromkeys(score.reason or "" for score in scores if score.value is None)),
         posted_pusd=posted_pusd,
         pending_pusd=sum(trial.pending_pusd for trial in trials),
-        cost_per_trial_pusd=None if posted_pusd is None else _divided(posted_pusd, len(trials)),
+        cost_per_trial_pusd=None if posted_pusd is None else _divided(posted_pusd, max(len(begun), 1)),
         cost_interval_pusd=(max(round(costs.low), 0), round(costs.high)) if costs and known else None,
         cost_per_success_pusd=None if posted_pusd is None or not successes else _divided(posted_pusd, successes),
         is_best=False,

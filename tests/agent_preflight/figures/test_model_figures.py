@@ -32,6 +32,15 @@ def test_the_lowest_cost_of_a_success_is_the_best_and_a_tie_has_two() -> None:
     assert [model.cost_per_success_pusd for model in models(record)] == [2 * CENT, 2 * CENT, None, None]
 
 
+def test_trials_that_never_began_make_no_other_one_cheaper() -> None:
+    calls = [a_call("a-1", 3 * CENT), a_call("b", 2 * CENT)]
+    waits = [a_trial(f"a-{n}", base="a", repeat=n, status="pending", has_ledger=False) for n in (2, 3)]
+    begun = [a_trial("a-1", calls, base="a", repeat=1, score=a_score(1.0)), a_trial("b", calls, score=a_score(1.0))]
+    a, b = models(a_run(*begun, *waits, calls=calls))
+    assert (a.cost_per_trial_pusd, a.cost_interval_pusd, a.cost_per_success_pusd) == (3 * CENT, None, 3 * CENT)
+    assert (a.on_front, b.on_front) == (False, True)
+
+
 def test_amounts_are_divided_without_a_float() -> None:
     (nano,) = models(a_field({"nano": [10**18 + 1, 10**18 + 2, 0]}, {"nano": [1.0, 1.0, 1.0]}))
     assert nano.cost_per_trial_pusd == 666_666_666_666_666_668
