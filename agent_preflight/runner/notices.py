@@ -24,11 +24,11 @@ from agent_preflight.base.usd import exact, pusd, usd
 from agent_preflight.models import RunResult
 from agent_preflight.runner.loop import in_thread, run_until
 from agent_preflight.runner.progress import TrialProgress
+from agent_preflight.runs.record import NOTICES_FILE
 from preflight_proxy.base.control_messages import Balance
 from preflight_proxy.base.log import redact
 from preflight_proxy.core.terminal import plain
 
-NOTICES_FILE = "notices.jsonl"
 WARNING = "warning"
 """The kind of a notice that is shown, but not handed on."""
 NOTICES_WAITING_MAX = 100
