@@ -16,7 +16,7 @@ from msgspec.structs import astuple
 
 from agent_preflight.artifacts import RUNS_DIR, latest_run, number, read_json_object, trial_dirs
 from agent_preflight.base.tables import TableColumn, TextTable, money, text_of
-from agent_preflight.base.usd import pusd, usd
+from agent_preflight.base.usd import exact, pusd
 from agent_preflight.figures.cache_figures import WHY, CacheSums, CacheView, cache_view
 from agent_preflight.runs.call import Call, call_of
 from agent_preflight.runs.choice import print_run
@@ -89,7 +89,7 @@ def cache_report_json(run_dir: str | Path) -> dict[str, Any]:
 
     Returns:
         `run`: the run's name. `trials`: by alias, a dict of `request_count`, `cache_hit_requests`, `total_prompt_tokens`,
-        `cached_tokens`, `cache_creation_tokens` and `cost_usd` (dollars), or None if the trial has no cache figures. `ledger`:
+        `cached_tokens`, `cache_creation_tokens` and `cost_usd` (exact text), or None if the trial has no cache figures. `ledger`:
         sums in all, by model and by conversation with exact savings, and the reasons of misses; None without a ledger.
         `estimate`: for a run without a ledger, `saved_usd` in dollars and the price and discount assumed for it; else None.
     """
@@ -99,13 +99,13 @@ def cache_report_json(run_dir: str | Path) -> dict[str, Any]:
     trials = _trials(run, calls, view)
     cached = sum(sums.cached_tokens for sums, _ in trials.values() if sums is not None)
     estimate = {
-        "saved_usd": round(_estimated_usd(cached), 4),
+        "saved_usd": f"{_estimated_usd(cached):.4f}",
         "assumed_price_usd_per_m": ASSUMED_PRICE_PER_M,
         "assumed_discount": ASSUMED_DISCOUNT,
     }
     return {
         "run": run.name,
-        "trials": {alias: sums and _figures(sums, cost_usd) for alias, (sums, cost_usd) in trials.items()},
+        "trials": {alias: sums and _figures(sums, cost_pusd) for alias, (sums, cost_pusd) in trials.items()},
         "ledger": view.to_json() if view else None,
         "estimate": None if calls else estimate,
     }
@@ -131,36 +131,36 @@ def _calls(run: Path) -> tuple[list[Call], str | None]:
         return [], str(exc)
 
 
-def _trials(run: Path, calls: Sequence[Call], view: CacheView | None) -> dict[str, tuple[CacheSums | None, float]]:
-    """Return each trial's cache figures, if it has any, and its cost in dollars: from the ledger, else from the summaries."""
+def _trials(run: Path, calls: Sequence[Call], view: CacheView | None) -> dict[str, tuple[CacheSums | None, int]]:
+    """Return each trial's cache figures, if it has any, and its cost in pico-dollars: from the ledger, else from the summaries."""
     if not calls:
         return {trial.name: _of_summary(trial) for trial in trial_dirs(run)}
     costs_pusd = Counter[str]()
     for call in calls:
         costs_pusd[call.trial] += call.cost_pusd
     accounts = view.accounts if view else {}
-    return {name: (accounts.get((name,)), float(usd(cost_pusd))) for name, cost_pusd in sorted(costs_pusd.items())}
+    return {name: (accounts.get((name,)), cost_pusd) for name, cost_pusd in sorted(costs_pusd.items())}
 
 
-def _of_summary(trial: Path) -> tuple[CacheSums | None, float]:
+def _of_summary(trial: Path) -> tuple[CacheSums | None, int]:
     summary = read_json_object(trial, "summary.json") or {}
     cache = summary.get("cache")
     if not isinstance(cache, dict) or not number(cache.get("request_count")):
-        return None, 0.0
+        return None, 0
     calls, hits, prompt, cached, written = (int(number(cache.get(name))) for name in COUNTS)
     saved_pusd = pusd(_estimated_usd(cached))
-    return CacheSums(calls, hits, prompt, cached, written, saved_pusd), float(number(summary.get("cost_usd")))
+    return CacheSums(calls, hits, prompt, cached, written, saved_pusd), pusd(number(summary.get("cost_usd")))
 
 
 def _estimated_usd(cached_tokens: int) -> float:
     return cached_tokens / 1_000_000 * ASSUMED_PRICE_PER_M * ASSUMED_DISCOUNT
 
 
-def _figures(sums: CacheSums, cost_usd: float) -> dict[str, Any]:
-    return {**dict(zip(COUNTS, astuple(sums), strict=False)), "cost_usd": cost_usd}
+def _figures(sums: CacheSums, cost_pusd: int) -> dict[str, Any]:
+    return {**dict(zip(COUNTS, astuple(sums), strict=False)), "cost_usd": exact(cost_pusd)}
 
 
-def _trial_table(trials: Mapping[str, tuple[CacheSums | None, float]], known: Sequence[CacheSums]) -> TextTable:
+def _trial_table(trials: Mapping[str, tuple[CacheSums | None, int]], known: Sequence[CacheSums]) -> TextTable:
     """Return the table of trials, the most prompt tokens first."""
     rows = sorted(
         ((alias, sums or CacheSums()) for alias, (sums, _) in trials.items()), key=lambda row: -row[1].prompt_tokens

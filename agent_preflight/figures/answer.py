@@ -93,7 +93,7 @@ def _of_scores(models: Sequence[ModelFigures]) -> Iterator[Sentence]:
         yield from _highest(scored, best)
     failed = sum(len([t for t in m.trials if t.score is not None and t.score.value is None]) for m in models)
     if failed:
-        yield _said(f"{_trials(failed)} could not be scored.")
+        yield _said(f"{_trials(failed)} {'has' if failed == 1 else 'have'} no score.")
 
 
 def _highest(scored: Sequence[ModelFigures], best: Sequence[ModelFigures]) -> Iterator[Sentence]:

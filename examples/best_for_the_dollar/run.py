@@ -10,7 +10,8 @@ wrote, and the table says what each model cost for each success. `preflight.toml
 
 **Offline, a simulated model knows nothing.** It cannot read a letter, so whether it files one rightly is drawn, by a seed and a
 share for each model (`desk/agent.py`); one trial of gemini stops in the middle of its work, to show what becomes of it. The
-calls, their prices, the budgets and the scoring are as in any other run. With OPENROUTER_BASE_URL set, models decide themselves.
+calls, their prices, the budgets and the scoring are as in any other run. With OPENROUTER_BASE_URL set, models decide themselves:
+unset it first if it leads to the simulator, whose models then file no letter rightly.
 """
 
 import argparse

@@ -36,12 +36,12 @@ def test_without_a_ledger_savings_are_estimates_at_a_price_that_the_report_names
     assert cache_report_json(run)["trials"] == {
         "a1": {
             "request_count": 10, "cache_hit_requests": 8, "total_prompt_tokens": 5000, "cached_tokens": 4000,
-            "cache_creation_tokens": 10, "cost_usd": 0.1,
+            "cache_creation_tokens": 10, "cost_usd": "0.1",
         },
         "a2": None,
     }  # fmt: skip
     assert cache_report_json(run)["estimate"] == {
-        "saved_usd": 0.002, "assumed_price_usd_per_m": 1.0, "assumed_discount": 0.5,
+        "saved_usd": "0.0020", "assumed_price_usd_per_m": 1.0, "assumed_discount": 0.5,
     }  # fmt: skip
 
 
@@ -186,3 +186,4 @@ def test_the_json_has_the_trials_and_the_ledger(tmp_path: Path) -> None:
     report = cache_report_json(run)
     assert (report["run"], report["trials"]["a1"]["cached_tokens"]) == ("run-1", 1500)
     assert report["ledger"]["total"]["saved_usd"] == "0.0025"
+    assert report["trials"]["a1"]["cost_usd"] == "0.00000000002"

@@ -91,9 +91,9 @@ THREE = {**NANO, "haiku": [pusd("0.0811")] * 3, "sonnet": [pusd("0.2384")] * 3}
         (
             {"nano": [CENT, CENT], "haiku": [CENT, CENT]},
             {"nano": [None, None], "haiku": [1.0, None]},
-            "haiku is the best for the dollar: $0.0200 for each success. 3 trials could not be scored.",
+            "haiku is the best for the dollar: $0.0200 for each success. 3 trials have no score.",
         ),
-        ({"nano": [CENT], "haiku": [CENT]}, {"nano": [None], "haiku": [None]}, "2 trials could not be scored."),
+        ({"nano": [CENT], "haiku": [CENT]}, {"nano": [None], "haiku": [None]}, "2 trials have no score."),
     ],
 )
 def test_scores_say_who_is_best_for_the_dollar_and_who_scores_highest(
@@ -116,7 +116,7 @@ def test_how_much_less_a_model_costs_is_a_word_only_where_it_is_true(least: int,
 
 def test_a_model_with_one_score_among_others_with_more_is_named() -> None:
     record = a_field({"a": [CENT] * 2, "b": [CENT] * 2}, {"a": [1.0, 1.0], "b": [0.5, None]})
-    assert answer(record).endswith("b has one score only, which tells little. 1 trial could not be scored.")
+    assert answer(record).endswith("b has one score only, which tells little. 1 trial has no score.")
 
 
 def test_models_that_cost_the_same_are_not_compared() -> None:
