@@ -18,7 +18,7 @@ from agent_preflight.runs.call import Call, call_of
 from agent_preflight.runs.costs import LEDGER, ledgers_of
 from agent_preflight.runs.event_log import EventReader, epoch_s, text_or_none
 from agent_preflight.runs.folder import is_live
-from agent_preflight.runs.plan_file import PlannedTrial, planned_trials
+from agent_preflight.runs.plan_file import PlannedTrial
 from agent_preflight.runs.status import (
     RunStatus,
     TrialStatus,
@@ -171,12 +171,10 @@ class RecordReader:
         snapshots, calls, trouble = self._read_ledgers()
         accounts = {account.id: account for snapshot in snapshots for account in snapshot.accounts}
         live = is_live(self.run_dir)
-        places = {trial.alias: place for place, trial in enumerate(planned_trials(self.run_dir))}
         trials = [
             self._trial(folder, planned, accounts.get(alias), live=live)
             for alias, folder, planned in trials_of(self.run_dir)
         ]
-        trials.sort(key=lambda trial: places.get(trial.status.alias, len(places)))
         statuses = tuple(trial.status for trial in trials)
         run = RunStatus(self.run_dir, live or any(status.status == "running" for status in statuses), statuses)
         tags = plan.get("tags")

@@ -113,7 +113,7 @@ class RunStatus(msgspec.Struct, frozen=True):
     Attributes:
         run_dir: Its folder.
         live: A process holds the run's lock, or one of its trials runs.
-        trials: Sorted by alias.
+        trials: In the order of the plan; others after them.
         trouble: Why its ledger cannot be read; None if it can, or if there is none.
     """
 
@@ -198,11 +198,11 @@ def read_run(run_dir: Path) -> RunStatus:
 
 
 def trials_of(run_dir: Path) -> Iterator[tuple[str, Path, PlannedTrial | None]]:
-    """Yield alias, folder and plan of each trial that has a folder or is planned, sorted by alias."""
+    """Yield alias, folder and plan of each trial that has a folder or is planned: in the order of the plan, others after them."""
     plan = {trial.alias: trial for trial in planned_trials(run_dir)}
     single = len(plan) == 1 and trial_folder(run_dir, next(iter(plan))) == run_dir
     folders = {run_dir.name: run_dir} if single else {folder.name: folder for folder in trial_dirs(run_dir)}
-    for alias in sorted({*folders, *plan}):
+    for alias in dict.fromkeys([*plan, *folders]):
         place = run_dir / alias
         folder = folders.get(alias, Path(os.devnull, alias) if place.is_symlink() else place)  # a link is not followed
         own_plan = next((trial for trial in planned_trials(folder) if trial.alias == alias), None)  # a run by itself
