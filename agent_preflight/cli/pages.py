@@ -126,7 +126,10 @@ def write_report(path: Path, html: str) -> None:
 
     if path.exists() and not _is_report(path):
         raise ConfigError(f"{path} exists and is no report of agent-preflight. Name another with -o, or remove it.")
-    replace_file(path, html.encode("utf-8"), mode=0o644)
+    try:
+        replace_file(path, html.encode("utf-8"), mode=0o644)
+    except OSError as exc:
+        raise OSError(exc.errno, exc.strerror, str(path)) from exc  # not the name of a draft beside it
 
 
 def _is_report(path: Path) -> bool:

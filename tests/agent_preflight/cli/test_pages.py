@@ -82,7 +82,7 @@ def test_bad_input_is_a_sentence_each(runs: Path) -> None:
         (["../x"], 'There is no run "../x" in runs/.'),
         (["--runs-dir", "nowhere"], "No runs found in nowhere/."),
         (["photos"], "runs/photos"),
-        (["run-1", "-o", "missing/r.html"], "missing/"),
+        (["run-1", "-o", "missing/r.html"], "missing/r.html: No such file or directory. "),
     ):
         result = report(*arguments)
         assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1), arguments
