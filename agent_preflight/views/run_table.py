@@ -15,7 +15,7 @@ from agent_preflight.base.tables import Cell, ComputedColumn, Part, T, TextTable
 from agent_preflight.figures.intervals import Interval
 from agent_preflight.figures.model_figures import ModelFigures, Totals
 from agent_preflight.figures.run_figures import TableFigures, table_figures
-from agent_preflight.figures.trial_figures import Spending, TokenSums, TrialFigures
+from agent_preflight.figures.trial_figures import Spending, TrialFigures
 from agent_preflight.runs.record import Notice, RunRecord, read_record
 from preflight_proxy.core.terminal import plain
 
@@ -108,11 +108,11 @@ def model_table(run: TableFigures) -> TextTable:
         _right("each success", _each_success),
         _column("spent", lambda each: _bar(each, BAR_CHARS_MIN), spare=5),
         _right("cost", lambda each: _known(money, each.posted_pusd), _spent(totals)),
-        _right("limit", lambda each: _known(exact_money, each.limit_pusd), exact_money(totals.limit_pusd), spare=7),
+        _summed("limit", lambda each: _known(exact_money, each.limit_pusd), totals, spare=7),
         _right(
             "calls", lambda each: _known(_count, each.calls), _count(totals.calls) if totals.calls else UNKNOWN, spare=6
         ),
-        _right("cached", lambda each: _share(each.tokens.cache_share), _share(totals.tokens.cache_share), spare=6),
+        _summed("cached", lambda each: _share(each.tokens.cache_share), totals, spare=6),
         _right("time", lambda each: _known(duration, each.duration_s), spare=2),
         _column("ended", lambda each: each.ended, spare=3, fold=12),
     ]
@@ -143,23 +143,14 @@ def trial_table(
         _right("score", lambda each: _score(each.score.value if each.score else None), spare=2),
         _column("spent", lambda each: _bar(each, bar_chars), spare=3),
         _right("cost", lambda each: _known(money, each.posted_pusd), _spent(totals)),
-        _right(
-            "reserved",
-            lambda each: _some(money, each.pending_pusd),
-            _some(money, totals.pending_pusd),
-            spare=11 if live else 2,
-        ),
-        _right("limit", lambda each: _known(exact_money, each.limit_pusd), exact_money(totals.limit_pusd)),
+        _summed("reserved", lambda each: _some(money, each.pending_pusd), totals, spare=11 if live else 2),
+        _summed("limit", lambda each: _known(exact_money, each.limit_pusd), totals),
         _right("calls", lambda each: _known(_count, each.calls), _count(totals.calls) if totals.calls else UNKNOWN),
-        _right(
-            "refused", lambda each: _some(_count, each.refused), _some(_count, totals.refused), spare=10 if live else 3
-        ),
+        _summed("refused", lambda each: _some(_count, each.refused), totals, spare=10 if live else 3),
         _right("tools", lambda each: _count(each.tool_calls), spare=9),
-        _right("tokens", lambda each: _tokens(each.tokens), _tokens(totals.tokens), spare=5),
-        _right("cached", lambda each: _share(each.tokens.cache_share), _share(totals.tokens.cache_share), spare=4),
-        _right(
-            "$/min", lambda each: _some(money, each.rate_pusd_per_min), _some(money, totals.rate_pusd_per_min), spare=6
-        ),
+        _summed("tokens", lambda each: _count(each.tokens.prompt + each.tokens.completion), totals, spare=5),
+        _summed("cached", lambda each: _share(each.tokens.cache_share), totals, spare=4),
+        _summed("$/min", lambda each: _some(money, each.rate_pusd_per_min), totals, spare=6),
         _right("lasts", lambda each: _some(duration, each.empty_in_s), spare=6),
         _column("tool", lambda each: "" if each.ended else (each.last_tool or "")[:TOOL_CHARS_MAX], spare=8),
         _right("idle", lambda each: _some(duration, each.idle_s), spare=7),
@@ -229,6 +220,11 @@ def _right(title: str, cell: Callable[[T], Cell], total: str = "", *, spare: int
     return _column(title, cell, total, right=True, spare=spare)
 
 
+def _summed(title: str, cell: Callable[[T | Totals], str], totals: Totals, *, spare: int = 0) -> ComputedColumn[T]:
+    """Return a column of figures whose sum is written as they are."""
+    return _right(title, cell, cell(totals), spare=spare)
+
+
 def _known(text: Callable[[T], str], value: T | None, unknown: str = UNKNOWN) -> str:
     return unknown if value is None else text(value)
 
@@ -243,10 +239,6 @@ def _some(text: Callable[[T], str], value: T | None) -> str:
 
 def _count(count: int) -> str:
     return f"{count:,}"
-
-
-def _tokens(tokens: TokenSums) -> str:
-    return _count(tokens.prompt + tokens.completion)
 
 
 def _score(score: float | None) -> str:
