@@ -112,7 +112,7 @@ ONE_HOME: Mapping[str, tuple[str, ...]] = {
     "eval": (),
     "exec": (),
     "pickle": (),
-    "getLogger": ("agent_preflight.budget", "agent_preflight.caching"),
+    "getLogger": ("agent_preflight.budget", "agent_preflight.caching", "agent_preflight.views.server"),
 }
 """A name that is imported, called or reached as an attribute, and the modules (with all below them) that may do so."""
 

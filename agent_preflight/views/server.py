@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import secrets
 import signal
 import socket
@@ -16,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from functools import lru_cache
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from agent_preflight.views.feed import EVERY_S, Feed
 from agent_preflight.views.live_pages import LivePages, View
@@ -40,6 +42,9 @@ SLOW_S = 10.0
 """A viewer that takes longer to take an update is cut off. Its page connects again, and gets the newest state."""
 BUFFER_BYTES = 256 * 2**10
 """What the system may keep for a viewer that reads slowly."""
+LOG = logging.getLogger(__name__)
+LOG.addFilter(lambda record: not isinstance((record.exc_info or (None, None))[1], HttpProcessingError))
+"""What is no HTTP is answered with 400, and not worth a traceback on the terminal."""
 
 
 class ViewServer:
@@ -71,7 +76,7 @@ class ViewServer:
         for place in (*PLACES, *(f"{place}/{{calls:calls}}" for place in PLACES[1:])):
             app.router.add_get(f"/{{secret}}{place or '/'}", self._page)
             app.router.add_get(f"/{{secret}}{place}/live", self._live, allow_head=False)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, logger=LOG)
 
     async def start(self, port: int = 0) -> int:
         """Listen on 127.0.0.1 and return the port. Raises OSError if it is taken."""
@@ -124,7 +129,7 @@ class ViewServer:
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
         self.viewers += 1
         try:
-            await self._follow(response, feed, int(seen) if seen.isdecimal() else 0, transport)
+            await self._follow(response, feed, _number(seen, 0), transport)
         except (TimeoutError, ConfigError, ConnectionError):  # too slow, the run is gone, or the viewer is
             transport.abort()
         finally:
@@ -153,9 +158,12 @@ class ViewServer:
 
 def _view(request: web.Request) -> View:
     """Return what a path and its query name. Nothing of it is checked yet."""
-    place, number = request.match_info, request.query.get("page", "")
-    page = int(number) if number.isdecimal() and len(number) < 10 else 1
+    place, page = request.match_info, _number(request.query.get("page", ""), 1)
     return View(place.get("run"), place.get("trial"), "calls" in place, page)
+
+
+def _number(text: str, otherwise: int) -> int:
+    return int(text) if text.isdecimal() and len(text) < 10 else otherwise
 
 
 def _same(text: str, secret: str) -> bool:

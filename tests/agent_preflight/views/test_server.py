@@ -257,6 +257,20 @@ async def test_links_among_runs_and_events_are_not_followed(viewer: Viewer, tmp_
     assert "private-event" not in page
 
 
+@pytest.mark.parametrize("line", ["GARBAGE\x01", "GET / HTTP/1.1\r\nX", f"GET /{'a' * 20_000} HTTP/1.1"])
+async def test_what_is_no_http_is_refused_without_a_word(
+    viewer: Viewer, caplog: pytest.LogCaptureFixture, line: str
+) -> None:
+    assert " 400 " in (await viewer.raw(line, "Host: x"))[:16]
+    assert caplog.text == ""
+
+
+async def test_a_version_that_is_no_number_of_ours_is_none(viewer: Viewer, caplog: pytest.LogCaptureFixture) -> None:
+    async with viewer.http.get(viewer.url(f"/live?since={'9' * 5000}")) as answer:
+        assert await Stream(answer).next()
+    assert caplog.text == ""
+
+
 async def test_a_page_that_is_not_there_says_which(viewer: Viewer) -> None:
     status, page = await viewer.get("/run/run-b")
     assert status == 404
