@@ -207,7 +207,7 @@ def test_the_start_of_a_run_names_its_folder_and_commands(tmp_path: Path) -> Non
     announce(replace(request(tmp_path, log_fn=output.append), single=True), tmp_path, "r", [TRIAL])
     assert output[0] == f"Starting 1 trial in {tmp_path}"
     assert any("services have no effect without containers" in line for line in output)
-    assert output[-2].endswith(f"status r --runs-dir {tmp_path / 'runs'}")
+    assert output[-2].endswith(f"status --watch r --runs-dir {tmp_path / 'runs'}")
     assert output[-1].endswith(f"Ctrl-C, or agent-preflight stop r --runs-dir {tmp_path / 'runs'}")
 
 
