@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from msgspec.structs import replace
+
 from agent_preflight.base.usd import exact, pusd
 from agent_preflight.models import RunResult
 from agent_preflight.openrouter.patch_points import replacement
@@ -24,7 +26,7 @@ from agent_preflight.runner.running_trial import RunningTrial
 from agent_preflight.runner.trial_score import NOT_YET, score_trial
 from agent_preflight.runs.folder import write_private
 from agent_preflight.runs.plan import output_policy
-from agent_preflight.runs.result import TrialFacts, result_of, summary_document, unexplained_usage_pusd
+from agent_preflight.runs.result import SPENT, TrialFacts, result_of, summary_document, unexplained_usage_pusd
 from agent_preflight.runs.status import end_note
 from agent_preflight.runs.trial_state import CleanUpStep, Ender, EndReason, TrialState, owed, worst
 from agent_preflight.sandboxes.interface import Step
@@ -56,6 +58,8 @@ async def clean_up(trial: RunningTrial) -> RunResult:
     notes = [str(note) for note in result.preflight["notes"]]
     for note in notes:  # the table at the end of a run shows them, and one trial by itself has none
         (trial.say if trial.run.folder.single else trial.log)(note)
+    if result.preflight["status"] == SPENT:
+        trial.take_balance(replace(trial.balance, spent=True))  # which is noticed once
     if trial.run.settings.score is not None:
         await _score(trial, result, end)
     _write(trial, result)

@@ -325,6 +325,13 @@ def test_a_run_tells_what_is_spent_who_was_ejected_and_its_end(trials: Field, to
 
 
 @wire
+def test_an_agent_that_ends_at_the_first_call_that_does_not_fit_is_noticed_as_spent(trials: Field, told: Told) -> None:
+    trials.run({"a": f"call(); call({DEAR_MODEL!r}, max_tokens=10_000)"}, notify=COLLECT, budget_usd=0.01)
+    assert trials.summary("a")["preflight"]["status"] == "spent"
+    assert [each["notice"] for each in told.received] == ["spent", "run_done"]
+
+
+@wire
 def test_after_a_top_up_the_same_marks_are_noticed_again(trials: Field, told: Told) -> None:
     flag = told.folder / "go"
     waits = f"while not os.path.exists({str(flag)!r}): time.sleep(0.02)"
