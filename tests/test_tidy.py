@@ -39,7 +39,7 @@ NEVER_IMPORTS: Mapping[str, tuple[str, ...]] = {
     # What a run's options are and mean is decided from values, below whoever runs them.
     "agent_preflight.options": ("typer", "aiodocker", "aiohttp", "httpx"),
     "agent_preflight.runner": ("typer",),
-    # Every figure is computed from values: no files, no clock, no network, no faces.
+    # Every figure is computed from values: no files, no clock, no network, no views.
     "agent_preflight.figures": (
         *("os", "sqlite3", "httpx", "aiohttp", "rich", "jinja2", "time", "datetime", "random", "subprocess", "socket"),
         *("agent_preflight.views", "agent_preflight.cli", "agent_preflight.operate"),

@@ -1,1 +1,1 @@
-"""Every figure that a face shows, computed from a run's record. Pure: no files, no clock, no network."""
+"""Every figure that a view shows, computed from a run's record. Pure: no files, no clock, no network."""

@@ -16,7 +16,7 @@ class ModelFigures(Spending, frozen=True):
     """One model: all its repeats. Sums are None if one of the values is unknown.
 
     Attributes:
-        number: Its place in the plan, from 0; a face takes its colour by it.
+        number: Its place in the plan, from 0; its colour on a page.
         score: The mean over scored trials.
         interval: Of that mean, at 95 %; None if they are too few.
         scored: Trials that have a score.

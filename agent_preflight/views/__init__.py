@@ -1,1 +1,1 @@
-"""The faces of a run: what the terminal and the pages show. Every figure comes from `agent_preflight.figures`."""
+"""What the terminal and the pages show of a run. Every figure comes from `agent_preflight.figures`."""
