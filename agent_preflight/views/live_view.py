@@ -170,7 +170,8 @@ def _followed(reader: RecordReader) -> Iterator[TableFigures]:
 def _watch_screen(runs: Iterator[TableFigures], stream: TextIO) -> bool:
     """Draw a run on the second screen. Ctrl-Z gives the terminal back for as long as the process is stopped."""
     suspended = threading.Event()
-    before = signal.signal(signal.SIGTSTP, lambda *_: suspended.set())
+    handlers = {signal.SIGTSTP: lambda *_: suspended.set(), signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}  # SIGINT may be ignored
     try:
         while True:
             with _keys() as pressed, contextlib.closing(LiveView(stream, screen=True)) as view:
@@ -185,7 +186,8 @@ def _watch_screen(runs: Iterator[TableFigures], stream: TextIO) -> bool:
             suspended.clear()
             os.kill(os.getpid(), signal.SIGSTOP)
     finally:
-        signal.signal(signal.SIGTSTP, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

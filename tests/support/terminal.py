@@ -69,18 +69,26 @@ class Terminal:
         with subprocess.Popen(
             command, stdin=theirs, stdout=theirs, stderr=theirs, env={**usual, "TERM": "xterm-256color", **env}
         ) as ran:
-            seen, decoder = 0, codecs.getincrementaldecoder("utf-8")("replace")
-            while ran.poll() is None or select.select([ours], [], [], 0)[0]:
-                if not select.select([ours], [], [], 0.05)[0]:
-                    continue
-                self.write(decoder.decode(os.read(ours, 65536)))
-                if due and due[0][0] in self.shown[seen:]:
-                    seen, (_, action) = len(self.shown), due.pop(0)
-                    self._do(ours, action)
+            try:
+                self._follow(ran, ours, due)
+            except BaseException:  # else a program that does not end would be waited for
+                os.kill(os.tcgetpgrp(ours), signal.SIGKILL)
+                ran.kill()
+                raise
         self.is_sane = termios.tcgetattr(theirs) == before
         os.close(theirs)
         os.close(ours)
         return ran.returncode
+
+    def _follow(self, ran: subprocess.Popen[bytes], ours: int, due: list[Step]) -> None:
+        seen, decoder = 0, codecs.getincrementaldecoder("utf-8")("replace")
+        while ran.poll() is None or select.select([ours], [], [], 0)[0]:
+            if not select.select([ours], [], [], 0.05)[0]:
+                continue
+            self.write(decoder.decode(os.read(ours, 65536)))
+            if due and due[0][0] in self.shown[seen:]:
+                seen, (_, action) = len(self.shown), due.pop(0)
+                self._do(ours, action)
 
     def _do(self, fd: int, action: bytes | tuple[int, int] | signal.Signals) -> None:
         if isinstance(action, bytes):
