@@ -42,7 +42,7 @@ def run_pi(simulator: Simulator, folder: Path, **options: Any) -> tuple[RunResul
         log_fn=lambda *_: None,
         **options,
     )
-    return result, events
+    return result, [event for event in events if event["type"] != "preflight_notice"]  # what pi printed
 
 
 OPTIONS = ("--mode", "rpc", "--provider", "openrouter", "--model", MODEL, "--no-session")
