@@ -244,6 +244,11 @@ def exact_money(amount_pusd: int) -> str:
     return dollars(amount_pusd, DECIMALS)
 
 
+def counted(count: int, thing: str) -> str:
+    """Return a number with its noun: `1 model`, `2 models`."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
 def duration(seconds: float) -> str:
     """Return how long something takes or took: `3.6s`, `4m05s`, `2h03m`, `5d`."""
     whole = round(seconds)

@@ -1,9 +1,10 @@
 """Whether the account has money, enough for this run, and an inference key that works."""
 
 from agent_preflight import provision
+from agent_preflight.base.tables import counted
 from agent_preflight.base.usd import dollars, pusd
 from agent_preflight.checks.inputs import Facts, Inputs
-from agent_preflight.checks.report import CheckLine, counted, failed, passed, warned
+from agent_preflight.checks.report import CheckLine, failed, passed, warned
 from agent_preflight.openrouter import http
 from agent_preflight.openrouter.patch_points import replacement
 from agent_preflight.openrouter.reachable import refusal_of, why_unread

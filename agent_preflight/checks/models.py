@@ -8,9 +8,10 @@ from functools import partial
 from typing import Any
 
 from agent_preflight import provision
+from agent_preflight.base.tables import counted
 from agent_preflight.base.usd import dollars, pusd
 from agent_preflight.checks.inputs import Facts, Inputs
-from agent_preflight.checks.report import CheckLine, counted, failed, passed, skipped, warned
+from agent_preflight.checks.report import CheckLine, failed, passed, skipped, warned
 from agent_preflight.estimates.calls_that_fit import EXPECT_TOKENS, Estimate, advice, calls_text, rounded_up
 from agent_preflight.estimates.price_list import read_estimate
 from agent_preflight.openrouter.patch_points import replacement

@@ -7,6 +7,7 @@ import msgspec
 
 from agent_preflight.base import config
 from agent_preflight.base.console import say
+from agent_preflight.base.tables import counted
 from preflight_proxy.core.terminal import plain
 
 RULE = "=" * 60
@@ -41,11 +42,6 @@ class CheckLine(msgspec.Struct, frozen=True):
     def to_json(self) -> dict[str, str]:
         """Return it for machines."""
         return {"name": self.name, "finding": FINDINGS[self.ok], "detail": self.detail, "hint": self.hint}
-
-
-def counted(count: int, thing: str) -> str:
-    """Return a number with its noun: `1 model`, `2 models`."""
-    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def passed(name: str, detail: str = "") -> CheckLine:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
-from agent_preflight.base.tables import money
+from agent_preflight.base.tables import counted, money
 from agent_preflight.base.usd import dollars
 from agent_preflight.figures.model_figures import ModelFigures, Totals
 from agent_preflight.runs.reconciliation import TOLERANCE_PUSD, Reconciliation
@@ -46,7 +46,7 @@ def spent_of(totals: Totals, reconciliation: Reconciliation | None) -> tuple[Sen
     if totals.trials and totals.unknown_costs == totals.trials:
         spent = "What was spent in all is not known"
     elif totals.unknown_costs:
-        spent += f", without {_trials(totals.unknown_costs)} whose cost is not known"
+        spent += f", without {counted(totals.unknown_costs, 'trial')} whose cost is not known"
     if totals.pending_pusd:
         spent += f"; {money(totals.pending_pusd)} more is reserved"
     return _said(f"{spent}."), _said(_agreement(reconciliation, "" if totals.ended == totals.trials else " yet"))
@@ -54,10 +54,6 @@ def spent_of(totals: Totals, reconciliation: Reconciliation | None) -> tuple[Sen
 
 def _said(text: str) -> Sentence:
     return ((text, False),)
-
-
-def _trials(count: int) -> str:
-    return "1 trial" if count == 1 else f"{count} trials"
 
 
 def _named(models: Sequence[ModelFigures], rest: str) -> Sentence:
@@ -77,7 +73,8 @@ def _of_scores(models: Sequence[ModelFigures]) -> Iterator[Sentence]:
         each = money(best[0].cost_per_success_pusd or 0)
         if len(models) == 1:
             yield _named(
-                best, f" succeeded in {best[0].successes} of {_trials(best[0].scored)}: {each} for each success."
+                best,
+                f" succeeded in {best[0].successes} of {counted(best[0].scored, 'trial')}: {each} for each success.",
             )
         else:
             yield _named(
@@ -93,7 +90,7 @@ def _of_scores(models: Sequence[ModelFigures]) -> Iterator[Sentence]:
         yield from _highest(scored, best)
     failed = sum(len([t for t in m.trials if t.score is not None and t.score.value is None]) for m in models)
     if failed:
-        yield _said(f"{_trials(failed)} {'has' if failed == 1 else 'have'} no score.")
+        yield _said(f"{counted(failed, 'trial')} {'has' if failed == 1 else 'have'} no score.")
 
 
 def _highest(scored: Sequence[ModelFigures], best: Sequence[ModelFigures]) -> Iterator[Sentence]:
@@ -151,7 +148,9 @@ def _of_costs(models: Sequence[ModelFigures]) -> Iterator[Sentence]:
             *((least.base, True), (f" the least, {money(least.posted_pusd or 0)}.", False)),
         )
     statuses = Counter(trial.status for model in models for trial in model.trials)
-    yield _said(f"Of {_trials(statuses.total())}: {', '.join(f'{n} {word}' for word, n in statuses.most_common())}.")
+    yield _said(
+        f"Of {counted(statuses.total(), 'trial')}: {', '.join(f'{n} {word}' for word, n in statuses.most_common())}."
+    )
 
 
 def _agreement(reconciliation: Reconciliation | None, yet: str) -> str:
@@ -168,5 +167,5 @@ def _agreement(reconciliation: Reconciliation | None, yet: str) -> str:
     how = "" if max(map(abs, drifts)) <= TOLERANCE_PUSD else ", but for calls that are pending, assumed or very recent"
     how = " to the last digit" if not any(drifts) else how or " up to rounding"
     unknown = len(rows) - len(drifts)
-    but = f" The key's figure is not known{yet} for {_trials(unknown)}." if unknown else ""
+    but = f" The key's figure is not known{yet} for {counted(unknown, 'trial')}." if unknown else ""
     return f"Our ledger and OpenRouter's keys agree{how}.{but}"

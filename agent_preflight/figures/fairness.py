@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from agent_preflight.base.tables import duration
+from agent_preflight.base.tables import counted, duration
 from agent_preflight.base.usd import dollars
 from agent_preflight.figures.refusals import refusals_of
 from agent_preflight.runs.call import Call
@@ -54,7 +54,7 @@ def _rows(record: RunRecord) -> Iterator[tuple[str, str, bool | None]]:
     yield "providers of a model", *_verdict(several, "one each" if any(providers.values()) else UNKNOWN, is_bad=True)
 
     waits = {base: [call.waited_ms / 1000 for call in group if call.waited_ms] for base, group in groups.items()}
-    waited = [f"{base} {duration(sum(each))} in {_calls(len(each))}" for base, each in waits.items() if each]
+    waited = [f"{base} {duration(sum(each))} in {counted(len(each), 'call')}" for base, each in waits.items() if each]
     yield "waited for room", *_verdict(waited, "no call" if priced else UNKNOWN)
 
     refused, faults = Counter[str](), defaultdict[str, Counter[str]](Counter)
@@ -81,10 +81,6 @@ def _verdict(exceptions: Sequence[str], usual: str, *, is_bad: bool = False) -> 
     if exceptions:
         return "; ".join(exceptions), False if is_bad else None
     return usual, None if usual == UNKNOWN else True
-
-
-def _calls(count: int) -> str:
-    return "1 call" if count == 1 else f"{count} calls"
 
 
 def _budget(record: RunRecord) -> tuple[str, bool | None]:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from agent_preflight.artifacts import RUNS_DIR
+from agent_preflight.base.tables import counted
 from agent_preflight.base.usd import cents_up, dollars, pusd, usd
-from agent_preflight.checks.report import counted
 from agent_preflight.docker.container_config import privileges_text
 from agent_preflight.docker.mounts import tmpfs_warning
 from agent_preflight.environment.network_access import network_warnings

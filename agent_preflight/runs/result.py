@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
+from agent_preflight.base.tables import counted
 from agent_preflight.base.usd import cents_up, dollars, exact, pusd, usd
 from agent_preflight.models import CacheStats, RunResult
 from agent_preflight.runs.plan import TrialPlan
@@ -230,7 +231,7 @@ def judge(
         return TrialVerdict(ending.outcome(error), error)
     is_own = ending.by in OWN_ENDS
     refused = tuple(
-        f"{_calls(cause.count)} {_were(cause, cause.count)}{_first_model(cause)}: {_text(cause)}"
+        f"{counted(cause.count, 'call')} {_were(cause, cause.count)}{_first_model(cause)}: {_text(cause)}"
         for cause in outcomes.causes
         if cause.source not in _EXPECTED
     )
@@ -265,7 +266,7 @@ def _most_frequent(causes: Sequence[Cause]) -> Cause | None:
 
 def _never_served(cause: Cause, outcomes: Outcomes, limit_pusd: int) -> str:
     total = sum(each.count for each in outcomes.causes if each.source is not Source.END)
-    calls = _calls(total) if cause.count == total else f"{cause.count} of {_calls(total)}"
+    calls = counted(total, "call") if cause.count == total else f"{cause.count} of {counted(total, 'call')}"
     were = f"{calls} {_were(cause, total)}{_first_model(cause)}"
     if cause.source is not Source.BUDGET:
         return f"no call was served: {were}: {_text(cause)}"
@@ -281,10 +282,6 @@ def _spent(cause: Cause, limit_pusd: int, error: str | None) -> str:
 def _lost_model(count: int, cause: Cause) -> str:
     calls = "the last call was" if count == 1 else f"the last {count} calls were"
     return f"{calls} not served, so the agent had no model at its end: {_text(cause)}"
-
-
-def _calls(count: int) -> str:
-    return "1 call" if count == 1 else f"{count} calls"
 
 
 def _were(cause: Cause, count: int) -> str:

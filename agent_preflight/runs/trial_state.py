@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import msgspec
 
+from agent_preflight.base.tables import counted
 from agent_preflight.sandboxes.interface import Exit, Step
 from preflight_proxy.core.errors import OperatingError
 
@@ -168,8 +169,7 @@ def unverified_line(cleanups: Sequence[Mapping[str, Any]], where: str = "") -> s
     others = list(dict.fromkeys(step for steps in open_steps for step in steps if step != CleanUpStep.SUB_KEY.value))
     parts = [_keys(keys)] if keys else []
     parts += [f"{'also ' if keys else ''}not verified: {', '.join(others)}"] if others else []
-    of = "1 trial" if count == 1 else f"{count} trials"
-    return f"The clean-up of {of} is not verified ({'; '.join(parts)}). Run `agent-preflight sweep{where}`."
+    return f"The clean-up of {counted(count, 'trial')} is not verified ({'; '.join(parts)}). Run `agent-preflight sweep{where}`."
 
 
 def _keys(count: int) -> str:
